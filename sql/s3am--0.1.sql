@@ -1,0 +1,83 @@
+\echo Use "CREATE EXTENSION s3am" to load this file. \quit
+
+-- ---------------------------------------------------------------- the access method
+
+CREATE FUNCTION s3am_handler(internal) RETURNS table_am_handler
+    LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE ACCESS METHOD s3am TYPE TABLE HANDLER s3am_handler;
+COMMENT ON ACCESS METHOD s3am IS 'tables in the repository of this database';
+
+-- ---------------------------------------------------------------- local tables
+
+CREATE TABLE storage (
+    relfilenode oid PRIMARY KEY,
+    storage int8 NOT NULL,
+    table_id int8 NOT NULL
+) USING heap;
+COMMENT ON TABLE storage IS 'which storage in the repository a local file node stands for';
+
+CREATE TABLE applied (
+    epoch int8,
+    seq int8,
+    PRIMARY KEY (epoch, seq)
+) USING heap;
+COMMENT ON TABLE applied IS 'commits whose schema changes the local catalogs already have';
+
+-- ---------------------------------------------------------------- functions
+
+CREATE FUNCTION bind() RETURNS text
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 's3am_bind';
+COMMENT ON FUNCTION bind() IS 'binds this database to the repository that s3am.repository names; returns its address';
+
+CREATE FUNCTION node(OUT repository text, OUT phase text, OUT epoch int8, OUT version int8, OUT head int8,
+                     OUT commits int8, OUT conflicts int8, OUT error text) RETURNS record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_node';
+COMMENT ON FUNCTION node() IS 'how far this server is: version is visible here, head is known to exist';
+
+CREATE FUNCTION table_states(OUT storage int8, OUT table_id int8, OUT rows int8, OUT dead int8, OUT inline_rows int8,
+                             OUT segments int8, OUT bytes int8, OUT dropped bool) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_table_states';
+COMMENT ON FUNCTION table_states() IS 'rows (dead ones included), segments and stored bytes of every storage';
+
+CREATE FUNCTION batches(OUT storage int8, OUT table_id int8, OUT first_row int8, OUT rows int8, OUT version int8,
+                        OUT object text, OUT bytes int8) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_batches';
+COMMENT ON FUNCTION batches() IS 'segments (object is set) and rows that travelled in a manifest';
+
+CREATE FUNCTION commit_id() RETURNS text
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_commit_id';
+COMMENT ON FUNCTION commit_id() IS 'id under which the current transaction will commit, for s3am.commit_status';
+
+CREATE FUNCTION check_store(writers int4 DEFAULT 32, rounds int4 DEFAULT 5,
+                            OUT create_if_absent bool, OUT compare_and_set bool, OUT read_after_write bool,
+                            OUT list_after_write bool, OUT ranged_get bool, OUT detail text) RETURNS record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_check_store';
+COMMENT ON FUNCTION check_store(int4, int4) IS 'races concurrent writers for one key: may several servers share this store?';
+
+-- ---------------------------------------------------------------- views
+
+CREATE VIEW tables AS
+    SELECT c.oid::regclass AS "table", s.storage, coalesce(t.rows, 0) AS rows, coalesce(t.dead, 0) AS dead,
+           coalesce(t.inline_rows, 0) AS inline_rows, coalesce(t.segments, 0) AS segments,
+           coalesce(t.bytes, 0) AS bytes
+    FROM pg_class c
+    JOIN storage s ON s.relfilenode = c.relfilenode
+    JOIN pg_am a ON a.oid = c.relam AND a.amname = 's3am'
+    LEFT JOIN table_states() t ON t.storage = s.storage;
+COMMENT ON VIEW tables IS 's3am tables: rows (dead ones included), those still inline, segments, bytes stored';
+
+CREATE VIEW segments AS
+    SELECT c.oid::regclass AS "table", b.first_row, b.rows, b.version, b.object, b.bytes
+    FROM batches() b
+    JOIN storage s ON s.storage = b.storage
+    JOIN pg_class c ON c.relfilenode = s.relfilenode
+    WHERE b.object IS NOT NULL;
+COMMENT ON VIEW segments IS 'objects that hold rows of s3am tables';
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION commit_id() TO PUBLIC;
+GRANT USAGE ON SCHEMA s3am TO PUBLIC;
+GRANT SELECT ON tables, segments TO pg_monitor;
+GRANT EXECUTE ON FUNCTION node(), table_states(), batches() TO pg_monitor;
+
+SELECT bind();

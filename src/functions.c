@@ -1,0 +1,215 @@
+/*
+ * functions.c: the SQL functions of the extension.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "commands/dbcommands.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+
+#include "node/bucket.h"
+#include "node/node.h"
+#include "node/state.h"
+#include "compat.h"
+#include "s3am.h"
+#include "txn/txn.h"
+
+S3AM_FUNCTION(s3am_bind);
+S3AM_FUNCTION(s3am_node);
+S3AM_FUNCTION(s3am_table_states);
+S3AM_FUNCTION(s3am_batches);
+S3AM_FUNCTION(s3am_commit_id);
+S3AM_FUNCTION(s3am_check_store);
+
+/*
+ * s3am.bind(): called by the extension script: stores the repository's address with the database, by which the launcher finds
+ * it once the transaction has committed.
+ */
+Datum
+s3am_bind(PG_FUNCTION_ARGS)
+{
+	StringInfoData url,
+				command;
+	const char *database = get_database_name(MyDatabaseId);
+
+	if (s3am_repository == NULL || s3am_repository[0] == '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("s3am.repository is not set"),
+				 errhint("Set it first, for example: ALTER SYSTEM SET s3am.repository = 's3://bucket/prefix'; SELECT pg_reload_conf();")));
+	initStringInfo(&url);
+	for (const char *p = s3am_repository; *p; p++)
+	{
+		if (p[0] == '%' && p[1] == 'd')
+		{
+			appendStringInfoString(&url, database);
+			p++;
+		}
+		else
+			appendStringInfoChar(&url, *p);
+	}
+	initStringInfo(&command);
+	appendStringInfo(&command, "ALTER DATABASE %s SET s3am.repository = %s", quote_identifier(database),
+					 quote_literal_cstr(url.data));
+	SPI_connect();
+	if (SPI_execute(command.data, false, 0) < 0)
+		elog(ERROR, "ALTER DATABASE failed");
+	SPI_finish();
+	PG_RETURN_TEXT_P(cstring_to_text(url.data));
+}
+
+/* s3am.node(): one row about this database's node. */
+Datum
+s3am_node(PG_FUNCTION_ARGS)
+{
+	static const char *const phases[] = {"not attached", "starting", "attaching", "ready", "fenced", "failed"};
+	S3Node	   *node = node_of_database(MyDatabaseId);
+	TupleDesc	desc;
+	Datum		values[8];
+	bool		nulls[8] = {false};
+	char		error[NODE_ERROR_MAX];
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (node == NULL)
+		PG_RETURN_NULL();
+	SpinLockAcquire(&node->mutex);
+	strlcpy(error, node->error, sizeof(error));
+	SpinLockRelease(&node->mutex);
+	values[0] = CStringGetTextDatum(node->url);
+	values[1] = CStringGetTextDatum(phases[pg_atomic_read_u32(&node->phase)]);
+	values[2] = Int64GetDatum(pg_atomic_read_u64(&node->epoch));
+	values[3] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->published)));
+	values[4] = Int64GetDatum(pg_atomic_read_u64(&node->head));
+	values[5] = Int64GetDatum(node->commits);
+	values[6] = Int64GetDatum(node->conflicts);
+	values[7] = CStringGetTextDatum(error);
+	nulls[7] = error[0] == '\0';
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+typedef struct Rows
+{
+	ReturnSetInfo *rsinfo;
+	S3Node	   *node;
+} Rows;
+
+static void
+table_row(void *arg, TableState *table)
+{
+	Rows	   *rows = arg;
+	uint32		n;
+	uint64		total = 0,
+				inline_rows = 0,
+				segments = 0;
+	const BatchArray *batches = state_batches(rows->node, table, &n);
+	Datum		values[8];
+	bool		nulls[8] = {false};
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		total += batches->entries[i].nrows;
+		if (DsaPointerIsValid(batches->entries[i].blob))
+			inline_rows += batches->entries[i].nrows;
+		else
+			segments++;
+	}
+	values[0] = Int64GetDatum(table->storage);
+	values[1] = Int64GetDatum(table->table);
+	values[2] = Int64GetDatum(total);
+	values[3] = Int64GetDatum(pg_atomic_read_u64(&table->deleted));
+	values[4] = Int64GetDatum(inline_rows);
+	values[5] = Int64GetDatum(segments);
+	values[6] = Int64GetDatum(pg_atomic_read_u64(&table->bytes));
+	values[7] = BoolGetDatum(table->dropped != 0);
+	tuplestore_putvalues(rows->rsinfo->setResult, rows->rsinfo->setDesc, values, nulls);
+}
+
+/* s3am.table_states(): what this node knows of every storage. */
+Datum
+s3am_table_states(PG_FUNCTION_ARGS)
+{
+	Rows		rows = {(ReturnSetInfo *) fcinfo->resultinfo, node_wait_ready()};
+
+	InitMaterializedSRF(fcinfo, 0);
+	txn_begin_use(rows.node);
+	state_each(rows.node, table_row, &rows);
+	return (Datum) 0;
+}
+
+static void
+batch_rows(void *arg, TableState *table)
+{
+	Rows	   *rows = arg;
+	uint32		n;
+	const BatchArray *batches = state_batches(rows->node, table, &n);
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		const BatchEntry *b = &batches->entries[i];
+		bool		segment = !DsaPointerIsValid(b->blob);
+		char		key[64];
+		Datum		values[7];
+		bool		nulls[7] = {false};
+
+		bucket_segment_key(b->epoch, b->number, key, sizeof(key));
+		values[0] = Int64GetDatum(table->storage);
+		values[1] = Int64GetDatum(table->table);
+		values[2] = Int64GetDatum(b->first_row);
+		values[3] = Int64GetDatum(b->nrows);
+		values[4] = Int64GetDatum(POS_VERSION(b->pos));
+		values[5] = segment ? CStringGetTextDatum(key) : (Datum) 0;
+		nulls[5] = !segment;
+		values[6] = Int64GetDatum(segment ? b->size : b->len);
+		tuplestore_putvalues(rows->rsinfo->setResult, rows->rsinfo->setDesc, values, nulls);
+	}
+}
+
+/* s3am.batches(): every segment and inline batch. */
+Datum
+s3am_batches(PG_FUNCTION_ARGS)
+{
+	Rows		rows = {(ReturnSetInfo *) fcinfo->resultinfo, node_wait_ready()};
+
+	InitMaterializedSRF(fcinfo, 0);
+	txn_begin_use(rows.node);
+	state_each(rows.node, batch_rows, &rows);
+	return (Datum) 0;
+}
+
+/* s3am.commit_id(): the id under which the current transaction will commit; works before COMMIT. */
+Datum
+s3am_commit_id(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "." UINT64_FORMAT, txn_commit_epoch(), txn_commit_seq())));
+}
+
+/* s3am.check_store(): the conformance race, on the repository of this database. */
+Datum
+s3am_check_store(PG_FUNCTION_ARGS)
+{
+	StoreVerdict verdict;
+	TupleDesc	desc;
+	Datum		values[6];
+	bool		nulls[6] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	memset(&verdict, 0, sizeof(verdict));
+	store_check(bucket_store(), PG_GETARG_INT32(0), PG_GETARG_INT32(1), NULL, &verdict);
+	CHECK_FOR_INTERRUPTS();
+	values[0] = BoolGetDatum(verdict.create_if_absent);
+	values[1] = BoolGetDatum(verdict.compare_and_set);
+	values[2] = BoolGetDatum(verdict.read_after_write);
+	values[3] = BoolGetDatum(verdict.list_after_write);
+	values[4] = BoolGetDatum(verdict.ranged_get);
+	values[5] = CStringGetTextDatum(verdict.detail);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}

@@ -1,0 +1,104 @@
+/*
+ * committer.h: the commit protocol of one node (../../docs/protocol in README.md; rules P1 to P22, P30 to P37).
+ *
+ * A Committer follows the manifest chain, hands each version in order to its owner, and appends groups of transactions.
+ * Single-threaded, event-driven: it submits operations to a Store, is driven by their callbacks and by
+ * committer_tick(), and reports by its own callbacks.  It has no clock, no randomness and no I/O of its own,
+ * so a simulator can run many of them.  All memory is malloc'ed.
+ */
+#ifndef S3AM_COMMITTER_H
+#define S3AM_COMMITTER_H
+
+#include "store/store.h"
+#include "manifest/s3am.pb-c.h"
+
+typedef struct Committer Committer;
+
+typedef enum Outcome
+{
+	OUTCOME_COMMITTED,
+	OUTCOME_CONFLICT,			/* 40001: found by validation; final */
+	OUTCOME_ABORTED,			/* by an abort mark, or never tried: final */
+	OUTCOME_FENCED				/* the epoch was fenced: final for what did not land */
+} Outcome;
+
+/* How far a committer is. */
+typedef enum CommitterPhase
+{
+	COMMITTER_ATTACHING,		/* reading the repository and the chain up to the head */
+	COMMITTER_JOINING,			/* beginning an epoch */
+	COMMITTER_READY,
+	COMMITTER_FENCED,			/* somebody fenced our epoch: read on, but commit nothing */
+	COMMITTER_FAILED			/* damaged chain, newer format, refused: see the error */
+} CommitterPhase;
+
+typedef struct CommitterConfig
+{
+	void	   *arg;			/* for the callbacks */
+	const uint8_t *node;		/* identity of this node */
+	size_t		node_len;
+	bool		read_only;		/* follow the chain, take no epoch */
+	uint64_t	(*now_ms) (void *arg);	/* monotonic */
+	uint64_t	(*random) (void *arg);
+
+	uint32_t	group_wait_us;	/* at most this longer for those on their way; 0: never */
+	uint32_t	max_tries;		/* lost races of one member before it is given up; default 100 */
+	uint32_t	poll_min_ms,	/* adaptive polling of the head */
+				poll_max_ms;
+	uint64_t	outcome_retention_ms;
+
+	/*
+	 * A version was added to the chain (own and others').  In order, each once.  `manifest` is valid during the call;
+	 * `object` is the stored object.  voided[i]: transaction i, counted over all steps, is void (rule 7: its id
+	 * occurred before or was marked; or rule 34) and must be skipped.
+	 */
+	void		(*applied) (void *arg, uint64_t version, const S3am__Manifest *manifest, const bool *voided,
+							const uint8_t *object, size_t object_len);
+	/*
+	 * A checkpoint took the place of versions up to its own (attach, or catching up past the boundary).  What was
+	 * applied before is replaced by it.
+	 */
+	void		(*restored) (void *arg, const S3am__Checkpoint *checkpoint);
+	/* A member's outcome.  detail: for people, which claim conflicted; NULL if none.  After applied() of its version. */
+	void		(*decided) (void *arg, void *member, Outcome outcome, uint64_t version, const char *detail);
+	/* The phase changed; error with COMMITTER_FAILED, and for people while retrying (store unreachable), else NULL. */
+	void		(*phase) (void *arg, CommitterPhase phase, const char *error);
+} CommitterConfig;
+
+/* Starts following the chain.  The repository object must exist (repository_open). Config is copied. */
+extern Committer *committer_create(const CommitterConfig *config, Store *store, const S3am__Repository *repository);
+
+/* Submits a transaction (an encoded Txn without first_row); bytes are copied.  Answered by decided(), once. */
+extern void committer_submit(Committer *c, const uint8_t *txn, size_t len, void *member);
+
+/*
+ * Gives a member up.  True: it was still waiting for its first PUT and is gone; decided() will not be called.  False: a PUT
+ * may hold it; decided() comes when its outcome is known.
+ */
+extern bool committer_cancel(Committer *c, void *member);
+
+/* Asks for the outcome of a commit id.  True: known: *outcome, *version (0 if unknown). */
+extern bool committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, uint64_t *version);
+
+/* Has a manifest write an abort mark for an id, so that committer_outcome() will know. */
+extern void committer_mark(Committer *c, uint64_t epoch, uint64_t seq);
+
+/*
+ * Freshness: calls done(arg, version) once the head, probed after this call (rule 31), has been applied; version is that head.
+ */
+extern void committer_probe(Committer *c, void (*done) (void *arg, uint64_t version), void *arg);
+
+/* Hints that members are on their way (just answered ones come back at once), see group_wait_us. */
+extern void committer_expect(Committer *c, int members);
+
+extern uint64_t committer_epoch(const Committer *c);	/* 0 until COMMITTER_READY */
+extern uint64_t committer_version(const Committer *c);	/* last applied */
+extern CommitterPhase committer_phase(const Committer *c);
+
+/* Runs timers.  Returns ms until the next call is due, or -1. */
+extern int64_t committer_tick(Committer *c);
+
+/* Stops: members without an outcome are not answered. */
+extern void committer_destroy(Committer *c);
+
+#endif

@@ -1,0 +1,194 @@
+/*
+ * rowset.c: see rowset.h.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include <roaring/roaring.h>
+
+#include "manifest/rowset.h"
+
+typedef struct Part
+{
+	uint32_t	high;
+	roaring_bitmap_t *bitmap;
+} Part;
+
+struct RowSet
+{
+	Part	   *parts;			/* ascending by high */
+	size_t		n,
+				capacity;
+};
+
+RowSet *
+rowset_create(void)
+{
+	return calloc(1, sizeof(RowSet));
+}
+
+void
+rowset_free(RowSet *set)
+{
+	if (set == NULL)
+		return;
+	for (size_t i = 0; i < set->n; i++)
+		roaring_bitmap_free(set->parts[i].bitmap);
+	free(set->parts);
+	free(set);
+}
+
+static size_t
+position(const RowSet *set, uint32_t high)
+{
+	size_t		i = 0;
+
+	while (i < set->n && set->parts[i].high < high)
+		i++;
+	return i;
+}
+
+static roaring_bitmap_t *
+part_of(RowSet *set, uint32_t high)
+{
+	size_t		i = position(set, high);
+
+	if (i < set->n && set->parts[i].high == high)
+		return set->parts[i].bitmap;
+	if (set->n == set->capacity)
+	{
+		set->capacity = set->capacity ? set->capacity * 2 : 2;
+		set->parts = realloc(set->parts, set->capacity * sizeof(Part));
+	}
+	memmove(&set->parts[i + 1], &set->parts[i], (set->n - i) * sizeof(Part));
+	set->n++;
+	set->parts[i].high = high;
+	set->parts[i].bitmap = roaring_bitmap_create();
+	return set->parts[i].bitmap;
+}
+
+void
+rowset_add(RowSet *set, uint64_t row)
+{
+	roaring_bitmap_add(part_of(set, row >> 32), (uint32_t) row);
+}
+
+void
+rowset_remove(RowSet *set, uint64_t row)
+{
+	size_t		i = position(set, row >> 32);
+
+	if (i < set->n && set->parts[i].high == (uint32_t) (row >> 32))
+		roaring_bitmap_remove(set->parts[i].bitmap, (uint32_t) row);
+}
+
+bool
+rowset_contains(const RowSet *set, uint64_t row)
+{
+	size_t		i = position(set, row >> 32);
+
+	return i < set->n && set->parts[i].high == (uint32_t) (row >> 32) &&
+		roaring_bitmap_contains(set->parts[i].bitmap, (uint32_t) row);
+}
+
+bool
+rowset_empty(const RowSet *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		if (!roaring_bitmap_is_empty(set->parts[i].bitmap))
+			return false;
+	return true;
+}
+
+bool
+rowset_intersects(const RowSet *a, const RowSet *b)
+{
+	for (size_t i = 0, j = 0; i < a->n && j < b->n;)
+	{
+		if (a->parts[i].high < b->parts[j].high)
+			i++;
+		else if (a->parts[i].high > b->parts[j].high)
+			j++;
+		else if (roaring_bitmap_intersect(a->parts[i++].bitmap, b->parts[j++].bitmap))
+			return true;
+	}
+	return false;
+}
+
+typedef struct Each
+{
+	bool		(*each) (void *arg, uint64_t row);
+	void	   *arg;
+	uint64_t	high;
+	bool		stopped;
+} Each;
+
+static bool
+each_low(uint32_t low, void *arg)
+{
+	Each	   *e = arg;
+
+	e->stopped = !e->each(e->arg, e->high << 32 | low);
+	return !e->stopped;
+}
+
+void
+rowset_each(const RowSet *set, bool (*each) (void *arg, uint64_t row), void *arg)
+{
+	for (size_t i = 0; i < set->n; i++)
+	{
+		Each		e = {each, arg, set->parts[i].high, false};
+
+		(void) roaring_iterate(set->parts[i].bitmap, each_low, &e);
+		if (e.stopped)
+			return;
+	}
+}
+
+RowSet *
+rowset_decode(const S3am__RowSet *message)
+{
+	RowSet	   *set = rowset_create();
+
+	if (message == NULL)
+		return set;
+	for (size_t i = 0; i < message->n_parts; i++)
+	{
+		const S3am__RowSet__Part *part = message->parts[i];
+		roaring_bitmap_t *bitmap =
+			roaring_bitmap_portable_deserialize_safe((const char *) part->bitmap.data, part->bitmap.len);
+
+		if (bitmap == NULL)
+		{
+			rowset_free(set);
+			return NULL;
+		}
+		roaring_bitmap_or_inplace(part_of(set, part->high), bitmap);
+		roaring_bitmap_free(bitmap);
+	}
+	return set;
+}
+
+S3am__RowSet *
+rowset_encode(const RowSet *set)
+{
+	S3am__RowSet *message = malloc(sizeof(*message));
+
+	s3am__row_set__init(message);
+	message->parts = calloc(set->n ? set->n : 1, sizeof(void *));
+	for (size_t i = 0; i < set->n; i++)
+	{
+		S3am__RowSet__Part *part;
+
+		if (roaring_bitmap_is_empty(set->parts[i].bitmap))
+			continue;
+		part = malloc(sizeof(*part));
+		s3am__row_set__part__init(part);
+		part->high = set->parts[i].high;
+		part->bitmap.len = roaring_bitmap_portable_size_in_bytes(set->parts[i].bitmap);
+		part->bitmap.data = malloc(part->bitmap.len);
+		(void) roaring_bitmap_portable_serialize(set->parts[i].bitmap, (char *) part->bitmap.data);
+		message->parts[message->n_parts++] = part;
+	}
+	return message;
+}

@@ -1,0 +1,30 @@
+/*
+ * rowset.h: sets of row ids: a Roaring bitmap for each value of the high 32 bits.
+ */
+#ifndef S3AM_ROWSET_H
+#define S3AM_ROWSET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "manifest/s3am.pb-c.h"
+
+typedef struct RowSet RowSet;
+
+extern RowSet *rowset_create(void);
+extern void rowset_free(RowSet *set);
+extern void rowset_add(RowSet *set, uint64_t row);
+extern void rowset_remove(RowSet *set, uint64_t row);
+extern bool rowset_contains(const RowSet *set, uint64_t row);
+extern bool rowset_empty(const RowSet *set);
+extern bool rowset_intersects(const RowSet *a, const RowSet *b);
+
+/* Calls each(arg, row) in ascending order until it returns false. */
+extern void rowset_each(const RowSet *set, bool (*each) (void *arg, uint64_t row), void *arg);
+
+/* NULL message: an empty set.  NULL result: the bytes are damaged. */
+extern RowSet *rowset_decode(const S3am__RowSet *message);
+extern S3am__RowSet *rowset_encode(const RowSet *set);	/* malloc'ed, freed by s3am__row_set__free_unpacked() */
+
+#endif

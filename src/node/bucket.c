@@ -1,0 +1,321 @@
+/*
+ * bucket.c: a process's own connection to the store.
+ */
+#include "postgres.h"
+
+#include <inttypes.h>
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+
+#include "node/bucket.h"
+#include "s3am.h"
+#include "txn/commit.h"
+
+#define UPLOADS_IN_FLIGHT 4
+
+struct SegmentUpload
+{
+	uint64		id;				/* epoch << 32 | number */
+	char		key[64];
+	uint8	   *data;			/* malloc'ed: it must outlive an abort until the store let go of it */
+	Size		len,
+				capacity;
+	bool		done;
+	StoreStatus status;
+	char		error[512];
+};
+
+static Store *process_store;
+static int	uploads_in_flight;
+static char upload_error[512];
+static StoreStatus upload_status;
+
+Store *
+bucket_open(const char *url)
+{
+	StoreOptions options = {0};
+	char	   *error = NULL;
+	Store	   *store;
+
+	options.url = url;
+#define SET(field, value) options.field = (value) && (value)[0] ? (value) : NULL
+	SET(endpoint, s3am_endpoint);
+	SET(region, s3am_region);
+	SET(access_key, s3am_access_key);
+	SET(secret_key, s3am_secret_key);
+	SET(session_token, s3am_session_token);
+	SET(profile, s3am_profile);
+	SET(ca_file, s3am_ca_file);
+#undef SET
+	options.virtual_host = s3am_addressing;
+	options.connect_timeout_ms = s3am_connect_timeout;
+	options.request_timeout_ms = s3am_request_timeout;
+	options.retry_timeout_ms = s3am_retry_timeout;
+	options.max_connections = s3am_max_connections;
+	store = store_open(&options, &error);
+	if (store == NULL)
+	{
+		char	   *copy = pstrdup(error ? error : "out of memory");
+
+		free(error);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("cannot use repository \"%s\": %s", url, copy)));
+	}
+	return store;
+}
+
+Store *
+bucket_store(void)
+{
+	if (process_store == NULL)
+	{
+		S3Node	   *node = node_current();
+
+		if (node == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+					 errmsg("this database is not attached to a repository")));
+		process_store = bucket_open(node->url);
+	}
+	return process_store;
+}
+
+const uint8 *
+bucket_repository_uuid(void)
+{
+	S3Node	   *node = node_current();
+
+	return node->repository;
+}
+
+void
+bucket_wait(Store *store, volatile bool *done)
+{
+	while (!*done)
+	{
+		int			timeout = store_timeout_ms(store);
+
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 store_fd(store), timeout < 0 || timeout > 1000 ? 1000 : timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		store_dispatch(store);
+	}
+}
+
+/* ------------------------------------------------------------------------------------ reading */
+
+typedef struct ReadWait
+{
+	bool		done;
+	bool		abandoned;		/* the reader was cancelled: the callback frees this */
+	StoreStatus status;
+	uint8	   *data;
+	size_t		len;
+	char		error[512];
+} ReadWait;
+
+static void
+read_done(void *arg, StoreResult *result)
+{
+	ReadWait   *wait = arg;
+
+	if (wait->abandoned)
+	{
+		free(wait);
+		return;
+	}
+	wait->status = result->status;
+	wait->len = result->len;
+	if (result->status == STORE_OK)
+		wait->data = store_take(result);
+	if (result->error)
+		strlcpy(wait->error, result->error, sizeof(wait->error));
+	wait->done = true;
+}
+
+static int
+store_sqlstate(StoreStatus status)
+{
+	switch (status)
+	{
+		case STORE_NOT_FOUND:
+		case STORE_DAMAGED:
+			return ERRCODE_DATA_CORRUPTED;
+		case STORE_DENIED:
+			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case STORE_CANCELLED:
+			return ERRCODE_QUERY_CANCELED;
+		default:
+			return ERRCODE_CONNECTION_FAILURE;
+	}
+}
+
+uint8 *
+bucket_read(const char *key, uint64 offset, int64 length, Size *got)
+{
+	Store	   *store = bucket_store();
+	ReadWait   *wait = calloc(1, sizeof(ReadWait));
+	uint8	   *copy;
+	StoreOp    *op;
+
+	if (wait == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	op = store_get(store, key, offset, length, read_done, wait);
+	PG_TRY();
+	{
+		bucket_wait(store, &wait->done);
+	}
+	PG_CATCH();
+	{
+		if (!wait->done)
+		{
+			wait->abandoned = true;
+			store_cancel(store, op);
+		}
+		else
+		{
+			free(wait->data);
+			free(wait);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (wait->status != STORE_OK)
+	{
+		char		message[512];
+		StoreStatus status = wait->status;
+
+		strlcpy(message, wait->error, sizeof(message));
+		free(wait);
+		ereport(ERROR,
+				(errcode(store_sqlstate(status)),
+				 errmsg("cannot read object \"%s\" of the repository", key),
+				 message[0] ? errdetail("%s", message) : 0));
+	}
+	copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(wait->len, 1));
+	memcpy(copy, wait->data, wait->len);
+	*got = wait->len;
+	free(wait->data);
+	free(wait);
+	return copy;
+}
+
+/* ------------------------------------------------------------------------------------ uploads */
+
+void
+bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size)
+{
+	uint64		h = (epoch << 32 | number) * UINT64CONST(0x9E3779B97F4A7C15);
+
+	snprintf(key, size, "segments/%02x/%016" PRIx64 "-%016" PRIx64, (unsigned) (h >> 56), epoch, number);
+}
+
+SegmentUpload *
+bucket_segment_begin(void)
+{
+	SegmentUpload *upload = calloc(1, sizeof(SegmentUpload));
+
+	if (upload == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	upload->id = commit_new_object_id();
+	bucket_segment_key(bucket_segment_epoch(upload), bucket_segment_number(upload), upload->key, sizeof(upload->key));
+	return upload;
+}
+
+uint64
+bucket_segment_epoch(const SegmentUpload *upload)
+{
+	return upload->id >> 32;
+}
+
+uint64
+bucket_segment_number(const SegmentUpload *upload)
+{
+	return upload->id & PG_UINT32_MAX;
+}
+
+void
+bucket_segment_emit(void *arg, const void *data, Size len)
+{
+	SegmentUpload *upload = arg;
+
+	if (upload->len + len > upload->capacity)
+	{
+		Size		capacity = Max(upload->capacity * 2, upload->len + len);
+		uint8	   *grown = realloc(upload->data, capacity);
+
+		if (grown == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory while writing segment \"%s\"", upload->key)));
+		upload->data = grown;
+		upload->capacity = capacity;
+	}
+	memcpy(upload->data + upload->len, data, len);
+	upload->len += len;
+}
+
+static void
+upload_done(void *arg, StoreResult *result)
+{
+	SegmentUpload *upload = arg;
+
+	uploads_in_flight--;
+	if (result->status != STORE_OK && upload_status == STORE_OK)
+	{
+		upload_status = result->status;
+		snprintf(upload_error, sizeof(upload_error), "%s", result->error ? result->error : upload->key);
+	}
+	free(upload->data);
+	free(upload);
+}
+
+static void
+uploads_below(int limit)
+{
+	Store	   *store = bucket_store();
+
+	while (uploads_in_flight >= limit)
+	{
+		int			timeout = store_timeout_ms(store);
+
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 store_fd(store), timeout < 0 || timeout > 1000 ? 1000 : timeout, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		store_dispatch(store);
+	}
+}
+
+void
+bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
+{
+	ref->epoch = bucket_segment_epoch(upload);
+	ref->number = bucket_segment_number(upload);
+	uploads_below(UPLOADS_IN_FLIGHT);
+	uploads_in_flight++;
+	(void) store_put(bucket_store(), upload->key, upload->data, upload->len, upload_done, upload);
+}
+
+void
+bucket_segment_wait_all(void)
+{
+	uploads_below(1);
+	if (upload_status != STORE_OK)
+	{
+		StoreStatus status = upload_status;
+
+		upload_status = STORE_OK;
+		ereport(ERROR,
+				(errcode(store_sqlstate(status)),
+				 errmsg("cannot write a segment to the repository"),
+				 errdetail("%s", upload_error)));
+	}
+}

@@ -1,0 +1,38 @@
+/*
+ * bucket.h: the store as backends and workers use it: one per process, with waits that can be cancelled and errors that are
+ * thrown.
+ */
+#ifndef S3AM_BUCKET_H
+#define S3AM_BUCKET_H
+
+#include "postgres.h"
+
+#include "manifest/s3am.pb-c.h"
+#include "node/node.h"
+#include "store/store.h"
+
+/* Opens a store for a URL by the settings; throws. */
+extern Store *bucket_open(const char *url);
+
+/* This process's store on the repository of its database. */
+extern Store *bucket_store(void);
+
+/* Waits for `*done` while the store works; cancellable; returns on postmaster death never. */
+extern void bucket_wait(Store *store, volatile bool *done);
+
+/* Reads a range (length < 0: to the end) of an object; palloc'ed.  Throws, naming the object. */
+extern uint8 *bucket_read(const char *key, uint64 offset, int64 length, Size *got);
+extern void bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size);
+extern const uint8 *bucket_repository_uuid(void);
+
+/* Upload of segments while they are written; several may be in flight. */
+typedef struct SegmentUpload SegmentUpload;
+extern SegmentUpload *bucket_segment_begin(void);
+extern uint64 bucket_segment_epoch(const SegmentUpload *upload);
+extern uint64 bucket_segment_number(const SegmentUpload *upload);
+extern void bucket_segment_emit(void *arg, const void *data, Size len);
+/* All of it was emitted: starts the upload; fills in the id of ref.  The upload is freed when done. */
+extern void bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref);
+extern void bucket_segment_wait_all(void);
+
+#endif

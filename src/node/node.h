@@ -1,0 +1,201 @@
+/*
+ * node.h: what the processes of one attached database share.
+ *
+ * A node is one (server, database).  Its committer follows the chain and appends to it; its publisher applies versions in
+ * order and makes them visible; backends read the state and hand their transactions to the committer.
+ */
+#ifndef S3AM_NODE_H
+#define S3AM_NODE_H
+
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "utils/dsa.h"
+
+#define NODE_URL_MAX 1024
+#define NODE_ERROR_MAX 1024
+#define NODE_IDENTITY_MAX 64
+
+/* How far a node is; its sessions wait until it is ready. */
+typedef enum NodePhase
+{
+	NODE_FREE,					/* this entry is unused */
+	NODE_STARTING,				/* workers are being started */
+	NODE_ATTACHING,				/* reading the chain, replaying DDL */
+	NODE_READY,
+	NODE_FENCED,				/* another server took this node's place: reads only */
+	NODE_FAILED					/* see the error; tried again from time to time */
+} NodePhase;
+
+/* What the database is, for the repository object; filled in by the publisher. */
+typedef struct NodeFacts
+{
+	bool		known;
+	char		encoding[64];
+	char		collate[256];
+	char		ctype[256];
+	char		description[256];
+	uint8		identity[NODE_IDENTITY_MAX];
+	uint32		identity_len;
+} NodeFacts;
+
+/* A transaction on its way, in the node's DSA.  Freed by whoever lets go of it last. */
+typedef enum MemberState
+{
+	MEMBER_QUEUED,				/* its backend may still take it back */
+	MEMBER_TAKEN,				/* the committer has it; its outcome will come */
+	MEMBER_WITHDRAWN,			/* taken back while queued: the committer drops it */
+	MEMBER_DECIDED
+} MemberState;
+
+typedef struct Member
+{
+	dsa_pointer next;			/* in the queue; must be first */
+	pg_atomic_uint32 state;
+	pg_atomic_uint32 refs;		/* backend and node */
+	int			procno;			/* of the backend, for its latch */
+	uint64		owner;			/* number of its transaction (rowlock_owner) */
+	uint64		epoch,
+				seq;
+	TransactionId xid;			/* rule 25: a step of its own under this xid; else invalid */
+	/* once decided */
+	int			outcome;		/* Outcome */
+	uint64		version;
+	char		detail[192];
+	Size		len;
+	uint8		record[FLEXIBLE_ARRAY_MEMBER];	/* encoded Txn */
+} Member;
+
+/* From the committer to the publisher, in order; in the node's DSA. */
+typedef enum DeliveryKind
+{
+	DELIVER_VERSION,			/* object: the manifest */
+	DELIVER_DECISION,			/* member, outcome: committed in `version` */
+	DELIVER_ATTACHED			/* the head was reached */
+} DeliveryKind;
+
+typedef struct Delivery
+{
+	dsa_pointer next;			/* must be first */
+	DeliveryKind kind;
+	uint64		version;
+	dsa_pointer member;
+	int			ntxns;			/* DELIVER_VERSION: voided[ntxns] follows the payload */
+	Size		len;
+	uint8		payload[FLEXIBLE_ARRAY_MEMBER]; /* a packed Manifest, then voided flags */
+} Delivery;
+
+/*
+ * Blocks of the node's DSA, each beginning with the link to the next.  Many producers, one consumer, no lock: a process that
+ * is stopped in the middle holds nobody up.  The consumer takes all at once, so there is no ABA problem.
+ */
+typedef struct NodeQueue
+{
+	pg_atomic_uint64 last;		/* most recently added */
+	pg_atomic_uint64 length;
+} NodeQueue;
+
+/* One entry says: what came up to `pos` became visible when `xid` committed (rule 24). */
+typedef struct Stamp
+{
+	uint64		pos;
+	TransactionId xid;
+} Stamp;
+
+#define STAMP_RING 131072
+
+typedef struct S3Node
+{
+	Oid			database;
+	char		url[NODE_URL_MAX];
+	pg_atomic_uint32 phase;
+	slock_t		mutex;			/* facts, error, latches */
+	NodeFacts	facts;
+	char		error[NODE_ERROR_MAX];
+	uint8		repository[16]; /* uuid, once open */
+	int			committer_procno,	/* -1 none */
+				publisher_procno;
+	pg_atomic_uint64 epoch;
+	pg_atomic_uint64 next_seq;	/* of commit ids */
+	pg_atomic_uint64 next_object;	/* numbers of storages and segments of this epoch */
+	uint64		key_hash_seed;
+
+	dsa_handle	dsa;
+	NodeQueue	submissions;	/* Members, to the committer */
+	NodeQueue	deliveries;		/* to the publisher */
+	dsa_pointer pending;		/* those that the publisher has taken and not finished */
+
+	/* positions: version << 16 | step */
+	pg_atomic_uint64 head;		/* version known to the committer */
+	pg_atomic_uint64 applied;	/* position up to which the state was changed */
+	pg_atomic_uint64 published; /* position visible to new snapshots */
+	pg_atomic_uint64 frozen;	/* position visible to every snapshot */
+	ConditionVariable published_cv;
+	ConditionVariable phase_cv;
+	pg_atomic_uint64 stamp_first,
+				stamp_next;		/* ring indexes, ever growing */
+	Stamp		stamps[STAMP_RING];
+
+	/* freshness probes */
+	pg_atomic_uint64 probe_wanted;	/* tickets given out */
+	pg_atomic_uint64 probe_done;	/* tickets answered; probe_version is valid for those */
+	pg_atomic_uint64 probe_version;
+	ConditionVariable probe_cv;
+
+	dsa_pointer tables;			/* hash of tables, see state.c */
+	uint64		retire_epoch;
+	dsa_pointer retired;
+	uint64		commits,
+				conflicts,
+				groups;
+} S3Node;
+
+/* Per process, by pgprocno. */
+typedef struct NodeBackend
+{
+	pg_atomic_uint64 owner;		/* number of the transaction that may be doomed */
+	pg_atomic_uint32 doomed;
+	uint64		doomed_by;		/* version */
+	pg_atomic_uint64 pin;		/* retire epoch that this process may still look at; 0 none */
+	pg_atomic_uint64 commit_seq;	/* commit id in flight, 0 none */
+	dsa_pointer commit_member;	/* its Member, if it is a step of its own */
+} NodeBackend;
+
+extern int	node_max_databases;
+
+extern Size node_shmem_size(void);
+extern void node_shmem_init(void);
+
+extern S3Node *node_of_database(Oid database);	/* NULL: not attached, or not yet */
+extern S3Node *node_current(void);	/* of MyDatabaseId; NULL as above */
+extern S3Node *node_by_index(int i);
+extern int	node_index(S3Node *node);
+extern S3Node *node_claim(Oid database);	/* launcher: a free entry, NULL if there is none */
+extern void node_release(S3Node *node);	/* publisher: this database is not bound */
+extern bool node_set_url(S3Node *node, const char *url);	/* publisher; false: another database uses it */
+extern void node_request(Oid database); /* asks the launcher to look at a database */
+extern Oid	node_take_request(void);	/* launcher; InvalidOid: none */
+extern dsa_area *node_dsa(S3Node *node);	/* attaches this process */
+extern NodeBackend *node_backend(int procno);
+extern void node_set_phase(S3Node *node, NodePhase phase, const char *error);
+extern void node_launcher_wake(void);
+extern void node_launcher_register(void);
+
+extern void node_push(S3Node *node, NodeQueue *queue, dsa_pointer item);
+extern dsa_pointer node_take_all(S3Node *node, NodeQueue *queue); /* first in, first */
+extern void node_wake(int procno);
+
+/* Until the node of this session's database is ready, or throws 57P03 with the reason. */
+extern S3Node *node_wait_ready(void);
+/* Is this database bound to a repository at all (extension created, setting there)? */
+extern bool node_database_bound(void);
+
+#define POS(version, step) (((uint64) (version) << 16) | (uint64) (step))
+#define POS_VERSION(pos) ((pos) >> 16)
+#define POS_STEP_MAX 0xffff
+
+#endif

@@ -1,0 +1,127 @@
+/*
+ * s3am.c: the library's entry point: settings, shared memory, hooks.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_class.h"
+#include "commands/extension.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
+#include "tcop/utility.h"
+#include "utils/snapmgr.h"
+
+#include "ddl/ddl.h"
+#include "node/node.h"
+#include "s3am.h"
+#include "table/table.h"
+#include "txn/rowlock.h"
+#include "txn/txn.h"
+#include "worker/worker.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+static shmem_request_hook_type prev_shmem_request;
+static shmem_startup_hook_type prev_shmem_startup;
+static ExecutorStart_hook_type prev_executor_start;
+static ExecutorRun_hook_type prev_executor_run;
+static object_access_hook_type prev_object_access;
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request)
+		prev_shmem_request();
+	RequestAddinShmemSpace(node_shmem_size());
+	RequestAddinShmemSpace(rowlock_shmem_size());
+}
+
+static void
+shmem_startup(void)
+{
+	if (prev_shmem_startup)
+		prev_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	node_shmem_init();
+	rowlock_shmem_init();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* Ordinary statements wait until the database is attached: its schema is not complete before. */
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	static bool ready = false;
+
+	if (!ready && !ddl_is_internal() && !creating_extension && node_database_bound())
+	{
+		(void) node_wait_ready();
+		ready = true;
+	}
+	if (prev_executor_start)
+		prev_executor_start(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+}
+
+/* Parallel workers do not see rows that their leader has not committed, so there are none then (rule 29). */
+static void
+executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
+{
+	bool		parallel = query->plannedstmt->parallelModeNeeded;
+
+	if (parallel && txn_writes())
+		query->plannedstmt->parallelModeNeeded = false;
+	PG_TRY();
+	{
+		if (prev_executor_run)
+			prev_executor_run(query, direction, count, execute_once);
+		else
+			standard_ExecutorRun(query, direction, count, execute_once);
+	}
+	PG_FINALLY();
+	{
+		query->plannedstmt->parallelModeNeeded = parallel;
+	}
+	PG_END_TRY();
+}
+
+static void
+object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
+{
+	if (prev_object_access)
+		prev_object_access(access, class_id, object_id, sub_id, arg);
+	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0)
+		storage_dropped(object_id);
+}
+
+void
+_PG_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("s3am must be loaded via shared_preload_libraries"),
+				 errhint("Add s3am to shared_preload_libraries in postgresql.conf and restart the server.")));
+	settings_define();
+	prev_shmem_request = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	prev_executor_start = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
+	prev_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = executor_run;
+	prev_object_access = object_access_hook;
+	object_access_hook = object_access;
+	ddl_init();
+	txn_init();
+	worker_register_launcher();
+}

@@ -1,0 +1,113 @@
+/*
+ * settings.c: all settings, with their units, bounds and defaults; docs/settings.md is their reference.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "miscadmin.h"
+#include "utils/guc.h"
+
+#include "node/node.h"
+#include "s3am.h"
+
+char	   *s3am_repository;
+char	   *s3am_endpoint;
+char	   *s3am_region;
+char	   *s3am_access_key;
+char	   *s3am_secret_key;
+char	   *s3am_session_token;
+char	   *s3am_profile;
+char	   *s3am_ca_file;
+int			s3am_addressing;
+int			s3am_connect_timeout;
+int			s3am_request_timeout;
+int			s3am_retry_timeout;
+int			s3am_max_connections;
+int			s3am_commit_timeout;
+int			s3am_attach_timeout;
+int			s3am_inline_limit;
+int			s3am_segment_size;
+int			s3am_poll_min;
+int			s3am_poll_max;
+int			s3am_group_wait;
+int			s3am_freshness;
+
+static const struct config_enum_entry addressing_options[] = {
+	{"auto", -1, false},
+	{"path", 0, false},
+	{"virtual-host", 1, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry freshness_options[] = {
+	{"local", FRESHNESS_LOCAL, false},
+	{"latest", FRESHNESS_LATEST, false},
+	{NULL, 0, false}
+};
+
+static void
+string_setting(const char *name, const char *what, char **variable, GucContext context, int flags)
+{
+	DefineCustomStringVariable(name, what, NULL, variable, "", context, flags, NULL, NULL, NULL);
+}
+
+static void
+int_setting(const char *name, const char *what, int *variable, int value, int min, int max, GucContext context,
+			int flags)
+{
+	DefineCustomIntVariable(name, what, NULL, variable, value, min, max, context, flags, NULL, NULL, NULL);
+}
+
+void
+settings_define(void)
+{
+	/* never shown, not even to superusers' SHOW ALL or pg_settings */
+	const int	secret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE;
+
+	string_setting("s3am.repository", "Address of the repository: s3://bucket/prefix or file:///directory.",
+				   &s3am_repository, PGC_SUSET, 0);
+	string_setting("s3am.endpoint", "http(s)://host[:port] of an S3-compatible server; empty: AWS.",
+				   &s3am_endpoint, PGC_SIGHUP, 0);
+	string_setting("s3am.region", "Region of the bucket; empty: from the environment or the config file.",
+				   &s3am_region, PGC_SIGHUP, 0);
+	string_setting("s3am.access_key", "Access key id; empty: from the environment or the credentials file.",
+				   &s3am_access_key, PGC_SIGHUP, secret);
+	string_setting("s3am.secret_key", "Secret access key.", &s3am_secret_key, PGC_SIGHUP, secret);
+	string_setting("s3am.session_token", "Session token of temporary credentials.",
+				   &s3am_session_token, PGC_SIGHUP, secret);
+	string_setting("s3am.profile", "Profile in the shared config and credentials files.",
+				   &s3am_profile, PGC_SIGHUP, 0);
+	string_setting("s3am.ca_file", "Certificates of the authorities that may sign the endpoint's; empty: the system's.",
+				   &s3am_ca_file, PGC_SIGHUP, 0);
+	DefineCustomEnumVariable("s3am.addressing", "Whether the bucket stands in the path or in the host name.", NULL,
+							 &s3am_addressing, -1, addressing_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	int_setting("s3am.connect_timeout", "Longest time to connect to the store.",
+				&s3am_connect_timeout, 5000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.request_timeout", "Longest time that a request may make no progress.",
+				&s3am_request_timeout, 30000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.retry_timeout", "How long reads and uploads are retried while the store is unavailable.",
+				&s3am_retry_timeout, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.max_connections", "Most connections of one process to the store.",
+				&s3am_max_connections, 64, 1, 1024, PGC_SIGHUP, 0);
+	int_setting("s3am.commit_timeout", "How long COMMIT waits for its outcome before it fails with 08007; 0: for ever.",
+				&s3am_commit_timeout, 120000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+	int_setting("s3am.attach_timeout", "How long a statement waits until its database is attached.",
+				&s3am_attach_timeout, 60000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+	int_setting("s3am.inline_limit", "Rows of one table up to this size travel in the manifest, larger ones as segments.",
+				&s3am_inline_limit, 256, 0, 4096, PGC_USERSET, GUC_UNIT_KB);
+	int_setting("s3am.segment_size", "Size at which a segment is finished, before compression.",
+				&s3am_segment_size, 32768, 64, 1048576, PGC_USERSET, GUC_UNIT_KB);
+	int_setting("s3am.poll_min", "Shortest time between looks for other servers' commits.",
+				&s3am_poll_min, 50, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.",
+				&s3am_poll_max, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
+	DefineCustomIntVariable("s3am.group_wait", "How long a group of commits waits for others on their way, in microseconds.",
+							NULL, &s3am_group_wait, 2000, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("s3am.freshness", "Whether a transaction's first snapshot waits for the newest version.", NULL,
+							 &s3am_freshness, FRESHNESS_LOCAL, freshness_options, PGC_USERSET, 0, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("s3am.max_databases", "Most databases of this server that may be attached.", NULL,
+								&node_max_databases, 4, 1, 64, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	MarkGUCPrefixReserved("s3am");
+}

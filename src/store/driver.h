@@ -1,0 +1,12 @@
+/*
+ * driver.h: how store.c makes the drivers.
+ */
+#ifndef S3AM_DRIVER_H
+#define S3AM_DRIVER_H
+
+#include "store/store.h"
+
+extern Store *dir_open(const char *path, char **error);
+extern Store *s3_open(const StoreOptions *options, char **error);
+
+#endif

@@ -1,0 +1,144 @@
+/*
+ * fetch.c: rows by TID.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "s3am.h"
+#include "table/table.h"
+
+static bool
+fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
+{
+	TableView  *view = view_for_fetch(rel, snapshot);
+	uint64		row = tid_to_row(tid);
+	int			batch;
+
+	if (snapshot->snapshot_type == SNAPSHOT_DIRTY)
+	{
+		/* callers pass these uninitialised; nothing here is ever in progress elsewhere */
+		snapshot->xmin = snapshot->xmax = InvalidTransactionId;
+		snapshot->speculativeToken = 0;
+	}
+	if (view_row_state(view, row, &batch) != ROW_VISIBLE)
+		return false;
+	view_fetch(view, rel, row, batch, slot);
+	/* the reader may move on before the slot is used */
+	ExecMaterializeSlot(slot);
+	return true;
+}
+
+static bool
+tuple_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
+{
+	txn_check_doomed();
+	return fetch_row(rel, tid, snapshot, slot);
+}
+
+static bool
+tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
+{
+	return ItemPointerIsValid(tid) && ItemPointerGetOffsetNumberNoCheck(tid) <= ROWS_PER_BLOCK;
+}
+
+/* Follows updates to the newest version that the scan's snapshot sees. */
+static void
+tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
+{
+	TableView  *view = view_for_fetch(scan->rs_rd, scan->rs_snapshot);
+	ItemPointerData current = *tid;
+
+	for (;;)
+	{
+		uint64		row = tid_to_row(&current);
+		OwnRow	   *own;
+		OwnEnd	   *own_end;
+		RowEnd		end;
+		ItemPointerData next;
+		int			batch;
+
+		if (view_row_state(view, row, &batch) == ROW_VISIBLE)
+			*tid = current;
+		if (ROW_IS_OWN(row))
+		{
+			own = txn_own_row(view->own, row);
+			if (own == NULL || own->cmax == InvalidCommandId)
+				break;
+			next = own->next;
+		}
+		else if ((own_end = txn_own_end(view->own, row)) != NULL)
+			next = own_end->next;
+		else if (view->table && state_row_ended(view->node, view->table, row, &end) &&
+				 end.successor != ROW_NONE && end.successor != ROW_MOVED)
+			row_to_tid(end.successor - 1, &next);
+		else
+			break;
+		if (ItemPointerIndicatesMovedPartitions(&next) || ItemPointerEquals(&next, &current))
+			break;
+		current = next;
+	}
+}
+
+static bool
+tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
+{
+	TableView  *view = view_for_fetch(rel, snapshot);
+	int			batch;
+
+	return view_row_state(view, tid_to_row(&slot->tts_tid), &batch) == ROW_VISIBLE;
+}
+
+/* Nothing is dead to everyone until segments are merged. */
+static TransactionId
+index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
+{
+	delstate->ndeltids = 0;
+	return InvalidTransactionId;
+}
+
+static struct IndexFetchTableData *
+index_fetch_begin(Relation rel)
+{
+	IndexFetchTableData *data = palloc0(sizeof(IndexFetchTableData));
+
+	data->rel = rel;
+	return data;
+}
+
+static void
+index_fetch_reset(struct IndexFetchTableData *data)
+{
+}
+
+static void
+index_fetch_end(struct IndexFetchTableData *data)
+{
+	pfree(data);
+}
+
+static bool
+index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot,
+				  bool *call_again, bool *all_dead)
+{
+	*call_again = false;
+	if (all_dead)
+		*all_dead = false;
+	return fetch_row(data->rel, tid, snapshot, slot);
+}
+
+void
+fetch_callbacks(TableAmRoutine *routine)
+{
+	routine->tuple_fetch_row_version = tuple_fetch_row_version;
+	routine->tuple_tid_valid = tuple_tid_valid;
+	routine->tuple_get_latest_tid = tuple_get_latest_tid;
+	routine->tuple_satisfies_snapshot = tuple_satisfies_snapshot;
+	routine->index_delete_tuples = index_delete_tuples;
+	routine->index_fetch_begin = index_fetch_begin;
+	routine->index_fetch_reset = index_fetch_reset;
+	routine->index_fetch_end = index_fetch_end;
+	routine->index_fetch_tuple = index_fetch_tuple;
+}

@@ -1,0 +1,259 @@
+/*
+ * maintain.c: storage, rewrites, sizes, estimates, index builds.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/multixact.h"
+#include "catalog/index.h"
+#include "catalog/pg_am.h"
+#include "catalog/storage.h"
+#include "catalog/storage_xlog.h"
+#include "commands/progress.h"
+#include "commands/vacuum.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "optimizer/plancat.h"
+#include "pgstat.h"
+#include "storage/smgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplesort.h"
+
+#include "ddl/ddl.h"
+#include "s3am.h"
+#include "table/table.h"
+
+/* Core prefetches blocks of ANALYZE from the relation's file; an empty one answers for its first segment only. */
+#define MAX_ANALYZE_BLOCKS 131071
+
+static void
+relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persistence, TransactionId *freezeXid,
+						  MultiXactId *minmulti)
+{
+	SMgrRelation srel;
+
+	if (persistence != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("s3am tables cannot be temporary or unlogged"),
+				 errhint("Use the access method heap for such a table.")));
+	*freezeXid = InvalidTransactionId;
+	*minmulti = InvalidMultiXactId;
+	/* no row lives in this file; core wants it to be there */
+	srel = RelationCreateStorage(*newrnode, persistence, true);
+	smgrclose(srel);
+	storage_create(rel, newrnode);
+}
+
+/* The storage was made by this transaction, or it is ON COMMIT DELETE ROWS, which s3am tables do not have. */
+static void
+relation_nontransactional_truncate(Relation rel)
+{
+	TxnTable   *table = txn_table(storage_of(rel).storage);
+
+	if (table)
+		txn_truncate(table);
+}
+
+static void
+relation_copy_data(Relation rel, const RelFileNode *newrnode)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("s3am tables live in the repository, not in a tablespace")));
+}
+
+/* CLUSTER and VACUUM FULL: rows get new ids, dead ones stay behind. */
+static void
+relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_sort, TransactionId oldest_xmin,
+						  TransactionId *xid_cutoff, MultiXactId *multi_cutoff, double *num_tuples,
+						  double *tups_vacuumed, double *tups_recently_dead)
+{
+	TableScanDesc scan;
+	TupleTableSlot *slot;
+	Snapshot	snapshot;
+
+	*xid_cutoff = InvalidTransactionId;
+	*multi_cutoff = InvalidMultiXactId;
+	*num_tuples = *tups_vacuumed = *tups_recently_dead = 0;
+	if (ddl_replaying())
+		return;
+	/* taken after the lock, or rows committed while waiting for it would be lost */
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	PushActiveSnapshot(snapshot);
+	slot = table_slot_create(from, NULL);
+	scan = table_beginscan(from, snapshot, 0, NULL);
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		/* values of dropped columns are not kept */
+		for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+			if (TupleDescAttr(slot->tts_tupleDescriptor, i)->attisdropped)
+				slot->tts_isnull[i] = true;
+		table_tuple_insert(to, slot, GetCurrentCommandId(true), 0, NULL);
+		*num_tuples += 1;
+	}
+	table_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+}
+
+/* Dead rows go when segments are merged; VACUUM only counts. */
+static void
+relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy)
+{
+	double		rows;
+	BlockNumber blocks = table_virtual_blocks(rel, &rows);
+
+	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, 0);
+	vac_update_relstats(rel, blocks, rows, 0, false, InvalidTransactionId, InvalidMultiXactId, NULL, NULL, false);
+}
+
+static double
+index_build_range_scan(Relation rel, Relation index, struct IndexInfo *info, bool allow_sync, bool anyvisible,
+					   bool progress, BlockNumber start_blockno, BlockNumber numblocks,
+					   IndexBuildCallback callback, void *callback_state, TableScanDesc scan)
+{
+	TupleTableSlot *slot;
+	EState	   *estate;
+	ExprContext *econtext;
+	ExprState  *predicate;
+	Snapshot	snapshot = NULL;
+	double		rows = 0;
+	Datum		values[INDEX_MAX_KEYS];
+	bool		isnull[INDEX_MAX_KEYS];
+
+	if (ddl_replaying())
+	{
+		if (scan)
+			table_endscan(scan);
+		return 0;
+	}
+	estate = CreateExecutorState();
+	econtext = GetPerTupleExprContext(estate);
+	slot = table_slot_create(rel, NULL);
+	econtext->ecxt_scantuple = slot;
+	predicate = ExecPrepareQual(info->ii_Predicate, estate);
+	if (scan == NULL)
+	{
+		snapshot = RegisterSnapshot(GetLatestSnapshot());
+		PushActiveSnapshot(snapshot);
+		scan = table_beginscan(rel, snapshot, 0, NULL);
+	}
+	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(econtext->ecxt_per_tuple_memory);
+		if (predicate && !ExecQual(predicate, econtext))
+			continue;
+		FormIndexDatum(info, slot, estate, values, isnull);
+		callback(index, &slot->tts_tid, values, isnull, true, callback_state);
+		rows += 1;
+	}
+	table_endscan(scan);
+	if (snapshot)
+	{
+		PopActiveSnapshot();
+		UnregisterSnapshot(snapshot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+	FreeExecutorState(estate);
+	info->ii_ExpressionsState = NIL;
+	info->ii_PredicateState = NULL;
+	return rows;
+}
+
+static void
+index_validate_scan(Relation rel, Relation index, struct IndexInfo *info, Snapshot snapshot,
+					struct ValidateIndexState *state)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("s3am tables cannot have indexes yet")));
+}
+
+BlockNumber
+table_virtual_blocks(Relation rel, double *rows)
+{
+	S3Node	   *node = node_wait_ready();
+	uint64		storage = storage_of(rel).storage;
+	TableState *table;
+	TxnTable   *own = txn_table(storage);
+	double		total = 0,
+				dead = 0,
+				blocks;
+
+	txn_begin_use(node);
+	table = state_table(node, storage);
+	if (table)
+	{
+		uint32		n;
+		const BatchArray *batches = state_batches(node, table, &n);
+
+		for (uint32 i = 0; i < n; i++)
+			total += batches->entries[i].nrows;
+		dead = pg_atomic_read_u64(&table->deleted);
+	}
+	if (own)
+		total += own->nrows;
+	*rows = Max(total - dead, 0);
+	blocks = ceil(total / ROWS_PER_BLOCK);
+	return (BlockNumber) Min(blocks, MAX_ANALYZE_BLOCKS);
+}
+
+static uint64
+relation_size(Relation rel, ForkNumber fork)
+{
+	double		rows;
+
+	if (fork != MAIN_FORKNUM && fork != InvalidForkNumber)
+		return 0;
+	return (uint64) table_virtual_blocks(rel, &rows) * BLCKSZ;
+}
+
+static bool
+relation_needs_toast_table(Relation rel)
+{
+	return false;
+}
+
+static Oid
+relation_toast_am(Relation rel)
+{
+	return HEAP_TABLE_AM_OID;
+}
+
+static void
+relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tuples, double *allvisfrac)
+{
+	int32		width = get_rel_data_width(rel, attr_widths);
+	double		bytes;
+
+	(void) table_virtual_blocks(rel, tuples);
+	bytes = *tuples * (width + 8);
+	*pages = (BlockNumber) Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber);
+	if (*pages == 0)
+		*pages = 1;
+	*allvisfrac = 1.0;
+}
+
+void
+maintain_callbacks(TableAmRoutine *routine)
+{
+	routine->relation_set_new_filenode = relation_set_new_filenode;
+	routine->relation_nontransactional_truncate = relation_nontransactional_truncate;
+	routine->relation_copy_data = relation_copy_data;
+	routine->relation_copy_for_cluster = relation_copy_for_cluster;
+	routine->relation_vacuum = relation_vacuum;
+	routine->index_build_range_scan = index_build_range_scan;
+	routine->index_validate_scan = index_validate_scan;
+	routine->relation_size = relation_size;
+	routine->relation_needs_toast_table = relation_needs_toast_table;
+	routine->relation_toast_am = relation_toast_am;
+	routine->relation_estimate_size = relation_estimate_size;
+}

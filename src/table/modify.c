@@ -1,0 +1,336 @@
+/*
+ * modify.c: insert, delete, update and lock rows.
+ *
+ * A committed row is locked before it is looked at (rule 15); what the look finds decides: still there, or removed by a version
+ * that the snapshot may not see, which is TM_Updated or TM_Deleted as in heap.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/heaptoast.h"
+#include "access/htup_details.h"
+#include "access/multixact.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "s3am.h"
+#include "table/table.h"
+#include "txn/rowlock.h"
+
+/* The slot's row as a tuple of its own, with nothing left in TOAST tables. */
+static HeapTuple
+form_row(Relation rel, TupleTableSlot *slot, bool *should_free)
+{
+	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, true, should_free);
+
+	if (HeapTupleHasExternal(tuple))
+	{
+		HeapTuple	flat = toast_flatten_tuple(tuple, RelationGetDescr(rel));
+
+		if (*should_free)
+			heap_freetuple(tuple);
+		tuple = flat;
+		*should_free = true;
+	}
+	return tuple;
+}
+
+static void
+insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid, bool speculative)
+{
+	bool		should_free;
+	HeapTuple	tuple = form_row(rel, slot, &should_free);
+	uint64		row = txn_insert(rel, table, tuple, cid, speculative);
+
+	if (should_free)
+		heap_freetuple(tuple);
+	row_to_tid(row, &slot->tts_tid);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	if (slot->tts_ops == slot_callbacks(rel))
+	{
+		S3Slot	   *s = (S3Slot *) slot;
+
+		s->own = true;
+		s->cmin = cid;
+		s->xmin = InvalidTransactionId;
+	}
+	pgstat_count_heap_insert(rel, 1);
+}
+
+static TxnTable *
+writable(Relation rel)
+{
+	S3Node	   *node = node_wait_ready();
+
+	txn_begin_use(node);
+	return txn_table_for_write(rel);
+}
+
+static void
+tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options, BulkInsertState bistate)
+{
+	insert_row(rel, writable(rel), slot, cid, false);
+}
+
+static void
+tuple_insert_speculative(Relation rel, TupleTableSlot *slot, CommandId cid, int options, BulkInsertState bistate,
+						 uint32 token)
+{
+	insert_row(rel, writable(rel), slot, cid, true);
+}
+
+static void
+tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token, bool succeeded)
+{
+	txn_confirm(writable(rel), tid_to_row(&slot->tts_tid), succeeded);
+}
+
+static void
+multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid, int options, BulkInsertState bistate)
+{
+	TxnTable   *table = writable(rel);
+
+	for (int i = 0; i < nslots; i++)
+		insert_row(rel, table, slots[i], cid, false);
+}
+
+/* Waits until a version that ended a row is visible to new snapshots. */
+static void
+wait_published(S3Node *node, uint64 pos)
+{
+	if (pg_atomic_read_u64(&node->published) >= pos)
+		return;
+	ConditionVariablePrepareToSleep(&node->published_cv);
+	while (pg_atomic_read_u64(&node->published) < pos)
+		ConditionVariableSleep(&node->published_cv, PG_WAIT_EXTENSION);
+	ConditionVariableCancelSleep();
+}
+
+/* Where a row of the own buffer, or one that we removed, was updated to. */
+static void
+fill_own_failure(TM_FailureData *tmfd, ItemPointer next, CommandId cmax)
+{
+	tmfd->ctid = *next;
+	tmfd->xmax = GetTopTransactionIdIfAny();
+	tmfd->cmax = cmax;
+}
+
+/*
+ * Locks a row in `mode` and tells what has become of it.  TM_Ok: it is there, and nobody else can change it before we end
+ * (elsewhere: without our failing).
+ */
+static TM_Result
+lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode mode, LockWaitPolicy policy,
+		 TM_FailureData *tmfd)
+{
+	ItemPointerData tid;
+	OwnEnd	   *own_end;
+
+	row_to_tid(row, &tid);
+	if (ROW_IS_OWN(row))
+	{
+		OwnRow	   *own = txn_own_row(view->own, row);
+
+		if (own == NULL)
+			elog(ERROR, "attempted to change a row that is gone");
+		if (own->cmax != InvalidCommandId)
+		{
+			fill_own_failure(tmfd, &own->next, own->cmax);
+			return own->cmax >= cid ? TM_SelfModified : TM_Invisible;
+		}
+		if (own->cmin >= cid)
+			return TM_Invisible;
+		return TM_Ok;
+	}
+	if (view->table == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
+	{
+		view->batches = view->table ? state_batches(view->node, view->table, &view->nbatches) : NULL;
+		if (view->batches == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
+			elog(ERROR, "attempted to change a row that does not exist");
+	}
+	if ((own_end = txn_own_end(view->own, row)) != NULL)
+	{
+		fill_own_failure(tmfd, &own_end->next, own_end->cmax);
+		return own_end->cmax >= cid ? TM_SelfModified : TM_Invisible;
+	}
+	for (;;)
+	{
+		uint64		base = POS_VERSION(pg_atomic_read_u64(&view->node->published));
+		RowEnd		end;
+
+		pg_memory_barrier();
+		if (state_row_ended(view->node, view->table, row, &end))
+		{
+			wait_published(view->node, end.pos);
+			tmfd->xmax = InvalidTransactionId;
+			tmfd->cmax = InvalidCommandId;
+			if (end.successor == ROW_NONE)
+			{
+				tmfd->ctid = tid;
+				return TM_Deleted;
+			}
+			if (end.successor == ROW_MOVED)
+			{
+				ItemPointerSetMovedPartitions(&tmfd->ctid);
+				return TM_Updated;
+			}
+			row_to_tid(end.successor - 1, &tmfd->ctid);
+			return TM_Updated;
+		}
+		if (rowlock_acquire(rel, view->storage, row, mode, policy, base) == ROWLOCK_SKIPPED)
+			return TM_WouldBlock;
+		pg_memory_barrier();
+		txn_check_doomed();
+		if (!state_row_ended(view->node, view->table, row, &end))
+			return TM_Ok;
+		/* it ended meanwhile: the lock on it means nothing */
+		rowlock_release(view->storage, row, mode);
+	}
+}
+
+static TM_Result
+tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, Snapshot crosscheck, bool wait,
+			 TM_FailureData *tmfd, bool changing_part)
+{
+	TxnTable   *table = writable(rel);
+	uint64		row = tid_to_row(tid);
+	TableView  *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+	TM_Result	result;
+	ItemPointerData next;
+
+	view_refresh_own(view);
+	result = lock_row(rel, view, row, cid, LockTupleExclusive, wait ? LockWaitBlock : LockWaitError, tmfd);
+	if (result == TM_Ok && crosscheck != InvalidSnapshot)
+	{
+		TableView	check;
+		int			batch;
+
+		view_open(&check, rel, crosscheck);
+		if (view_row_state(&check, row, &batch) != ROW_VISIBLE)
+			result = TM_Updated;
+		view_close(&check);
+	}
+	if (result != TM_Ok)
+		return result;
+	next = *tid;
+	if (changing_part)
+		ItemPointerSetMovedPartitions(&next);
+	if (ROW_IS_OWN(row))
+		txn_end_own(table, row, cid, &next);
+	else
+		txn_end_committed(table, row, cid, true, &next);
+	pgstat_count_heap_delete(rel);
+	return TM_Ok;
+}
+
+static TM_Result
+tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid, Snapshot snapshot,
+			 Snapshot crosscheck, bool wait, TM_FailureData *tmfd, LockTupleMode *lockmode, bool *update_indexes)
+{
+	TxnTable   *table = writable(rel);
+	uint64		row = tid_to_row(otid);
+	TableView  *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+	TM_Result	result;
+
+	*lockmode = LockTupleNoKeyExclusive;
+	view_refresh_own(view);
+	result = lock_row(rel, view, row, cid, *lockmode, wait ? LockWaitBlock : LockWaitError, tmfd);
+	if (result == TM_Ok && crosscheck != InvalidSnapshot)
+	{
+		TableView	check;
+		int			batch;
+
+		view_open(&check, rel, crosscheck);
+		if (view_row_state(&check, row, &batch) != ROW_VISIBLE)
+			result = TM_Updated;
+		view_close(&check);
+	}
+	if (result != TM_Ok)
+		return result;
+	insert_row(rel, table, slot, cid, false);
+	if (ROW_IS_OWN(row))
+		txn_end_own(table, row, cid, &slot->tts_tid);
+	else
+		txn_end_committed(table, row, cid, false, &slot->tts_tid);
+	*update_indexes = true;
+	pgstat_count_heap_update(rel, false);
+	return TM_Ok;
+}
+
+/*
+ * As heapam_tuple_lock: with TUPLE_LOCK_FLAG_FIND_LAST_VERSION it goes on to the newest version of a row that was updated
+ * since.
+ */
+static TM_Result
+tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot, CommandId cid, LockTupleMode mode,
+		   LockWaitPolicy policy, uint8 flags, TM_FailureData *tmfd)
+{
+	S3Node	   *node = node_wait_ready();
+	ItemPointerData current = *tid;
+	bool		traversed = false;
+
+	txn_begin_use(node);
+	tmfd->traversed = false;
+	for (;;)
+	{
+		TableView  *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+		uint64		row = tid_to_row(&current);
+		SnapshotType type;
+		TM_Result	result;
+		int			batch;
+
+		view_refresh_own(view);
+		result = lock_row(rel, view, row, cid, mode, policy, tmfd);
+		if (result == TM_Updated && (flags & TUPLE_LOCK_FLAG_FIND_LAST_VERSION))
+		{
+			if (ItemPointerIndicatesMovedPartitions(&tmfd->ctid))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("tuple to be locked was already moved to another partition due to concurrent update")));
+			current = tmfd->ctid;
+			traversed = true;
+			continue;
+		}
+		if (result == TM_Ok || (result == TM_SelfModified && traversed))
+		{
+			*tid = current;
+			view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+			type = view->type;
+			view->type = SNAPSHOT_ANY;
+			if (view_row_state(view, row, &batch) == ROW_ABSENT)
+				elog(ERROR, "locked row is gone");
+			view_fetch(view, rel, row, batch, slot);
+			view->type = type;
+			slot->tts_tid = current;
+			ExecMaterializeSlot(slot);
+			tmfd->traversed = traversed;
+			return TM_Ok;
+		}
+		if (result == TM_Deleted && traversed)
+			tmfd->traversed = true;
+		return result;
+	}
+}
+
+static void
+finish_bulk_insert(Relation rel, int options)
+{
+}
+
+void
+modify_callbacks(TableAmRoutine *routine)
+{
+	routine->tuple_insert = tuple_insert;
+	routine->tuple_insert_speculative = tuple_insert_speculative;
+	routine->tuple_complete_speculative = tuple_complete_speculative;
+	routine->multi_insert = multi_insert;
+	routine->tuple_delete = tuple_delete;
+	routine->tuple_update = tuple_update;
+	routine->tuple_lock = tuple_lock;
+	routine->finish_bulk_insert = finish_bulk_insert;
+}

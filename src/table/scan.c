@@ -1,0 +1,548 @@
+/*
+ * scan.c: sequential, parallel, TID-range, sample, bitmap and ANALYZE scans.
+ *
+ * All of them go over rows in the order of their ids: committed ones, then those of the own transaction.  A scan keeps one
+ * number, the row it stands on, and steps by one either way; gaps are skipped a batch at a time.
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/relscan.h"
+#include "access/skey.h"
+#include "access/tsmapi.h"
+#include "access/valid.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "nodes/tidbitmap.h"
+#include "pgstat.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "ddl/ddl.h"
+#include "s3am.h"
+#include "table/table.h"
+
+typedef struct S3ParallelScan
+{
+	ParallelTableScanDescData base;
+	uint64		limit;			/* rows below this are scanned */
+	pg_atomic_uint64 next;
+} S3ParallelScan;
+
+/* Rows that a participant of a parallel scan takes at a time. */
+#define PARALLEL_CHUNK (ROWS_PER_BLOCK * 256)
+
+typedef struct S3Scan
+{
+	TableScanDescData base;
+	TableView	view;
+	MemoryContext cxt;
+	bool		started;
+	bool		done;
+	int64		row;			/* where it stands: committed row id, or limit + n for own row n */
+	uint64		limit;			/* committed rows that exist for this scan: ids below */
+	uint64		low;			/* TID range: no row below */
+	ItemPointerData mintid,
+				maxtid;
+	/* a window of rows to deliver: sample, ANALYZE, parallel */
+	uint64		window_next,
+				window_end;
+	bool		window_own;
+	/* bitmap */
+	int			bitmap_n,
+				bitmap_i;
+	uint64		bitmap_rows[ROWS_PER_BLOCK];
+} S3Scan;
+
+static inline uint64
+own_count(S3Scan *scan)
+{
+	view_refresh_own(&scan->view);
+	return scan->view.own ? scan->view.own->nrows : 0;
+}
+
+static void
+reset_scan(S3Scan *scan)
+{
+	scan->started = scan->done = false;
+	scan->window_next = scan->window_end = 0;
+	scan->limit = scan->view.table ? pg_atomic_read_u64(&scan->view.table->next_row) : 0;
+	if (scan->view.table)
+		scan->view.batches = state_batches(scan->view.node, scan->view.table, &scan->view.nbatches);
+	if (ddl_replaying())
+		scan->done = true;
+}
+
+static TableScanDesc
+scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, ParallelTableScanDesc pscan,
+		   uint32 flags)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am scan", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	S3Scan	   *scan = palloc0(sizeof(S3Scan));
+
+	RelationIncrementReferenceCount(rel);
+	old = MemoryContextSwitchTo(cxt);
+	txn_check_doomed();
+	scan->base.rs_rd = rel;
+	scan->base.rs_snapshot = snapshot;
+	scan->base.rs_nkeys = nkeys;
+	scan->base.rs_flags = flags;
+	scan->base.rs_parallel = pscan;
+	scan->cxt = cxt;
+	view_open(&scan->view, rel, snapshot);
+	scan->view.cxt = cxt;
+	MemoryContextSwitchTo(old);
+	if (nkeys > 0)
+	{
+		scan->base.rs_key = palloc(sizeof(ScanKeyData) * nkeys);
+		if (key)
+			memcpy(scan->base.rs_key, key, sizeof(ScanKeyData) * nkeys);
+	}
+	if (IsolationIsSerializable() && scan->view.type == SNAPSHOT_MVCC && !IsParallelWorker() && !ddl_replaying())
+		txn_read_table(rel, POS_VERSION(scan->view.pos));
+	reset_scan(scan);
+	if (pscan)
+		scan->limit = Min(scan->limit, ((S3ParallelScan *) pscan)->limit);
+	pgstat_count_heap_scan(rel);
+	return &scan->base;
+}
+
+static void
+scan_end(TableScanDesc sscan)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+
+	view_close(&scan->view);
+	if (scan->base.rs_key)
+		pfree(scan->base.rs_key);
+	if (scan->base.rs_flags & SO_TEMP_SNAPSHOT)
+		UnregisterSnapshot(scan->base.rs_snapshot);
+	RelationDecrementReferenceCount(scan->base.rs_rd);
+	MemoryContextDelete(scan->cxt);
+	pfree(scan);
+}
+
+static void
+scan_rescan(TableScanDesc sscan, struct ScanKeyData *key, bool set_params, bool allow_strat, bool allow_sync,
+			bool allow_pagemode)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+
+	if (key && scan->base.rs_nkeys > 0)
+		memcpy(scan->base.rs_key, key, sizeof(ScanKeyData) * scan->base.rs_nkeys);
+	reset_scan(scan);
+	if (scan->base.rs_parallel)
+		scan->limit = Min(scan->limit, ((S3ParallelScan *) scan->base.rs_parallel)->limit);
+}
+
+static bool
+keys_match(S3Scan *scan, TupleTableSlot *slot)
+{
+	ScanKey		key = scan->base.rs_key;
+
+	for (int i = 0; i < scan->base.rs_nkeys; i++, key++)
+	{
+		bool		isnull;
+		Datum		value;
+
+		if (key->sk_flags & SK_ISNULL)
+			return false;
+		value = slot_getattr(slot, key->sk_attno, &isnull);
+		if (isnull || !DatumGetBool(FunctionCall2Coll(&key->sk_func, key->sk_collation, value, key->sk_argument)))
+			return false;
+	}
+	return true;
+}
+
+/* Delivers a row if it is visible. */
+static bool
+deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
+{
+	int			batch;
+
+	if (view_row_state(&scan->view, row, &batch) != ROW_VISIBLE)
+		return false;
+	view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot);
+	if (scan->base.rs_nkeys > 0 && !keys_match(scan, slot))
+	{
+		ExecClearTuple(slot);
+		return false;
+	}
+	return true;
+}
+
+/* The nearest committed row id at or after (before) `row` that some batch holds; -1: none. */
+static int64
+skip_gap(S3Scan *scan, int64 row, bool forward)
+{
+	const BatchArray *batches = scan->view.batches;
+	uint32		low = 0,
+				high = scan->view.nbatches;
+
+	while (low < high)
+	{
+		uint32		mid = low + (high - low) / 2;
+
+		if (batches->entries[mid].first_row + batches->entries[mid].nrows <= (uint64) row)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (forward)
+	{
+		/* whole batches that the snapshot does not see are skipped at once */
+		for (; low < scan->view.nbatches; low++)
+			if (scan->view.type != SNAPSHOT_MVCC || batches->entries[low].pos <= scan->view.pos)
+				return Max((uint64) row, batches->entries[low].first_row);
+		return -1;
+	}
+	if (low < scan->view.nbatches && batches->entries[low].first_row <= (uint64) row)
+		return row;
+	return low > 0 ? batches->entries[low - 1].first_row + batches->entries[low - 1].nrows - 1 : -1;
+}
+
+/* Rows of a parallel scan are taken in chunks. */
+static bool
+next_parallel(S3Scan *scan, TupleTableSlot *slot)
+{
+	S3ParallelScan *shared = (S3ParallelScan *) scan->base.rs_parallel;
+
+	for (;;)
+	{
+		while (scan->window_next < scan->window_end)
+		{
+			int64		row = skip_gap(scan, scan->window_next, true);
+
+			CHECK_FOR_INTERRUPTS();
+			if (row < 0 || (uint64) row >= scan->window_end)
+				break;
+			scan->window_next = row + 1;
+			if (deliver(scan, row, slot))
+				return true;
+		}
+		scan->window_next = pg_atomic_fetch_add_u64(&shared->next, PARALLEL_CHUNK);
+		scan->window_end = Min(scan->window_next + PARALLEL_CHUNK, scan->limit);
+		if (scan->window_next >= scan->limit)
+			return false;
+	}
+}
+
+static bool
+scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+	bool		forward = !ScanDirectionIsBackward(direction);
+	int64		limit = scan->limit;
+	int64		end;
+
+	ExecClearTuple(slot);
+	if (ddl_replaying())
+		return false;
+	if (scan->base.rs_parallel)
+	{
+		if (!next_parallel(scan, slot))
+			return false;
+		pgstat_count_heap_getnext(scan->base.rs_rd);
+		return true;
+	}
+	end = limit + (int64) own_count(scan);
+	if (!scan->started)
+	{
+		scan->row = forward ? -1 : end;
+		scan->started = true;
+	}
+	for (;;)
+	{
+		int64		row;
+
+		CHECK_FOR_INTERRUPTS();
+		row = scan->row + (forward ? 1 : -1);
+		if (row >= end)
+		{
+			scan->row = end;
+			return false;
+		}
+		if (row < 0)
+		{
+			scan->row = -1;
+			return false;
+		}
+		if (row < limit)
+		{
+			row = skip_gap(scan, row, forward);
+			if (row < 0 && !forward)
+			{
+				scan->row = -1;
+				return false;
+			}
+			if (row < 0 || row >= limit)
+			{
+				scan->row = limit - 1;
+				if (end == limit)
+				{
+					scan->row = end;
+					return false;
+				}
+				row = limit;
+			}
+		}
+		scan->row = row;
+		if (deliver(scan, row < limit ? (uint64) row : OWN_BASE + (row - limit), slot))
+		{
+			pgstat_count_heap_getnext(scan->base.rs_rd);
+			return true;
+		}
+	}
+}
+
+/* ------------------------------------------------------------------------------------ TID ranges */
+
+static void
+scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer maxtid)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+
+	reset_scan(scan);
+	scan->mintid = *mintid;
+	scan->maxtid = *maxtid;
+	/* step over what lies below at once */
+	scan->low = ItemPointerIsValid(mintid) ? tid_to_row(mintid) : 0;
+}
+
+static bool
+scan_getnextslot_tidrange(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+
+	if (!scan->started && !ScanDirectionIsBackward(direction) && scan->low > 0 && scan->low < scan->limit)
+	{
+		scan->started = true;
+		scan->row = (int64) scan->low - 1;
+	}
+	while (scan_getnextslot(sscan, direction, slot))
+	{
+		if (ItemPointerCompare(&slot->tts_tid, &scan->mintid) < 0)
+		{
+			if (ScanDirectionIsBackward(direction))
+				break;
+			continue;
+		}
+		if (ItemPointerCompare(&slot->tts_tid, &scan->maxtid) > 0)
+		{
+			if (!ScanDirectionIsBackward(direction))
+				break;
+			continue;
+		}
+		return true;
+	}
+	ExecClearTuple(slot);
+	return false;
+}
+
+/* ------------------------------------------------------------------------------------ parallel */
+
+static Size
+parallelscan_estimate(Relation rel)
+{
+	return sizeof(S3ParallelScan);
+}
+
+static Size
+parallelscan_initialize(Relation rel, ParallelTableScanDesc pscan)
+{
+	S3ParallelScan *shared = (S3ParallelScan *) pscan;
+	S3Node	   *node = node_wait_ready();
+	TableState *table = state_table(node, storage_of(rel).storage);
+
+	shared->base.phs_relid = RelationGetRelid(rel);
+	shared->base.phs_syncscan = false;
+	shared->limit = table ? pg_atomic_read_u64(&table->next_row) : 0;
+	pg_atomic_init_u64(&shared->next, 0);
+	return sizeof(S3ParallelScan);
+}
+
+static void
+parallelscan_reinitialize(Relation rel, ParallelTableScanDesc pscan)
+{
+	pg_atomic_write_u64(&((S3ParallelScan *) pscan)->next, 0);
+}
+
+/* ------------------------------------------------------------------------------------ bitmap */
+
+static bool
+scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+	uint64		first = (uint64) tbmres->blockno * ROWS_PER_BLOCK;
+
+	CHECK_FOR_INTERRUPTS();
+	scan->bitmap_i = scan->bitmap_n = 0;
+	if (tbmres->ntuples >= 0)
+		for (int i = 0; i < tbmres->ntuples; i++)
+			scan->bitmap_rows[scan->bitmap_n++] = first + tbmres->offsets[i] - 1;
+	else
+		for (int i = 0; i < ROWS_PER_BLOCK; i++)
+			scan->bitmap_rows[scan->bitmap_n++] = first + i;
+	return scan->bitmap_n > 0;
+}
+
+static bool
+scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *tbmres, TupleTableSlot *slot)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+
+	while (scan->bitmap_i < scan->bitmap_n)
+		if (deliver(scan, scan->bitmap_rows[scan->bitmap_i++], slot))
+		{
+			pgstat_count_heap_fetch(scan->base.rs_rd);
+			return true;
+		}
+	ExecClearTuple(slot);
+	return false;
+}
+
+/* ------------------------------------------------------------------------------------ samples */
+
+/*
+ * TABLESAMPLE sees the table as virtual blocks of 291 rows: committed ones, then those of the own rows.
+ */
+static BlockNumber
+sample_blocks(S3Scan *scan)
+{
+	return (scan->limit + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK + (own_count(scan) + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK;
+}
+
+static bool
+scan_sample_next_block(TableScanDesc sscan, SampleScanState *scanstate)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+	TsmRoutine *tsm = scanstate->tsmroutine;
+	BlockNumber blocks = sample_blocks(scan);
+	BlockNumber committed = (scan->limit + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK;
+	BlockNumber block;
+
+	CHECK_FOR_INTERRUPTS();
+	if (blocks == 0)
+		return false;
+	if (tsm->NextSampleBlock)
+		block = tsm->NextSampleBlock(scanstate, blocks);
+	else
+	{
+		block = scan->started ? (BlockNumber) scan->row + 1 : 0;
+		if (block >= blocks)
+			block = InvalidBlockNumber;
+	}
+	if (!BlockNumberIsValid(block))
+		return false;
+	scan->started = true;
+	scan->row = block;
+	scan->window_own = block >= committed;
+	scan->window_next = (uint64) (scan->window_own ? block - committed : block) * ROWS_PER_BLOCK;
+	scan->window_end = Min(scan->window_next + ROWS_PER_BLOCK, scan->window_own ? own_count(scan) : scan->limit);
+	return true;
+}
+
+static bool
+scan_sample_next_tuple(TableScanDesc sscan, SampleScanState *scanstate, TupleTableSlot *slot)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+	TsmRoutine *tsm = scanstate->tsmroutine;
+
+	for (;;)
+	{
+		OffsetNumber offset = tsm->NextSampleTuple(scanstate, (BlockNumber) scan->row,
+												   scan->window_end - scan->window_next);
+		uint64		row;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!OffsetNumberIsValid(offset))
+			break;
+		row = scan->window_next + offset - 1;
+		if (deliver(scan, scan->window_own ? OWN_BASE + row : row, slot))
+		{
+			pgstat_count_heap_getnext(scan->base.rs_rd);
+			return true;
+		}
+	}
+	ExecClearTuple(slot);
+	return false;
+}
+
+/* ------------------------------------------------------------------------------------ ANALYZE */
+
+/*
+ * Block b of the n that relation_size() gave means the b-th of n equal slices of the rows, since core's prefetching cannot look
+ * at a block beyond the first gigabyte of an empty file.
+ */
+static bool
+scan_analyze_next_block(TableScanDesc sscan, BlockNumber blockno, BufferAccessStrategy bstrategy)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+	double		rows;
+	BlockNumber blocks = table_virtual_blocks(scan->base.rs_rd, &rows);
+	uint64		total = scan->limit + own_count(scan);
+
+	if (blocks == 0)
+		return false;
+	scan->window_next = (uint64) ((double) total * blockno / blocks);
+	scan->window_end = (uint64) ((double) total * (blockno + 1) / blocks);
+	if (blockno + 1 >= blocks)
+		scan->window_end = total;
+	return true;
+}
+
+static bool
+scan_analyze_next_tuple(TableScanDesc sscan, TransactionId oldest_xmin, double *liverows, double *deadrows,
+						TupleTableSlot *slot)
+{
+	S3Scan	   *scan = (S3Scan *) sscan;
+
+	while (scan->window_next < scan->window_end)
+	{
+		uint64		n = scan->window_next++;
+		uint64		row = n < scan->limit ? n : OWN_BASE + (n - scan->limit);
+		SnapshotType type = scan->view.type;
+		RowState	state;
+		int			batch;
+
+		/* as of now: what is committed and what is our own */
+		scan->view.type = SNAPSHOT_SELF;
+		state = view_row_state(&scan->view, row, &batch);
+		scan->view.type = type;
+		if (state == ROW_ABSENT)
+			continue;
+		if (state == ROW_INVISIBLE)
+		{
+			*deadrows += 1;
+			continue;
+		}
+		view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot);
+		*liverows += 1;
+		return true;
+	}
+	ExecClearTuple(slot);
+	return false;
+}
+
+void
+scan_callbacks(TableAmRoutine *routine)
+{
+	routine->scan_begin = scan_begin;
+	routine->scan_end = scan_end;
+	routine->scan_rescan = scan_rescan;
+	routine->scan_getnextslot = scan_getnextslot;
+	routine->scan_set_tidrange = scan_set_tidrange;
+	routine->scan_getnextslot_tidrange = scan_getnextslot_tidrange;
+	routine->parallelscan_estimate = parallelscan_estimate;
+	routine->parallelscan_initialize = parallelscan_initialize;
+	routine->parallelscan_reinitialize = parallelscan_reinitialize;
+	routine->scan_bitmap_next_block = scan_bitmap_next_block;
+	routine->scan_bitmap_next_tuple = scan_bitmap_next_tuple;
+	routine->scan_analyze_next_block = scan_analyze_next_block;
+	routine->scan_analyze_next_tuple = scan_analyze_next_tuple;
+	routine->scan_sample_next_block = scan_sample_next_block;
+	routine->scan_sample_next_tuple = scan_sample_next_tuple;
+}

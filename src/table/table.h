@@ -1,0 +1,82 @@
+/*
+ * table.h: the table access method, between its files.
+ */
+#ifndef S3AM_TABLE_H
+#define S3AM_TABLE_H
+
+#include "postgres.h"
+
+#include "access/relscan.h"
+#include "access/tableam.h"
+#include "executor/tuptable.h"
+
+#include "node/node.h"
+#include "node/state.h"
+#include "segment/rowpage.h"
+#include "txn/txn.h"
+
+/* ---- slot.c */
+typedef struct S3Slot
+{
+	VirtualTupleTableSlot base;
+	TransactionId xmin;			/* what system column xmin shows; invalid: own, assigned when asked */
+	CommandId	cmin;
+	bool		own;
+} S3Slot;
+
+extern const TupleTableSlotOps *slot_callbacks(Relation rel);
+/* Marks a slot whose values and nulls are filled in as holding the row. */
+extern void slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, OwnRow *own);
+
+/* ---- view.c: what a snapshot sees of a table */
+typedef struct TableView
+{
+	S3Node	   *node;
+	TableState *table;			/* NULL: nothing committed */
+	TxnTable   *own;			/* NULL: nothing of our own (may come later) */
+	uint64		storage;
+	Snapshot	snapshot;
+	SnapshotType type;
+	uint64		pos;			/* last visible position */
+	CommandId	curcid;
+	const BatchArray *batches;
+	uint32		nbatches;
+	/* the batch whose reader is open */
+	int			open_batch;
+	RowReader  *reader;
+	TupleDesc	desc;
+	MemoryContext cxt;			/* of the readers */
+} TableView;
+
+typedef enum RowState
+{
+	ROW_ABSENT,					/* no such row, or undone */
+	ROW_INVISIBLE,
+	ROW_VISIBLE
+} RowState;
+
+extern void view_open(TableView *view, Relation rel, Snapshot snapshot);
+extern void view_refresh_own(TableView *view);
+extern void view_close(TableView *view);
+/* Is the row visible?  Batch index in *batch for committed rows. */
+extern RowState view_row_state(TableView *view, uint64 row, int *batch);
+/* Reads the row into the slot. */
+extern void view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
+
+/* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
+extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);
+extern void view_forget_all(void);
+extern void view_init(void);
+
+/* ---- modify.c */
+extern void modify_callbacks(TableAmRoutine *routine);
+/* ---- scan.c */
+extern void scan_callbacks(TableAmRoutine *routine);
+/* ---- fetch.c */
+extern void fetch_callbacks(TableAmRoutine *routine);
+/* ---- maintain.c */
+extern void maintain_callbacks(TableAmRoutine *routine);
+/* Number of virtual blocks and an estimate of live rows. */
+extern BlockNumber table_virtual_blocks(Relation rel, double *rows);
+
+#endif

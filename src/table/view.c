@@ -1,0 +1,288 @@
+/*
+ * view.c: what a snapshot sees of one table, and reading single rows.
+ *
+ * Rows live in two places: the node's committed state, seen up to a position, and the transaction's own buffer, seen by command
+ * ids.  A committed row that the transaction removed is in both.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "node/bucket.h"
+#include "s3am.h"
+#include "table/table.h"
+
+/* A segment that a reader is open on: what its fetch function needs. */
+typedef struct SegmentHandle
+{
+	char		key[64];
+} SegmentHandle;
+
+static const uint8 *
+fetch_range(void *arg, uint64 offset, Size len)
+{
+	SegmentHandle *handle = arg;
+	Size		got;
+	uint8	   *data = bucket_read(handle->key, offset, len, &got);
+
+	if (got != len)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("object \"%s\" of the repository is shorter than its manifest says", handle->key),
+				 errdetail("Wanted %zu bytes at " UINT64_FORMAT ", got %zu.", len, offset, got)));
+	return data;
+}
+
+void
+view_open(TableView *view, Relation rel, Snapshot snapshot)
+{
+	StorageId	id = storage_of(rel);
+
+	memset(view, 0, sizeof(*view));
+	view->node = node_wait_ready();
+	txn_begin_use(view->node);
+	view->storage = id.storage;
+	view->table = state_table(view->node, id.storage);
+	view->own = txn_table(id.storage);
+	view->snapshot = snapshot;
+	view->type = snapshot ? snapshot->snapshot_type : SNAPSHOT_SELF;
+	view->open_batch = -1;
+	view->desc = RelationGetDescr(rel);
+	view->cxt = CurrentMemoryContext;
+	if (view->type == SNAPSHOT_MVCC)
+	{
+		view->pos = state_visible_pos(view->node, snapshot);
+		view->curcid = snapshot->curcid;
+	}
+	else
+	{
+		view->pos = pg_atomic_read_u64(&view->node->published);
+		view->curcid = GetCurrentCommandId(false);
+	}
+	if (view->table)
+		view->batches = state_batches(view->node, view->table, &view->nbatches);
+}
+
+/* A table may get rows of our own after the view was opened. */
+void
+view_refresh_own(TableView *view)
+{
+	if (view->own == NULL)
+		view->own = txn_table(view->storage);
+}
+
+void
+view_close(TableView *view)
+{
+	if (view->reader)
+		row_reader_free(view->reader);
+	view->reader = NULL;
+	view->open_batch = -1;
+}
+
+static RowState
+own_row_state(TableView *view, uint64 row)
+{
+	OwnRow	   *own;
+
+	view_refresh_own(view);
+	own = txn_own_row(view->own, row);
+	if (own == NULL)
+		return ROW_ABSENT;
+	if (view->type == SNAPSHOT_MVCC)
+		return own->cmin < view->curcid && (own->cmax == InvalidCommandId || own->cmax >= view->curcid)
+			? ROW_VISIBLE : ROW_INVISIBLE;
+	if (view->type == SNAPSHOT_ANY || view->type == SNAPSHOT_NON_VACUUMABLE)
+		return ROW_VISIBLE;
+	return own->cmax == InvalidCommandId ? ROW_VISIBLE : ROW_INVISIBLE;
+}
+
+RowState
+view_row_state(TableView *view, uint64 row, int *batch)
+{
+	RowEnd		end;
+	OwnEnd	   *own_end;
+	int			b;
+
+	*batch = -1;
+	if (ROW_IS_OWN(row))
+		return own_row_state(view, row);
+	if (view->table == NULL)
+		return ROW_ABSENT;
+	b = state_find_batch(view->batches, view->nbatches, row);
+	if (b < 0)
+	{
+		/* perhaps it came after the view was opened */
+		view->batches = state_batches(view->node, view->table, &view->nbatches);
+		b = state_find_batch(view->batches, view->nbatches, row);
+		if (b < 0)
+			return ROW_ABSENT;
+	}
+	*batch = b;
+	if (view->type == SNAPSHOT_ANY)
+		return ROW_VISIBLE;
+	if (view->type != SNAPSHOT_MVCC)
+		view->pos = pg_atomic_read_u64(&view->node->published);
+	if (view->batches->entries[b].pos > view->pos)
+		return ROW_INVISIBLE;
+	if (state_row_ended(view->node, view->table, row, &end) && end.pos <= view->pos)
+		return ROW_INVISIBLE;
+	view_refresh_own(view);
+	own_end = txn_own_end(view->own, row);
+	if (own_end && (view->type != SNAPSHOT_MVCC || own_end->cmax < view->curcid))
+		return ROW_INVISIBLE;
+	return ROW_VISIBLE;
+}
+
+static void
+open_reader(TableView *view, int batch)
+{
+	const BatchEntry *entry = &view->batches->entries[batch];
+	MemoryContext old;
+
+	if (view->open_batch == batch && view->reader)
+		return;
+	if (view->reader)
+	{
+		row_reader_free(view->reader);
+		view->reader = NULL;
+	}
+	old = MemoryContextSwitchTo(view->cxt);
+	if (DsaPointerIsValid(entry->blob))
+		view->reader = row_reader_open_inline(view->desc, dsa_get_address(node_dsa(view->node), entry->blob),
+											  entry->len, view->cxt);
+	else
+	{
+		SegmentHandle *handle = palloc(sizeof(SegmentHandle));
+
+		bucket_segment_key(entry->epoch, entry->number, handle->key, sizeof(handle->key));
+		view->reader = row_reader_open_segment(view->desc, fetch_range, handle, handle->key,
+											   bucket_repository_uuid(), entry->epoch, entry->number,
+											   entry->size, entry->footer_size, view->cxt);
+	}
+	MemoryContextSwitchTo(old);
+	view->open_batch = batch;
+}
+
+void
+view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
+{
+	int			natts = slot->tts_tupleDescriptor->natts;
+
+	ExecClearTuple(slot);
+	if (ROW_IS_OWN(row))
+	{
+		OwnRow	   *own = txn_own_row(view->own, row);
+
+		heap_deform_tuple(own->tuple, RelationGetDescr(rel), slot->tts_values, slot->tts_isnull);
+		slot_store(slot, rel, row, InvalidTransactionId, own);
+	}
+	else
+	{
+		const BatchEntry *entry = &view->batches->entries[batch];
+
+		open_reader(view, batch);
+		row_reader_get(view->reader, row - entry->first_row, natts, slot->tts_values, slot->tts_isnull,
+					   slot->tts_mcxt);
+		slot_store(slot, rel, row, entry->xmin, NULL);
+	}
+}
+
+/* ------------------------------------------------------------------------------------ single rows */
+
+#define FETCH_VIEWS 8
+
+typedef struct FetchView
+{
+	Oid			relid;
+	TupleDesc	desc;
+	SubTransactionId sub;
+	TableView	view;
+	MemoryContext cxt;
+} FetchView;
+
+static FetchView fetch_views[FETCH_VIEWS];
+static int	next_fetch_view;
+static bool forget_pending;
+
+static void
+forget_callback(Datum arg, Oid relid)
+{
+	/* not now: a view may be in use further up the stack */
+	forget_pending = true;
+}
+
+void
+view_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_callback, (Datum) 0);
+}
+
+void
+view_forget_all(void)
+{
+	memset(fetch_views, 0, sizeof(fetch_views));
+	forget_pending = false;
+}
+
+TableView *
+view_for_fetch(Relation rel, Snapshot snapshot)
+{
+	FetchView  *fv = NULL;
+	MemoryContext old;
+
+	if (forget_pending)
+	{
+		for (int i = 0; i < FETCH_VIEWS; i++)
+			if (fetch_views[i].cxt)
+				MemoryContextDelete(fetch_views[i].cxt);
+		view_forget_all();
+	}
+	for (int i = 0; i < FETCH_VIEWS; i++)
+		if (fetch_views[i].cxt && fetch_views[i].relid == RelationGetRelid(rel) &&
+			fetch_views[i].desc == RelationGetDescr(rel))
+			fv = &fetch_views[i];
+	if (fv == NULL)
+	{
+		fv = &fetch_views[next_fetch_view++ % FETCH_VIEWS];
+		if (fv->cxt)
+			MemoryContextDelete(fv->cxt);
+		memset(fv, 0, sizeof(*fv));
+		fv->cxt = AllocSetContextCreate(TopTransactionContext, "s3am row reader", ALLOCSET_SMALL_SIZES);
+		fv->relid = RelationGetRelid(rel);
+		fv->desc = RelationGetDescr(rel);
+		old = MemoryContextSwitchTo(fv->cxt);
+		view_open(&fv->view, rel, snapshot);
+		MemoryContextSwitchTo(old);
+	}
+	else
+	{
+		TableView  *view = &fv->view;
+
+		/* the same table under another snapshot; an open reader stays */
+		view->snapshot = snapshot;
+		view->type = snapshot->snapshot_type;
+		if (view->table == NULL)
+		{
+			view->table = state_table(view->node, view->storage);
+			if (view->table)
+				view->batches = state_batches(view->node, view->table, &view->nbatches);
+		}
+		if (view->type == SNAPSHOT_MVCC)
+		{
+			view->pos = state_visible_pos(view->node, snapshot);
+			view->curcid = snapshot->curcid;
+		}
+		else
+		{
+			view->pos = pg_atomic_read_u64(&view->node->published);
+			view->curcid = GetCurrentCommandId(false);
+		}
+	}
+	return &fv->view;
+}

@@ -1,0 +1,603 @@
+/*
+ * commit.c: from PRE_COMMIT to the outcome.
+ *
+ * A transaction becomes one record, handed to the committer.  Until its outcome is known the backend waits, and can be
+ * cancelled only while the record is still queued (rule 10).  Nothing is thrown once it is known to be committed.
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/parallel.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/indexing.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/lmgr.h"
+#include "storage/predicate.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "ddl/ddl.h"
+#include "manifest/committer.h"
+#include "manifest/s3am.pb-c.h"
+#include "node/applied.h"
+#include "node/bucket.h"
+#include "s3am.h"
+#include "txn/commit.h"
+#include "txn/own.h"
+#include "txn/record.h"
+#include "txn/rowlock.h"
+#include "txn/txn.h"
+
+typedef struct StorageChange
+{
+	SubTransactionId sub;
+	uint64		table,
+				drop,
+				create;
+} StorageChange;
+
+static List *storage_changes;
+static uint64 my_epoch,
+			my_seq;
+static bool used;				/* this transaction looked at the node's state */
+static bool asked_xid;			/* the xid was assigned because somebody asked for xmin */
+static bool interrupts_held;
+
+/* ------------------------------------------------------------------------------------ identity */
+
+uint64
+commit_new_object_id(void)
+{
+	S3Node	   *node = node_wait_ready();
+	uint64		epoch = pg_atomic_read_u64(&node->epoch);
+	uint64		n = pg_atomic_fetch_add_u64(&node->next_object, 1) + 1;
+
+	if (epoch == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("this server may not write to repository \"%s\"", node->url)));
+	return epoch << 32 | n;
+}
+
+static void
+assign_commit_id(void)
+{
+	if (my_seq == 0)
+	{
+		S3Node	   *node = node_wait_ready();
+
+		my_epoch = pg_atomic_read_u64(&node->epoch);
+		my_seq = pg_atomic_fetch_add_u64(&node->next_seq, 1) + 1;
+	}
+}
+
+uint64
+txn_commit_epoch(void)
+{
+	assign_commit_id();
+	return my_epoch;
+}
+
+uint64
+txn_commit_seq(void)
+{
+	assign_commit_id();
+	return my_seq;
+}
+
+TransactionId
+txn_own_xmin(void)
+{
+	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		asked_xid = true;
+	return GetCurrentTransactionId();
+}
+
+uint32
+txn_derive_xmin(uint64 epoch, uint64 seq)
+{
+	uint64		h = (epoch * UINT64CONST(0x9E3779B97F4A7C15)) ^ (seq * UINT64CONST(0xD6E8FEB86659FD93));
+	uint32		xmin = (uint32) (h ^ (h >> 32));
+
+	return xmin < FirstNormalTransactionId ? xmin + FirstNormalTransactionId : xmin;
+}
+
+/* ------------------------------------------------------------------------------------ doom */
+
+void
+txn_begin_use(S3Node *node)
+{
+	state_pin(node);
+	if (!used)
+	{
+		NodeBackend *me = node_backend(MyProc->pgprocno);
+		int			proc;
+		uint64		owner;
+
+		used = true;
+		if (IsParallelWorker())
+			return;
+		rowlock_owner(&proc, &owner);
+		pg_atomic_write_u32(&me->doomed, 0);
+		pg_atomic_write_u64(&me->owner, owner);
+	}
+}
+
+void
+txn_check_doomed(void)
+{
+	NodeBackend *me = node_backend(MyProc->pgprocno);
+
+	if (used && pg_atomic_read_u32(&me->doomed))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to a concurrent commit on another server"),
+				 errdetail("Version " UINT64_FORMAT " changed or locked a row that this transaction relies on.",
+						   me->doomed_by),
+				 errhint("The transaction might succeed if retried.")));
+}
+
+/* ------------------------------------------------------------------------------------ storage edits */
+
+void
+commit_storage_edit(uint64 table, uint64 drop, uint64 create)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	StorageChange *change = palloc(sizeof(StorageChange));
+
+	change->sub = GetCurrentSubTransactionId();
+	change->table = table;
+	change->drop = drop;
+	change->create = create;
+	storage_changes = lappend(storage_changes, change);
+	MemoryContextSwitchTo(old);
+}
+
+bool
+commit_storage_is_new(uint64 storage)
+{
+	ListCell   *lc;
+
+	foreach(lc, storage_changes)
+		if (((StorageChange *) lfirst(lc))->create == storage)
+			return true;
+	return false;
+}
+
+bool
+commit_has_storage_edits(void)
+{
+	return storage_changes != NIL;
+}
+
+static bool
+storage_is_dropped(uint64 storage)
+{
+	ListCell   *lc;
+
+	foreach(lc, storage_changes)
+		if (((StorageChange *) lfirst(lc))->drop == storage)
+			return true;
+	return false;
+}
+
+/* ------------------------------------------------------------------------------------ the record */
+
+/* Edits of storages that matter to others: those made and dropped by this transaction cancel out. */
+static void
+add_storage_edits(S3am__Txn *txn)
+{
+	ListCell   *lc;
+
+	txn->storages = palloc0(sizeof(void *) * Max(list_length(storage_changes), 1));
+	foreach(lc, storage_changes)
+	{
+		StorageChange *change = lfirst(lc);
+		uint64		create = change->create && !storage_is_dropped(change->create) ? change->create : 0;
+		uint64		drop = change->drop && !commit_storage_is_new(change->drop) ? change->drop : 0;
+		S3am__StorageEdit *edit;
+
+		if (create == 0 && drop == 0)
+			continue;
+		edit = palloc(sizeof(*edit));
+		s3am__storage_edit__init(edit);
+		edit->table = change->table;
+		edit->create = create;
+		edit->drop = drop;
+		txn->storages[txn->n_storages++] = edit;
+	}
+}
+
+typedef struct LockCollector
+{
+	S3am__Txn  *txn;
+	int			capacity;
+	bool		strong;			/* any of mode NO KEY UPDATE or UPDATE */
+} LockCollector;
+
+static const S3am__Mode mode_of[] = {
+	[LockTupleKeyShare] = S3AM__MODE__KEY_SHARE,
+	[LockTupleShare] = S3AM__MODE__SHARE,
+	[LockTupleNoKeyExclusive] = S3AM__MODE__NO_KEY_UPDATE,
+	[LockTupleExclusive] = S3AM__MODE__UPDATE,
+};
+
+/* Row locks that edits do not imply. */
+static void
+collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows)
+{
+	LockCollector *c = arg;
+	TxnTable   *table = txn_table(storage);
+	uint64	   *left = palloc(sizeof(uint64) * nrows);
+	int			n = 0;
+	S3am__RowClaim *claim;
+
+	for (int i = 0; i < nrows; i++)
+		if (!ROW_IS_OWN(rows[i]) && txn_own_end(table, rows[i]) == NULL)
+			left[n++] = rows[i];
+	if (n == 0 || storage_is_dropped(storage))
+	{
+		pfree(left);
+		return;
+	}
+	if (c->txn->n_rows == c->capacity)
+	{
+		c->capacity = c->capacity ? c->capacity * 2 : 8;
+		c->txn->rows = c->txn->rows ? repalloc(c->txn->rows, c->capacity * sizeof(void *))
+			: palloc(c->capacity * sizeof(void *));
+	}
+	claim = palloc(sizeof(*claim));
+	s3am__row_claim__init(claim);
+	claim->storage = storage;
+	claim->mode = mode_of[mode];
+	claim->rows = record_rowset(left, n);
+	c->txn->rows[c->txn->n_rows++] = claim;
+	if (mode >= LockTupleNoKeyExclusive)
+		c->strong = true;
+	pfree(left);
+}
+
+/* The whole transaction as a record, in the current memory context; NULL: there is nothing to commit. */
+static S3am__Txn *
+build_record(void)
+{
+	S3am__Txn  *txn = palloc(sizeof(*txn));
+	LockCollector locks = {txn, 0, false};
+	ListCell   *lc;
+	int			ntables = list_length(own_tables());
+	bool		reads = false;
+
+	s3am__txn__init(txn);
+	add_storage_edits(txn);
+	if (ddl_pending())
+		txn->n_ddl = ddl_collect(&txn->ddl);
+	rowlock_each(collect_lock, &locks);
+
+	txn->tables = palloc0(sizeof(void *) * Max(ntables, 1));
+	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages, 1));
+	txn->reads = palloc0(sizeof(void *) * Max(ntables, 1));
+	foreach(lc, own_tables())
+	{
+		TxnTable   *table = lfirst(lc);
+		S3am__TableEdit *edit;
+
+		if (storage_is_dropped(table->storage))
+			continue;
+		if (table->read_all && IsolationIsSerializable())
+		{
+			S3am__ReadClaim *read = palloc(sizeof(*read));
+
+			s3am__read_claim__init(read);
+			read->storage = table->storage;
+			read->all = true;
+			read->base_version = table->read_base;
+			txn->reads[txn->n_reads++] = read;
+			reads = true;
+		}
+		if (!table->touched)
+			continue;
+		edit = record_table_edit(table);
+		if (edit)
+			txn->tables[txn->n_tables++] = edit;
+		if (!table->created)
+		{
+			S3am__SchemaClaim *claim = palloc(sizeof(*claim));
+
+			s3am__schema_claim__init(claim);
+			claim->table = table->table;
+			claim->mode = S3AM__MODE__KEY_SHARE;
+			txn->schemas[txn->n_schemas++] = claim;
+		}
+	}
+	for (size_t i = 0; i < txn->n_storages; i++)
+		if (txn->storages[i]->table != txn->storages[i]->create)
+		{
+			S3am__SchemaClaim *claim = palloc(sizeof(*claim));
+
+			s3am__schema_claim__init(claim);
+			claim->table = txn->storages[i]->table;
+			claim->mode = S3AM__MODE__UPDATE;
+			txn->schemas[txn->n_schemas++] = claim;
+		}
+	if (txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong && !reads)
+		return NULL;
+	return txn;
+}
+
+/* ------------------------------------------------------------------------------------ handing over */
+
+static void
+throw_outcome(Member *member)
+{
+	char	   *detail = pstrdup(member->detail);
+
+	switch ((Outcome) member->outcome)
+	{
+		case OUTCOME_COMMITTED:
+			return;
+		case OUTCOME_CONFLICT:
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to a concurrent commit on another server"),
+					 detail[0] ? errdetail("%s", detail) : 0,
+					 errhint("The transaction might succeed if retried.")));
+			break;
+		case OUTCOME_ABORTED:
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("the transaction was given up before it reached the repository"),
+					 detail[0] ? errdetail("%s", detail) : 0,
+					 errhint("The transaction might succeed if retried.")));
+			break;
+		case OUTCOME_FENCED:
+			ereport(ERROR,
+					(errcode(ERRCODE_CONNECTION_FAILURE),
+					 errmsg("this server was fenced: another one took its place in the repository"),
+					 detail[0] ? errdetail("%s", detail) : 0));
+			break;
+	}
+}
+
+static void
+release_member(S3Node *node, dsa_pointer p)
+{
+	Member	   *member = dsa_get_address(node_dsa(node), p);
+
+	if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
+		dsa_free(node_dsa(node), p);
+}
+
+/* Waits for the outcome.  Leaves by error, or returns when committed. */
+static void
+wait_for_outcome(S3Node *node, dsa_pointer p)
+{
+	Member	   *member = dsa_get_address(node_dsa(node), p);
+	TimestampTz start = GetCurrentTimestamp();
+
+	for (;;)
+	{
+		uint32		state = pg_atomic_read_u32(&member->state);
+		bool		late;
+
+		if (state == MEMBER_DECIDED)
+			break;
+		if (QueryCancelPending || ProcDiePending)
+		{
+			uint32		expected = MEMBER_QUEUED;
+
+			if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN))
+			{
+				release_member(node, p);
+				CHECK_FOR_INTERRUPTS();
+				ereport(ERROR,
+						(errcode(ERRCODE_QUERY_CANCELED),
+						 errmsg("canceling the commit due to user request")));
+			}
+		}
+		late = s3am_commit_timeout > 0 &&
+			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_commit_timeout);
+		if (late || ProcDiePending)
+		{
+			uint32		expected = MEMBER_QUEUED;
+			bool		withdrawn = pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN);
+
+			if (!withdrawn && expected == MEMBER_DECIDED)
+				break;
+			release_member(node, p);
+			if (withdrawn)
+				ereport(ERROR,
+						(errcode(ERRCODE_CONNECTION_FAILURE),
+						 errmsg("the transaction could not reach the repository within s3am.commit_timeout"),
+						 errdetail("It was not sent and is rolled back.")));
+			ereport(ERROR,
+					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+					 errmsg("the outcome of transaction " UINT64_FORMAT "." UINT64_FORMAT " is not known yet",
+							my_epoch, my_seq),
+					 errhint("SELECT s3am.commit_status('" UINT64_FORMAT "." UINT64_FORMAT "') will tell.",
+							 my_epoch, my_seq)));
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	if (member->outcome != OUTCOME_COMMITTED)
+	{
+		PG_TRY();
+		{
+			throw_outcome(member);
+		}
+		PG_FINALLY();
+		{
+			release_member(node, p);
+		}
+		PG_END_TRY();
+	}
+	release_member(node, p);
+	/* from here to the end of COMMIT nothing may interrupt (rule 10) */
+	HOLD_INTERRUPTS();
+	interrupts_held = true;
+}
+
+void
+commit_transaction(void)
+{
+	S3am__Txn  *txn;
+	S3am__CommitId id = S3AM__COMMIT_ID__INIT;
+	S3Node	   *node;
+	MemoryContext cxt,
+				old;
+	dsa_pointer p;
+	Member	   *member;
+	NodeBackend *me;
+	size_t		len;
+	int			proc;
+
+	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any())
+		return;
+	node = node_wait_ready();
+	txn_check_doomed();
+	PreCommit_CheckForSerializationFailure();
+
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am commit record", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	txn = build_record();
+	if (txn == NULL)
+	{
+		PopActiveSnapshot();
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(cxt);
+		return;
+	}
+	assign_commit_id();
+	id.epoch = my_epoch;
+	id.seq = my_seq;
+	txn->id = &id;
+	if (txn->n_ddl || txn->n_storages)
+		applied_record(my_epoch, my_seq);
+	PopActiveSnapshot();
+
+	/* an xid that was only asked for by a reader of xmin makes no step of its own */
+	txn->own_step = TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+		!(asked_xid && XLogRecPtrIsInvalid(XactLastRecEnd));
+	txn->xmin = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? GetTopTransactionIdIfAny()
+		: txn_derive_xmin(my_epoch, my_seq);
+	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+
+	/* all up to the base has been held against our claims by the publisher (rule 22) */
+	txn->base_version = POS_VERSION(pg_atomic_read_u64(&node->published));
+	pg_memory_barrier();
+	txn_check_doomed();
+
+	len = s3am__txn__get_packed_size(txn);
+	p = dsa_allocate_extended(node_dsa(node), offsetof(Member, record) + len, DSA_ALLOC_HUGE);
+	member = dsa_get_address(node_dsa(node), p);
+	memset(member, 0, offsetof(Member, record));
+	pg_atomic_init_u32(&member->state, MEMBER_QUEUED);
+	pg_atomic_init_u32(&member->refs, 2);
+	member->procno = MyProc->pgprocno;
+	rowlock_owner(&proc, &member->owner);
+	member->epoch = my_epoch;
+	member->seq = my_seq;
+	member->xid = txn->own_step ? GetTopTransactionIdIfAny() : InvalidTransactionId;
+	member->len = s3am__txn__pack(txn, member->record);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+
+	me = node_backend(MyProc->pgprocno);
+	me->commit_member = member->xid != InvalidTransactionId ? p : InvalidDsaPointer;
+	pg_write_barrier();
+	pg_atomic_write_u64(&me->commit_seq, my_seq);
+	node_push(node, &node->submissions, p);
+	node_wake(node->committer_procno);
+	wait_for_outcome(node, p);
+}
+
+void
+commit_reset(void)
+{
+	if (MyProc)
+	{
+		NodeBackend *me = used || my_seq ? node_backend(MyProc->pgprocno) : NULL;
+
+		if (me)
+		{
+			pg_atomic_write_u64(&me->commit_seq, 0);
+			pg_atomic_write_u64(&me->owner, 0);
+			pg_atomic_write_u64(&me->pin, 0);
+		}
+	}
+	used = false;
+	asked_xid = false;
+	my_epoch = my_seq = 0;
+	storage_changes = NIL;
+	interrupts_held = false;
+	own_reset();
+}
+
+/* ------------------------------------------------------------------------------------ callbacks */
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+			commit_transaction();
+			break;
+		case XACT_EVENT_PRE_PREPARE:
+			if (own_tables() != NIL || storage_changes != NIL || ddl_pending() || rowlock_any())
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has written to s3am tables")));
+			break;
+		case XACT_EVENT_COMMIT:
+			if (interrupts_held && InterruptHoldoffCount > 0)
+				RESUME_INTERRUPTS();
+			commit_reset();
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			commit_reset();
+			break;
+		case XACT_EVENT_PARALLEL_COMMIT:
+		case XACT_EVENT_PARALLEL_ABORT:
+			commit_reset();
+			break;
+		case XACT_EVENT_PARALLEL_PRE_COMMIT:
+			break;
+	}
+}
+
+static void
+subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
+{
+	ListCell   *lc;
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		own_subabort(my);
+		foreach(lc, storage_changes)
+			if (((StorageChange *) lfirst(lc))->sub >= my)
+				storage_changes = foreach_delete_current(storage_changes, lc);
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		own_subcommit(my, parent);
+		foreach(lc, storage_changes)
+			if (((StorageChange *) lfirst(lc))->sub >= my)
+				((StorageChange *) lfirst(lc))->sub = parent;
+	}
+}
+
+void
+txn_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+	RegisterSubXactCallback(subxact_callback, NULL);
+}

@@ -1,0 +1,23 @@
+/*
+ * commit.h: the backend's side of COMMIT.
+ */
+#ifndef S3AM_COMMIT_H
+#define S3AM_COMMIT_H
+
+#include "postgres.h"
+
+#include "txn/txn.h"
+
+/* The transaction gives a table storage, takes it away, or both; undone with its subtransaction. */
+extern void commit_storage_edit(uint64 table, uint64 drop, uint64 create);
+extern bool commit_storage_is_new(uint64 storage);	/* made by this transaction */
+
+/* A number for a storage or a segment: epoch << 32 | counter; never used twice. */
+extern uint64 commit_new_object_id(void);
+
+/* PRE_COMMIT: builds the record, hands it over, waits for the outcome.  Throws 40001, 08007, ... */
+extern void commit_transaction(void);
+extern void commit_reset(void);	/* the transaction is over */
+extern bool commit_has_storage_edits(void);
+
+#endif

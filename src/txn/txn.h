@@ -1,0 +1,119 @@
+/*
+ * txn.h: what the current transaction did to s3am tables, and how it commits.
+ */
+#ifndef S3AM_TXN_H
+#define S3AM_TXN_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "storage/itemptr.h"
+#include "storage/relfilenode.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+#include "node/node.h"
+#include "node/state.h"
+
+/* Row ids as ctid: 291 rows to a virtual block.  Own rows that are not committed have ids from a range of their own. */
+#define ROWS_PER_BLOCK 291
+#define OWN_BASE ((uint64) 0xF0000000 * ROWS_PER_BLOCK)
+#define ROW_LIMIT OWN_BASE
+#define ROW_IS_OWN(row) ((row) >= OWN_BASE)
+
+static inline uint64
+tid_to_row(ItemPointer tid)
+{
+	return (uint64) ItemPointerGetBlockNumberNoCheck(tid) * ROWS_PER_BLOCK + ItemPointerGetOffsetNumberNoCheck(tid) - 1;
+}
+
+static inline void
+row_to_tid(uint64 row, ItemPointer tid)
+{
+	ItemPointerSet(tid, (BlockNumber) (row / ROWS_PER_BLOCK), (OffsetNumber) (row % ROWS_PER_BLOCK + 1));
+}
+
+/* A row that this transaction added. */
+typedef struct OwnRow
+{
+	HeapTuple	tuple;			/* NULL: undone with its subtransaction */
+	CommandId	cmin,
+				cmax;			/* InvalidCommandId: not removed */
+	SubTransactionId sub;
+	ItemPointerData next;		/* where it was updated to, as in a heap tuple's t_ctid */
+	bool		speculative;	/* insertion not yet confirmed */
+} OwnRow;
+
+/* A committed row that this transaction removed. */
+typedef struct OwnEnd
+{
+	uint64		row;			/* hash key */
+	char		status;			/* for simplehash */
+	bool		key;			/* deleted, or its key changed: claims UPDATE */
+	CommandId	cmax;
+	SubTransactionId sub;
+	ItemPointerData next;		/* as in OwnRow; own ctid if none */
+} OwnEnd;
+
+typedef struct TxnTable
+{
+	uint64		storage;		/* hash key */
+	char		status;
+	uint64		table;
+	Oid			relid;
+	bool		created;		/* storage made by this transaction */
+	TupleDesc	desc;			/* by which the rows were formed */
+	OwnRow	   *rows;
+	uint64		nrows,
+				capacity;
+	Size		bytes;
+	struct ownends_hash *ends;
+	bool		read_all;		/* SERIALIZABLE: scanned */
+	uint64		read_base;
+	bool		touched;		/* written */
+} TxnTable;
+
+extern void txn_init(void);		/* from _PG_init: callbacks */
+
+/* The storage of a relation: its id, and the table's. */
+typedef struct StorageId
+{
+	uint64		storage;
+	uint64		table;
+} StorageId;
+
+extern StorageId storage_of(Relation rel);
+extern void storage_create(Relation rel, const RelFileNode *newrnode);
+extern void storage_dropped(Oid relid);
+extern void storage_invalidate_all(void);
+
+/* NULL unless this transaction has something of its own there. */
+extern TxnTable *txn_table(uint64 storage);
+extern TxnTable *txn_table_for_write(Relation rel);
+extern bool txn_writes(void);	/* has this transaction uncommitted rows or deletes? */
+
+extern uint64 txn_insert(Relation rel, TxnTable *table, HeapTuple tuple, CommandId cid, bool speculative);
+extern void txn_confirm(TxnTable *table, uint64 row, bool succeeded);
+extern void txn_end_own(TxnTable *table, uint64 row, CommandId cid, ItemPointer next);
+extern void txn_end_committed(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next);
+extern OwnRow *txn_own_row(TxnTable *table, uint64 row);	/* NULL: undone or never there */
+extern OwnEnd *txn_own_end(TxnTable *table, uint64 row);	/* NULL: not removed by us */
+extern void txn_truncate(TxnTable *table);
+
+/* SERIALIZABLE: what was read is claimed (rule 18). */
+extern void txn_read_table(Relation rel, uint64 base);
+
+/* Throws 40001 if another node's commit has doomed this transaction (rule 22). */
+extern void txn_check_doomed(void);
+extern void txn_begin_use(S3Node *node);	/* before the first look at shared state in a transaction */
+
+/* The xmin that rows of this transaction show; assigns an xid (somebody asked). */
+extern TransactionId txn_own_xmin(void);
+/* What system column xmin shows for rows of a commit id without an xid. */
+extern uint32 txn_derive_xmin(uint64 epoch, uint64 seq);
+
+extern uint64 txn_commit_epoch(void);
+extern uint64 txn_commit_seq(void); /* assigns */
+
+#endif

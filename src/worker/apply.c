@@ -1,0 +1,219 @@
+/*
+ * apply.c: one transaction of a manifest, into the shared state and against local claims.
+ */
+#include "postgres.h"
+
+#include <roaring/roaring.h>
+
+#include "storage/proc.h"
+#include "utils/memutils.h"
+
+#include "node/state.h"
+#include "txn/rowlock.h"
+#include "txn/txn.h"
+#include "worker/apply.h"
+
+static void *
+cxt_alloc(void *arg, size_t size)
+{
+	return MemoryContextAllocHuge((MemoryContext) arg, Max(size, 1));
+}
+
+static void
+cxt_free(void *arg, void *p)
+{
+	if (p)
+		pfree(p);
+}
+
+ProtobufCAllocator *
+apply_allocator(MemoryContext cxt)
+{
+	ProtobufCAllocator *allocator = MemoryContextAlloc(cxt, sizeof(ProtobufCAllocator));
+
+	allocator->alloc = cxt_alloc;
+	allocator->free = cxt_free;
+	allocator->allocator_data = cxt;
+	return allocator;
+}
+
+/* ------------------------------------------------------------------------------------ row sets */
+
+typedef void (*RowEach) (void *arg, uint64 row);
+
+typedef struct PartEach
+{
+	RowEach		each;
+	void	   *arg;
+	uint64		high;
+} PartEach;
+
+static bool
+part_each(uint32_t low, void *arg)
+{
+	PartEach   *p = arg;
+
+	p->each(p->arg, p->high << 32 | low);
+	return true;
+}
+
+static void
+rowset_each(const S3am__RowSet *set, RowEach each, void *arg)
+{
+	if (set == NULL)
+		return;
+	for (size_t i = 0; i < set->n_parts; i++)
+	{
+		roaring_bitmap_t *bitmap =
+			roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data,
+													 set->parts[i]->bitmap.len);
+		PartEach	p = {each, arg, set->parts[i]->high};
+
+		if (bitmap == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("a set of rows in a manifest cannot be decoded")));
+		(void) roaring_iterate(bitmap, part_each, &p);
+		roaring_bitmap_free(bitmap);
+	}
+}
+
+/* ------------------------------------------------------------------------------------ rows */
+
+typedef struct EndContext
+{
+	S3Node	   *node;
+	const S3am__Txn *txn;
+	const S3am__TableEdit *edit;
+	TableState *table;
+	uint64		version;
+	uint64		pos;
+	size_t		next_successor;
+	LockTupleMode mode;
+	int			own_proc;
+	uint64		own_owner;
+} EndContext;
+
+/* The row id that a manifest's successor number stands for, as RowEnd has it. */
+static uint64
+next_successor(EndContext *c)
+{
+	uint64		n = c->next_successor < c->edit->n_successors ? c->edit->successors[c->next_successor] : 0;
+
+	c->next_successor++;
+	if (n == 0)
+		return ROW_NONE;
+	if (n == 1)
+		return ROW_MOVED;
+	return c->edit->first_row + (n - 2) + 1;
+}
+
+static void
+end_row(void *arg, uint64 row)
+{
+	EndContext *c = arg;
+
+	state_end_row(c->node, c->table, row, c->pos, next_successor(c));
+}
+
+static void
+end_born_dead(void *arg, uint64 row)
+{
+	EndContext *c = arg;
+
+	state_end_row(c->node, c->table, c->edit->first_row + row, c->pos, ROW_NONE);
+}
+
+void
+apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
+{
+	for (size_t i = 0; i < txn->n_storages; i++)
+	{
+		if (txn->storages[i]->create)
+			(void) state_add_table(node, txn->storages[i]->create, txn->storages[i]->table, pos);
+		if (txn->storages[i]->drop)
+			state_drop_table(node, txn->storages[i]->drop, pos);
+	}
+	for (size_t i = 0; i < txn->n_tables; i++)
+	{
+		const S3am__TableEdit *edit = txn->tables[i];
+		TableState *table = state_table(node, edit->storage);
+		uint64		row = edit->first_row;
+		EndContext	c = {node, txn, edit, table, version, pos, 0};
+
+		if (table == NULL)
+			table = c.table = state_add_table(node, edit->storage, edit->storage, pos);
+		for (size_t b = 0; b < edit->n_batches; b++)
+		{
+			if (row >= pg_atomic_read_u64(&table->next_row))
+				state_add_batch(node, table, edit->batches[b], row, pos, txn->xmin);
+			row += edit->batches[b]->nrows;
+		}
+		rowset_each(edit->dead, end_born_dead, &c);
+		rowset_each(edit->removed, end_row, &c);
+		rowset_each(edit->replaced, end_row, &c);
+	}
+}
+
+/* ------------------------------------------------------------------------------------ claims */
+
+static void
+doom(void *arg, int proc, uint64 owner)
+{
+	EndContext *c = arg;
+	NodeBackend *backend = node_backend(proc);
+
+	if (pg_atomic_read_u64(&backend->owner) != owner)
+		return;
+	backend->doomed_by = c->version;
+	pg_write_barrier();
+	pg_atomic_write_u32(&backend->doomed, 1);
+}
+
+static void
+claim_row(void *arg, uint64 row)
+{
+	EndContext *c = arg;
+	uint64		successor = c->edit ? next_successor(c) : ROW_NONE;
+
+	/* a weak claim goes on to the successor of a compatible update; without one there is nothing to go on to */
+	rowlock_publish(c->edit ? c->edit->storage : c->table->storage, row, c->mode, c->version,
+					successor == ROW_NONE || successor == ROW_MOVED ? 0 : successor - 1,
+					c->own_proc, c->own_owner, doom, c);
+}
+
+void
+apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
+{
+	EndContext	c = {node, txn, NULL, NULL, version, 0, 0};
+
+	c.own_proc = -1;
+	if (txn->id && txn->id->epoch == epoch)
+		for (int i = 0; i < ProcGlobal->allProcCount; i++)
+			if (pg_atomic_read_u64(&node_backend(i)->commit_seq) == txn->id->seq)
+			{
+				c.own_proc = i;
+				c.own_owner = pg_atomic_read_u64(&node_backend(i)->owner);
+			}
+	for (size_t i = 0; i < txn->n_tables; i++)
+	{
+		c.edit = txn->tables[i];
+		c.next_successor = 0;
+		c.mode = LockTupleExclusive;
+		rowset_each(c.edit->removed, claim_row, &c);
+		c.mode = LockTupleNoKeyExclusive;
+		rowset_each(c.edit->replaced, claim_row, &c);
+	}
+	c.edit = NULL;
+	for (size_t i = 0; i < txn->n_rows; i++)
+	{
+		static const LockTupleMode modes[] = {
+			LockTupleKeyShare, LockTupleShare, LockTupleNoKeyExclusive, LockTupleExclusive
+		};
+
+		c.table = state_table(node, txn->rows[i]->storage);
+		c.mode = modes[txn->rows[i]->mode & 3];
+		if (c.table)
+			rowset_each(txn->rows[i]->rows, claim_row, &c);
+	}
+}

@@ -1,0 +1,347 @@
+/*
+ * committer_main.c: the process that follows the chain and appends to it.
+ *
+ * It embeds the commit protocol (src/manifest/committer.h) between the queue of submissions and the queue of deliveries.  An
+ * unexpected error here would leave transactions without an answer that may already be in the chain, so it ends the
+ * process in a way that makes the server start over: then nobody waits any more, and the chain tells.
+ */
+#include "postgres.h"
+
+#include <unistd.h>
+
+#include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "portability/instr_time.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/pmsignal.h"
+#include "storage/proc.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "manifest/committer.h"
+#include "manifest/repository.h"
+#include "node/bucket.h"
+#include "s3am.h"
+#include "worker/worker.h"
+
+static S3Node *node;
+static Store *store;
+static Committer *committer;
+static volatile sig_atomic_t stop_requested;
+static bool attached_delivered;
+
+static void
+handle_stop(SIGNAL_ARGS)
+{
+	int			save = errno;
+
+	stop_requested = true;
+	SetLatch(MyLatch);
+	errno = save;
+}
+
+static bool
+interrupted(void)
+{
+	return stop_requested || !PostmasterIsAlive();
+}
+
+static uint64_t
+now_ms(void *arg)
+{
+	instr_time	t;
+
+	INSTR_TIME_SET_CURRENT(t);
+	return (uint64_t) INSTR_TIME_GET_MILLISEC(t);
+}
+
+static uint64_t
+random_number(void *arg)
+{
+	return pg_prng_uint64(&pg_global_prng_state);
+}
+
+static Delivery *
+make_delivery(DeliveryKind kind, uint64 version, Size len, dsa_pointer *p)
+{
+	Delivery   *delivery;
+
+	*p = dsa_allocate_extended(node_dsa(node), offsetof(Delivery, payload) + len, DSA_ALLOC_HUGE);
+	delivery = dsa_get_address(node_dsa(node), *p);
+	memset(delivery, 0, offsetof(Delivery, payload));
+	delivery->kind = kind;
+	delivery->version = version;
+	delivery->len = len;
+	return delivery;
+}
+
+static void
+deliver(dsa_pointer p)
+{
+	node_push(node, &node->deliveries, p);
+	node_wake(node->publisher_procno);
+}
+
+static void
+on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bool *voided,
+		   const uint8_t *object, size_t object_len)
+{
+	Size		len = s3am__manifest__get_packed_size(manifest);
+	int			ntxns = 0;
+	dsa_pointer p;
+	Delivery   *delivery;
+
+	for (size_t i = 0; i < manifest->n_steps; i++)
+		ntxns += manifest->steps[i]->n_txns;
+	delivery = make_delivery(DELIVER_VERSION, version, len + ntxns, &p);
+	delivery->ntxns = ntxns;
+	delivery->len = len;
+	(void) s3am__manifest__pack(manifest, delivery->payload);
+	for (int i = 0; i < ntxns; i++)
+		delivery->payload[len + i] = voided ? voided[i] : false;
+	pg_atomic_write_u64(&node->head, version);
+	deliver(p);
+}
+
+static void
+on_restored(void *arg, const S3am__Checkpoint *checkpoint)
+{
+	ereport(FATAL,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("this version of s3am cannot start from a checkpoint yet")));
+}
+
+static void
+decide(dsa_pointer p, Outcome outcome, uint64 version, const char *detail)
+{
+	Member	   *member = dsa_get_address(node_dsa(node), p);
+	int			procno = member->procno;
+
+	member->outcome = outcome;
+	member->version = version;
+	strlcpy(member->detail, detail ? detail : "", sizeof(member->detail));
+	pg_write_barrier();
+	pg_atomic_write_u32(&member->state, MEMBER_DECIDED);
+	if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
+		dsa_free(node_dsa(node), p);
+	else
+		node_wake(procno);
+}
+
+/* A commit becomes known to its backend only after the publisher made it visible; a failure at once. */
+static void
+on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const char *detail)
+{
+	dsa_pointer member = (dsa_pointer) (uintptr_t) handle;
+
+	if (outcome == OUTCOME_COMMITTED)
+	{
+		dsa_pointer p;
+		Delivery   *delivery = make_delivery(DELIVER_DECISION, version, 0, &p);
+
+		delivery->member = member;
+		deliver(p);
+	}
+	else
+	{
+		if (outcome == OUTCOME_CONFLICT)
+			node->conflicts++;
+		decide(member, outcome, version, detail);
+	}
+}
+
+static void
+on_phase(void *arg, CommitterPhase phase, const char *error)
+{
+	if (error)
+	{
+		ereport(LOG, (errmsg("s3am: repository \"%s\": %s", node->url, error)));
+		SpinLockAcquire(&node->mutex);
+		strlcpy(node->error, error, NODE_ERROR_MAX);
+		SpinLockRelease(&node->mutex);
+	}
+	switch (phase)
+	{
+		case COMMITTER_ATTACHING:
+		case COMMITTER_JOINING:
+			if (!attached_delivered)
+				node_set_phase(node, NODE_ATTACHING, NULL);
+			break;
+		case COMMITTER_READY:
+			pg_atomic_write_u64(&node->epoch, committer_epoch(committer));
+			if (!attached_delivered)
+			{
+				dsa_pointer p;
+
+				(void) make_delivery(DELIVER_ATTACHED, committer_version(committer), 0, &p);
+				attached_delivered = true;
+				deliver(p);
+			}
+			break;
+		case COMMITTER_FENCED:
+			pg_atomic_write_u64(&node->epoch, 0);
+			node_set_phase(node, NODE_FENCED, "another server took this one's place in the repository");
+			ereport(LOG,
+					(errmsg("s3am: this server was fenced in repository \"%s\" and writes no more", node->url),
+					 errhint("Two servers with the same data directory must not share a repository.")));
+			break;
+		case COMMITTER_FAILED:
+			node_set_phase(node, NODE_FAILED, error);
+			break;
+	}
+}
+
+static void
+take_submissions(void)
+{
+	dsa_pointer p = node_take_all(node, &node->submissions);
+
+	while (DsaPointerIsValid(p))
+	{
+		Member	   *member = dsa_get_address(node_dsa(node), p);
+		dsa_pointer next = member->next;
+		uint32		expected = MEMBER_QUEUED;
+
+		if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_TAKEN))
+			committer_submit(committer, member->record, member->len, (void *) (uintptr_t) p);
+		else if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
+			dsa_free(node_dsa(node), p);
+		p = next;
+	}
+}
+
+static void
+wait_a_second(void)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/* The repository object, created if need be.  NULL: not now. */
+static S3am__Repository *
+open_repository(void)
+{
+	S3am__Repository create = S3AM__REPOSITORY__INIT;
+	S3am__Repository *repository = NULL;
+	NodeFacts	facts;
+	RepositoryStatus status;
+	char	   *error = NULL;
+	const uint16 one = 1;
+
+	SpinLockAcquire(&node->mutex);
+	facts = node->facts;
+	SpinLockRelease(&node->mutex);
+	if (!facts.known)
+		return NULL;
+	create.encoding = facts.encoding;
+	create.collate = facts.collate;
+	create.ctype = facts.ctype;
+	create.little_endian = *(const uint8 *) &one == 1;
+	create.grace_ms = 600000;
+	create.retention_ms = UINT64CONST(86400000);
+	create.outcome_retention_ms = UINT64CONST(86400000);
+	create.key_hash_seed = random_number(NULL);
+	status = repository_open(store, &create, interrupted, &repository, &error);
+	if (status != REPOSITORY_OK)
+	{
+		if (status != REPOSITORY_INTERRUPTED)
+		{
+			ereport(LOG, (errmsg("s3am: cannot use repository \"%s\": %s", node->url, error ? error : "unknown error")));
+			node_set_phase(node, NODE_FAILED, error);
+		}
+		free(error);
+		return NULL;
+	}
+	return repository;
+}
+
+static void
+run(void)
+{
+	CommitterConfig config = {0};
+	S3am__Repository *repository;
+	static uint8 identity[NODE_IDENTITY_MAX];
+
+	store = bucket_open(node->url);
+	while ((repository = open_repository()) == NULL)
+	{
+		if (stop_requested)
+			proc_exit(0);
+		wait_a_second();
+	}
+	memcpy(node->repository, repository->uuid.data, Min(repository->uuid.len, sizeof(node->repository)));
+	node->key_hash_seed = repository->key_hash_seed;
+	node_set_phase(node, NODE_ATTACHING, NULL);
+
+	memcpy(identity, node->facts.identity, node->facts.identity_len);
+	config.node = identity;
+	config.node_len = node->facts.identity_len;
+	config.now_ms = now_ms;
+	config.random = random_number;
+	config.group_wait_us = s3am_group_wait;
+	config.max_tries = 100;
+	config.poll_min_ms = s3am_poll_min;
+	config.poll_max_ms = s3am_poll_max;
+	config.outcome_retention_ms = repository->outcome_retention_ms;
+	config.applied = on_applied;
+	config.restored = on_restored;
+	config.decided = on_decided;
+	config.phase = on_phase;
+	committer = committer_create(&config, store, repository);
+
+	while (!stop_requested)
+	{
+		int64		wait;
+		int			store_wait_ms;
+
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		take_submissions();
+		store_dispatch(store);
+		wait = committer_tick(committer);
+		store_wait_ms = store_timeout_ms(store);
+		if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
+			wait = store_wait_ms;
+		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+								 store_fd(store), wait < 0 || wait > 1000 ? 1000 : wait, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+PGDLLEXPORT void
+s3am_committer_main(Datum arg)
+{
+	Oid			database;
+
+	node = node_by_index(DatumGetInt32(arg));
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	if (node->database != database)
+		proc_exit(0);
+	pqsignal(SIGTERM, handle_stop);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	pgstat_report_appname("s3am committer");
+	(void) node_dsa(node);
+	pg_prng_seed(&pg_global_prng_state, ((uint64) MyProcPid << 32) ^ GetCurrentTimestamp());
+	node->committer_procno = MyProc->pgprocno;
+
+	PG_TRY();
+	{
+		run();
+	}
+	PG_CATCH();
+	{
+		EmitErrorReport();
+		/* not 0 or 1: the postmaster starts everything over */
+		_exit(2);
+	}
+	PG_END_TRY();
+	proc_exit(0);
+}

@@ -1,0 +1,365 @@
+/*
+ * publisher.c: the process that applies versions in order and makes them visible.
+ *
+ * For each version: DDL is replayed in a transaction of the publisher's; the rows are put into the shared state, still
+ * invisible; the position is stamped with that transaction's xid; claims of this node's transactions are held against
+ * the version; the transaction commits, which shows everything at once; then the waiting backends are answered.
+ *
+ * A delivery stays in the pending list until it is done, and doing one again changes nothing, so after an error the worker
+ * starts again where it stopped.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_collation.h"
+#include "catalog/pg_database.h"
+#include "commands/dbcommands.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "postmaster/postmaster.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+#include "ddl/ddl.h"
+#include "node/applied.h"
+#include "node/state.h"
+#include "s3am.h"
+#include "worker/apply.h"
+#include "worker/worker.h"
+
+static S3Node *node;
+static MemoryContext delivery_cxt;
+
+/* ------------------------------------------------------------------------------------ facts */
+
+static void
+fill_facts(void)
+{
+	NodeFacts	facts = {0};
+	HeapTuple	tuple;
+	Form_pg_database form;
+	Datum		value;
+	bool		isnull;
+	char	   *collate,
+			   *ctype,
+			   *version = "";
+	uint64		system = GetSystemIdentifier();
+	uint32		timeline = GetWALInsertionTimeLine();
+	Oid			database = MyDatabaseId;
+
+	StartTransactionCommand();
+	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "database %u is gone", MyDatabaseId);
+	form = (Form_pg_database) GETSTRUCT(tuple);
+	collate = TextDatumGetCString(SysCacheGetAttr(DATABASEOID, tuple, Anum_pg_database_datcollate, &isnull));
+	ctype = TextDatumGetCString(SysCacheGetAttr(DATABASEOID, tuple, Anum_pg_database_datctype, &isnull));
+	value = SysCacheGetAttr(DATABASEOID, tuple, Anum_pg_database_datcollversion, &isnull);
+	if (!isnull)
+		version = TextDatumGetCString(value);
+	strlcpy(facts.encoding, pg_encoding_to_char(form->encoding), sizeof(facts.encoding));
+	snprintf(facts.collate, sizeof(facts.collate), "%c:%s:%s", form->datlocprovider, collate, version);
+	strlcpy(facts.ctype, ctype, sizeof(facts.ctype));
+	snprintf(facts.description, sizeof(facts.description), "port %d, database %s", PostPortNumber,
+			 NameStr(form->datname));
+	ReleaseSysCache(tuple);
+	CommitTransactionCommand();
+
+	memcpy(facts.identity, &system, 8);
+	memcpy(facts.identity + 8, &timeline, 4);
+	memcpy(facts.identity + 12, &database, 4);
+	facts.identity_len = 16;
+	facts.known = true;
+	SpinLockAcquire(&node->mutex);
+	node->facts = facts;
+	SpinLockRelease(&node->mutex);
+	node_wake(node->committer_procno);
+}
+
+/* Ends the process unless this database is bound to a repository of its own. */
+static void
+check_bound(void)
+{
+	bool		bound;
+
+	StartTransactionCommand();
+	bound = node_database_bound();
+	CommitTransactionCommand();
+	if (bound && !node_set_url(node, s3am_repository))
+	{
+		ereport(LOG,
+				(errmsg("s3am: database %u cannot use repository \"%s\": another database of this server does",
+						MyDatabaseId, s3am_repository),
+				 errhint("Give each database a prefix of its own.")));
+		bound = false;
+	}
+	if (!bound)
+	{
+		node_release(node);
+		proc_exit(0);
+	}
+	node_launcher_wake();
+}
+
+/* ------------------------------------------------------------------------------------ decisions */
+
+static void
+answer(dsa_pointer p, uint64 version)
+{
+	Member	   *member = dsa_get_address(node_dsa(node), p);
+	int			procno = member->procno;
+
+	member->outcome = 0;		/* OUTCOME_COMMITTED */
+	member->version = version;
+	pg_write_barrier();
+	pg_atomic_write_u32(&member->state, MEMBER_DECIDED);
+	node_wake(procno);
+}
+
+static void
+let_go(dsa_pointer p)
+{
+	Member	   *member = dsa_get_address(node_dsa(node), p);
+
+	if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
+		dsa_free(node_dsa(node), p);
+}
+
+/*
+ * A transaction of this node that has an xid of its own shows its rows when that xid ends (rule 25): answers its backend and
+ * waits.  False: it did not commit, or nobody is there any more, and the step is adopted.
+ */
+static bool
+own_step_shown(const S3am__Txn *txn, uint64 pos, uint64 version)
+{
+	for (int i = 0; i < ProcGlobal->allProcCount; i++)
+	{
+		NodeBackend *backend = node_backend(i);
+		dsa_pointer p;
+		Member	   *member;
+		TransactionId xid;
+
+		if (pg_atomic_read_u64(&backend->commit_seq) != txn->id->seq)
+			continue;
+		pg_read_barrier();
+		p = backend->commit_member;
+		if (!DsaPointerIsValid(p))
+			return false;
+		member = dsa_get_address(node_dsa(node), p);
+		if (member->epoch != txn->id->epoch || member->seq != txn->id->seq)
+			return false;
+		xid = member->xid;
+		state_stamp(node, pos, xid);
+		answer(p, version);
+		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+		if (TransactionIdDidCommit(xid))
+			return true;
+		ereport(LOG,
+				(errmsg("s3am: the local part of transaction " UINT64_FORMAT "." UINT64_FORMAT " failed after it was committed to the repository",
+						txn->id->epoch, txn->id->seq)));
+		state_unstamp(node);
+		return false;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------------------------ versions */
+
+static void
+shown(uint64 pos)
+{
+	pg_atomic_write_u64(&node->published, pos);
+	ConditionVariableBroadcast(&node->published_cv);
+}
+
+static void
+apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool attaching)
+{
+	const S3am__Step *s = manifest->steps[step];
+	uint64		pos = POS(manifest->version, step);
+	uint64		epoch = pg_atomic_read_u64(&node->epoch);
+	bool		own = !attaching && s->n_txns == 1 && !voided[0] && s->txns[0]->own_step &&
+		s->txns[0]->id && s->txns[0]->id->epoch == epoch;
+
+	/* a transaction is needed anyway: for its xid, for reading catalogs, for waiting */
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	for (size_t i = 0; i < s->n_txns; i++)
+	{
+		const S3am__Txn *txn = s->txns[i];
+
+		if (voided[i] || txn->id == NULL)
+			continue;
+		if ((txn->n_ddl || txn->n_storages) && !own && !applied_contains(txn->id->epoch, txn->id->seq))
+		{
+			ddl_replay(txn->ddl, txn->n_ddl);
+			applied_record(txn->id->epoch, txn->id->seq);
+		}
+	}
+	for (size_t i = 0; i < s->n_txns; i++)
+		if (!voided[i])
+			apply_rows(node, s->txns[i], manifest->version, pos);
+	pg_atomic_write_u64(&node->applied, pos);
+	pg_memory_barrier();
+	for (size_t i = 0; i < s->n_txns; i++)
+		if (!voided[i])
+			apply_claims(node, s->txns[i], manifest->version, epoch);
+	PopActiveSnapshot();
+	if (attaching)
+	{
+		CommitTransactionCommand();
+		pg_atomic_write_u64(&node->frozen, pos);
+	}
+	else if (own && own_step_shown(s->txns[0], pos, manifest->version))
+		CommitTransactionCommand();
+	else
+	{
+		state_stamp(node, pos, GetTopTransactionId());
+		CommitTransactionCommand();
+	}
+	shown(pos);
+}
+
+static void
+apply_version(Delivery *delivery)
+{
+	S3am__Manifest *manifest;
+	bool		attaching = pg_atomic_read_u32(&node->phase) != NODE_READY &&
+		pg_atomic_read_u32(&node->phase) != NODE_FENCED;
+	const bool *voided = (const bool *) (delivery->payload + delivery->len);
+
+	if (delivery->version <= POS_VERSION(pg_atomic_read_u64(&node->published)) &&
+		(pg_atomic_read_u64(&node->published) & POS_STEP_MAX) == POS_STEP_MAX)
+		return;					/* a committer that started anew tells it again */
+	manifest = s3am__manifest__unpack(apply_allocator(delivery_cxt), delivery->len, delivery->payload);
+	if (manifest == NULL)
+		elog(ERROR, "manifest " UINT64_FORMAT " cannot be decoded", delivery->version);
+	for (size_t i = 0; i < manifest->n_steps; i++)
+	{
+		if (POS(manifest->version, i) > pg_atomic_read_u64(&node->published))
+		{
+			apply_step(manifest, i, voided, attaching);
+			MemoryContextSwitchTo(delivery_cxt);
+		}
+		voided += manifest->steps[i]->n_txns;
+	}
+	/* the whole version is there: what asks for the version compares with this */
+	if (attaching)
+		pg_atomic_write_u64(&node->frozen, POS(manifest->version, POS_STEP_MAX));
+	shown(POS(manifest->version, POS_STEP_MAX));
+	node->groups++;
+}
+
+static void
+process(Delivery *delivery)
+{
+	MemoryContextSwitchTo(delivery_cxt);
+	switch (delivery->kind)
+	{
+		case DELIVER_VERSION:
+			state_freeze(node);
+			state_reclaim(node);
+			apply_version(delivery);
+			break;
+		case DELIVER_DECISION:
+			{
+				Member	   *member = dsa_get_address(node_dsa(node), delivery->member);
+
+				if (pg_atomic_read_u32(&member->state) != MEMBER_DECIDED)
+					answer(delivery->member, delivery->version);
+				let_go(delivery->member);
+				node->commits++;
+			}
+			break;
+		case DELIVER_ATTACHED:
+			ereport(LOG,
+					(errmsg("s3am: attached to repository \"%s\" at version " UINT64_FORMAT, node->url,
+							delivery->version)));
+			node_set_phase(node, NODE_READY, NULL);
+			break;
+	}
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(delivery_cxt);
+}
+
+static void
+set(const char *name, const char *value)
+{
+	SetConfigOption(name, value, PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+PGDLLEXPORT void
+s3am_publisher_main(Datum arg)
+{
+	Oid			database;
+
+	node = node_by_index(DatumGetInt32(arg));
+	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
+	if (node->database != database)
+		proc_exit(0);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	ddl_capture_off();
+	check_bound();
+	/* ALTER DATABASE SET reaches workers too */
+	set("synchronous_commit", "off");
+	set("default_transaction_isolation", "read committed");
+	set("default_transaction_read_only", "off");
+	set("search_path", "pg_catalog");
+	set("row_security", "off");
+	set("statement_timeout", "0");
+	set("lock_timeout", "0");
+	set("idle_in_transaction_session_timeout", "0");
+	set("default_tablespace", "");
+	(void) node_dsa(node);
+	state_create(node);
+	delivery_cxt = AllocSetContextCreate(TopMemoryContext, "s3am delivery", ALLOCSET_DEFAULT_SIZES);
+	fill_facts();
+	/* an entry whose xid never committed is no longer waited for */
+	state_unstamp_aborted(node);
+	node->publisher_procno = MyProc->pgprocno;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (!DsaPointerIsValid(node->pending))
+			node->pending = node_take_all(node, &node->deliveries);
+		if (!DsaPointerIsValid(node->pending))
+		{
+			pgstat_report_activity(STATE_IDLE, NULL);
+			state_freeze(node);
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+			continue;
+		}
+		{
+			dsa_pointer p = node->pending;
+			Delivery   *delivery = dsa_get_address(node_dsa(node), p);
+
+			process(delivery);
+			node->pending = delivery->next;
+			dsa_free(node_dsa(node), p);
+		}
+	}
+}

@@ -1,0 +1,19 @@
+/*
+ * worker.h: the background processes.
+ */
+#ifndef S3AM_WORKER_H
+#define S3AM_WORKER_H
+
+#include "postgres.h"
+
+#include "node/node.h"
+
+/* From _PG_init under shared_preload_libraries: registers the launcher. */
+extern void worker_register_launcher(void);
+
+/* Main functions, started by name. */
+extern PGDLLEXPORT void s3am_launcher_main(Datum arg);
+extern PGDLLEXPORT void s3am_committer_main(Datum arg);
+extern PGDLLEXPORT void s3am_publisher_main(Datum arg);
+
+#endif

@@ -1,0 +1,118 @@
+# tap.sh: for the numbered tests in test/t.  To be sourced by bash; brings cluster.sh with it.
+#
+#   ok STATUS NAME              passed if STATUS is 0:  ok $? "name"
+#   is GOT WANTED NAME          the same text
+#   like TEXT REGEX NAME        bash's extended regular expression
+#   skip NAME REASON
+#   diag TEXT ...
+#   eventually SECONDS COMMAND ...   tries until it succeeds
+#   fails_like SQLSTATE TEXT SQL NAME   the current server refuses SQL with that state and a message that contains TEXT
+#   done_testing                prints the plan; the test's last line
+#
+#   node NAME [LINE ...]        makes and starts a server in $work/NAME that is attached to $repository, with LINEs added to
+#                               its configuration, and makes it the current one ($dir); database `test`
+#   on NAME                     makes another one the current one
+#   sql [option ...]            psql -At on the current server; fails at the first error
+#
+# $work is deleted and all servers are ended when the test ends, however it ends.
+
+set -u -o pipefail
+# shellcheck source=cluster.sh
+. "$(dirname "${BASH_SOURCE[0]}")/cluster.sh"
+
+work=$(server_dir s3am-test) || exit 1
+chmod 755 "$work"
+repository=${S3AM_REPOSITORY:-file://$work/repository}
+tap_run=0
+tap_failed=0
+
+tap_end() {
+	local status=$?
+	trap - EXIT INT TERM
+	if [ "$tap_failed" -gt 0 ] || [ "$status" -ne 0 ]; then
+		local log
+		for log in "$work"/*/log; do
+			[ -f "$log" ] && { echo "# ${log#"$work"/}:"; tail -n 30 "$log" | sed 's/^/#   /'; }
+		done
+	fi
+	cluster_remove_all
+	rm -rf "$work"
+	exit "$status"
+}
+trap tap_end EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+diag() { printf '%s\n' "$@" | sed 's/^/# /'; }
+
+ok() {
+	tap_run=$((tap_run + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $tap_run - $2"
+	else
+		echo "not ok $tap_run - $2"
+		tap_failed=$((tap_failed + 1))
+		return 1
+	fi
+}
+
+is() {
+	local same=1
+	[ "$1" != "$2" ] || same=0
+	ok "$same" "$3" || { diag "got:      $1" "expected: $2"; return 1; }
+}
+
+like() {
+	local matches=1
+	[[ $1 =~ $2 ]] && matches=0
+	ok "$matches" "$3" || { diag "got:            $1" "does not match: $2"; return 1; }
+}
+
+skip() {
+	tap_run=$((tap_run + 1))
+	echo "ok $tap_run - $1 # SKIP $2"
+}
+
+eventually() {
+	local until=$((SECONDS + $1))
+	shift
+	while ! "$@"; do
+		[ "$SECONDS" -lt "$until" ] || return 1
+		sleep 0.1
+	done
+}
+
+fails_like() {
+	local said
+	if said=$(sql -v VERBOSITY=verbose -c "$3" 2>&1); then
+		ok 1 "$4"
+		diag "was not refused: $3"
+		return 1
+	fi
+	local matches=1
+	[[ $said == *"ERROR:  $1: "*"$2"* ]] && matches=0
+	ok "$matches" "$4" || { diag "got:      $said" "expected: $1 ... $2"; return 1; }
+}
+
+done_testing() {
+	echo "1..$tap_run"
+	[ "$tap_failed" = 0 ]
+}
+
+node() {
+	local name=$1
+	shift
+	dir=$work/$name
+	if [[ $repository == file://* ]]; then
+		mkdir -p "${repository#file://}"
+		chown "$cluster_owner:$cluster_group" "${repository#file://}"
+	fi
+	cluster_init "$dir" && cluster_conf "$dir" \
+		"shared_preload_libraries = 's3am'" "s3am.repository = '$repository'" "fsync = off" "$@" || exit 1
+	[ -z "${S3AM_ENDPOINT:-}" ] || cluster_conf "$dir" "s3am.endpoint = '$S3AM_ENDPOINT'"
+	cluster_start "$dir" && cluster_psql "$dir" -d postgres -c 'CREATE DATABASE test' || exit 1
+}
+
+on() { dir=$work/$1; }
+
+sql() { cluster_psql "$dir" -At -d test "$@"; }
