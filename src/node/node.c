@@ -28,6 +28,7 @@ typedef struct NodeShmem
 } NodeShmem;
 
 int			node_max_databases = 4;
+bool		node_serving = false;
 
 static NodeShmem *shmem;
 static NodeBackend *backends;
@@ -313,7 +314,7 @@ node_wait_ready(void)
 		CHECK_FOR_INTERRUPTS();
 		node = node_of_database(MyDatabaseId);
 		phase = node ? pg_atomic_read_u32(&node->phase) : NODE_FREE;
-		if (phase == NODE_READY || phase == NODE_FENCED)
+		if (phase == NODE_READY || phase == NODE_FENCED || (node && node_serving))
 		{
 			(void) node_dsa(node);
 			return node;

@@ -166,6 +166,7 @@ typedef struct NodeBackend
 } NodeBackend;
 
 extern int	node_max_databases;
+extern bool node_serving;		/* this process is what the others wait for: it never waits itself */
 
 extern Size node_shmem_size(void);
 extern void node_shmem_init(void);

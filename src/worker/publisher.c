@@ -327,6 +327,7 @@ s3am_publisher_main(Datum arg)
 	set("lock_timeout", "0");
 	set("idle_in_transaction_session_timeout", "0");
 	set("default_tablespace", "");
+	node_serving = true;
 	(void) node_dsa(node);
 	state_create(node);
 	delivery_cxt = AllocSetContextCreate(TopMemoryContext, "s3am delivery", ALLOCSET_DEFAULT_SIZES);

@@ -79,6 +79,17 @@ SELECT 'locked: ' || sum(count) || ', collected: ' || rl_each_count() || ', note
 COMMIT;
 SELECT 'left: ' || count(*) || ', ' || rl_chunks() || ', notes: ' || rl_notes() FROM rl_dump();
 
+-- a parallel worker sees its leader's locks as its own
+ALTER FUNCTION rl_held PARALLEL SAFE;
+ALTER FUNCTION rl_conflicts PARALLEL SAFE;
+BEGIN;
+SELECT rl_lock('t', 1, 1, 'update');
+SET LOCAL force_parallel_mode = on;
+EXPLAIN (COSTS off) SELECT rl_held(1, 1, 'share'), rl_conflicts(1, 1, 'share');
+SELECT 'worker: ' || rl_held(1, 1, 'share') || ', ' || rl_held(1, 2, 'share') || ', ' || rl_conflicts(1, 1, 'share');
+SELECT 'locked: ' || sum(count) FROM rl_dump();
+COMMIT;
+
 -- the strongest mode of a row only
 BEGIN;
 SELECT rl_bulk('t', 1, 0, 10, 1, 'key share') > 0, rl_bulk('t', 1, 5, 10, 1, 'update') > 0, rl_lock('t', 3, 7, 'share', 'wait', 4);

@@ -13,7 +13,7 @@ work=$build/run
 user=${SERVER_USER:-postgres}
 
 mkdir -p "$build"
-make -s -C "$build" -f "$here/Makefile" with_llvm=no
+make -s -C "$build" -f "$here/Makefile" with_llvm=no clean all
 rm -rf "$work"
 mkdir -p "$work"
 if [ "$(id -u)" = 0 ]; then
