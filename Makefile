@@ -32,4 +32,26 @@ $(OBJS): $(GENERATED:.c=.h)
 %.pb-c.c %.pb-c.h: %.proto
 	protoc-c --c_out=$(dir $@) -I$(dir $<) $(notdir $<)
 
-.PHONY: deps quickstart check bench soak
+# ---------------------------------------------------------------- the two commands
+
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+.PHONY: deps check-deps installed quickstart check
+
+deps:
+	scripts/install-deps
+check-deps:
+	scripts/install-deps check
+
+# in a make of its own: what PGXS says is read when a makefile is, and the packages may just have come
+installed:
+	$(MAKE) --no-print-directory all
+	$(SUDO) $(MAKE) --no-print-directory -s install
+
+quickstart: deps
+	$(MAKE) --no-print-directory -s installed
+	scripts/quickstart
+
+check: check-deps
+	$(MAKE) --no-print-directory -s installed
+	test/run

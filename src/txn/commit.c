@@ -265,7 +265,7 @@ collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const u
 
 /* The whole transaction as a record, in the current memory context; NULL: there is nothing to commit. */
 static S3am__Txn *
-build_record(void)
+build_record(S3Node *node)
 {
 	S3am__Txn  *txn = palloc(sizeof(*txn));
 	LockCollector locks = {txn, 0, false};
@@ -277,8 +277,6 @@ build_record(void)
 	add_storage_edits(txn);
 	if (ddl_pending())
 		txn->n_ddl = ddl_collect(&txn->ddl);
-	rowlock_each(collect_lock, &locks);
-
 	txn->tables = palloc0(sizeof(void *) * Max(ntables, 1));
 	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages, 1));
 	txn->reads = palloc0(sizeof(void *) * Max(ntables, 1));
@@ -325,6 +323,15 @@ build_record(void)
 			claim->mode = S3AM__MODE__UPDATE;
 			txn->schemas[txn->n_schemas++] = claim;
 		}
+
+	/*
+	 * All up to the base has been held against our locks by the publisher (rule 22), so the base is read before they are
+	 * collected: a lock that is moved to a successor meanwhile is validated again instead of being missed.
+	 */
+	txn->base_version = POS_VERSION(pg_atomic_read_u64(&node->published));
+	pg_memory_barrier();
+	rowlock_each(collect_lock, &locks);
+	txn_check_doomed();
 	if (txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong && !reads)
 		return NULL;
 	return txn;
@@ -466,7 +473,7 @@ commit_transaction(void)
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am commit record", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(cxt);
 	PushActiveSnapshot(GetTransactionSnapshot());
-	txn = build_record();
+	txn = build_record(node);
 	if (txn == NULL)
 	{
 		PopActiveSnapshot();
@@ -488,11 +495,6 @@ commit_transaction(void)
 	txn->xmin = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? GetTopTransactionIdIfAny()
 		: txn_derive_xmin(my_epoch, my_seq);
 	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
-
-	/* all up to the base has been held against our claims by the publisher (rule 22) */
-	txn->base_version = POS_VERSION(pg_atomic_read_u64(&node->published));
-	pg_memory_barrier();
-	txn_check_doomed();
 
 	len = s3am__txn__get_packed_size(txn);
 	p = dsa_allocate_extended(node_dsa(node), offsetof(Member, record) + len, DSA_ALLOC_HUGE);
