@@ -29,6 +29,7 @@ tap_failed=0
 tap_end() {
 	local status=$?
 	trap - EXIT INT TERM
+	trap '' PIPE					# whoever read this may be gone; the servers must go, too
 	if [ "$tap_failed" -gt 0 ] || [ "$status" -ne 0 ]; then
 		local log
 		for log in "$work"/*/log; do

@@ -1,0 +1,378 @@
+#!/usr/bin/python3
+"""The same random statements on two databases; every answer must be the same.
+
+  differential.py [options] DSN DSN
+
+The first database is the model (heap), the second is tried.  Several sessions run step by step: each step is one statement
+of one session, and the next comes only when both databases have nothing to do any more but to wait for other sessions.  So
+a wait is an answer, too.  A seed determines everything; a difference is printed with what led to it.
+"""
+import argparse
+import collections
+import random
+import re
+import sys
+import time
+
+import psycopg2
+
+import planted
+from sides import LOST, Outcome, Side
+from statements import Client, Generator, Statement, Table
+
+
+class Difference(Exception):
+    pass
+
+
+class Round:
+    def __init__(self, left, right, seed, steps, bug, counts):
+        self.left, self.right, self.seed, self.steps, self.bug, self.counts = left, right, seed, steps, bug, counts
+        self.random = random.Random(seed)
+        self.generator = Generator(seed * 7919 + 1)
+        self.clients = [Client(number) for number in range(len(left.sessions))]
+        self.waiting = {}               # session number -> what it waits with
+        self.history = []
+
+    # ------------------------------------------------------------ one step
+
+    def step(self, client, statement):
+        number = client.number
+        left, right = self.left.sessions[number], self.right.sessions[number]
+        sql, data, take_status, take_rows = planted.perturb(self.bug, statement, client)
+        self.counts.statements[statement.kind] += 1
+        self.history.append("%d: %s" % (number, statement.sql))
+        left.send(statement.sql, statement.data)
+        right.send(sql, data)
+        self.waiting[number] = (client, statement, take_status, take_rows)
+        self.settle()
+
+    def settle(self):
+        self.left.settle()
+        self.right.settle()
+        if self.deadlocks():
+            return
+        for number in sorted(self.waiting):
+            left, right = self.left.sessions[number], self.right.sessions[number]
+            client, statement, take_status, take_rows = self.waiting[number]
+            if left.busy and right.busy:
+                if not getattr(statement, "waited", False):
+                    statement.waited = True
+                    self.counts.waits += 1
+                    self.history.append("   (waits)")
+                continue
+            if left.busy or right.busy:
+                raise Difference("session %d, %s\n  waits on %s, but on %s it got\n  %s" % (
+                    number, statement.sql, self.left.name if left.busy else self.right.name,
+                    self.right.name if left.busy else self.left.name, (right if left.busy else left).outcome))
+            del self.waiting[number]
+            mine, other = left.outcome, right.outcome
+            if mine.state is None and other.state is None and take_status:
+                other = Outcome(status=mine.status, rows=mine.rows if take_rows else other.rows)
+            if LOST in (mine.state, other.state) or mine.key(statement.ordered) != other.key(statement.ordered):
+                raise Difference("session %d, %s\n%s" % (number, statement.sql, self.compare(mine, other, statement.ordered)))
+            if getattr(statement, "waited", False):
+                self.history.append("   (session %d goes on)" % number)
+            if mine.state:
+                self.counts.errors[mine.state] += 1
+                self.history.append("   (%s)" % mine.state)
+            self.after(client, statement, mine)
+
+    def compare(self, left, right, ordered):
+        lines = []
+        if (left.state, left.status) == (right.state, right.status) and left.rows is not None and right.rows is not None:
+            if ordered:
+                for i, (a, b) in enumerate(zip(left.rows, right.rows)):
+                    if a != b:
+                        lines.append("  row %d on %s: %s\n  row %d on %s: %s" % (i, self.left.name, a, i, self.right.name, b))
+            else:
+                a, b = collections.Counter(map(repr, left.rows)), collections.Counter(map(repr, right.rows))
+                lines += ["  only on %s: %s" % (self.left.name, row) for row in sorted((a - b).elements())]
+                lines += ["  only on %s: %s" % (self.right.name, row) for row in sorted((b - a).elements())]
+            lines = [line[:300] for line in lines[:10]]
+        return "\n".join(lines or ["  %-6s %s" % (self.left.name, str(left)[:600]), "  %-6s %s" % (self.right.name, str(right)[:600])])
+
+    def deadlocks(self):
+        """Core's detector may choose another victim if its timers were late; that there is one must agree."""
+        victims = [[s.number for s in side.sessions if s.number in self.waiting and not s.busy and s.outcome.state == "40P01"]
+                   for side in (self.left, self.right)]
+        if not any(victims):
+            return False
+        self.counts.deadlocks += 1
+        if victims[0] == victims[1]:
+            return False
+        if not all(victims):
+            raise Difference("a deadlock on one side only: sessions %s on %s, %s on %s" % (
+                victims[0], self.left.name, victims[1], self.right.name))
+        for side in (self.left, self.right):
+            todo = set(range(len(side.sessions)))
+            while todo:
+                idle = [n for n in todo if not side.sessions[n].busy]
+                if not idle:
+                    time.sleep(0.01)
+                for n in idle:
+                    side.call(side.sessions[n], "ROLLBACK")
+                    todo.remove(n)
+        self.waiting.clear()
+        for client in self.clients:
+            client.reset()
+        self.learn()
+        self.history.append("   (deadlock, different victims: all rolled back)")
+        return True
+
+    def after(self, client, statement, outcome):
+        """What the generator must know."""
+        word = statement.sql.split()[0]
+        if word in ("COMMIT", "ROLLBACK") and statement.kind != "rollback to":
+            learn = client.ddl
+            client.reset()
+            if learn:
+                self.learn()
+            return
+        if outcome.state:
+            client.failed = client.open
+            return
+        if statement.kind == "begin":
+            client.open = True
+            client.repeatable = "REPEATABLE READ" in statement.sql
+        elif statement.kind == "savepoint":
+            client.savepoints.append(statement.sql.split()[-1])
+        elif statement.kind in ("rollback to", "release"):
+            name = statement.sql.split()[-1]
+            at = client.savepoints.index(name)
+            client.failed = False
+            # a cursor made since then is gone, and PostgreSQL keeps the older ones
+            client.cursors = {} if statement.kind == "rollback to" else client.cursors
+            client.savepoints = client.savepoints[:at + (statement.kind == "rollback to")]
+        if statement.ddl:
+            if client.open:
+                client.ddl = True
+                client.rewrote = client.rewrote or statement.rewrite
+            else:
+                self.learn()
+
+    def learn(self):
+        """Tables, columns and views as they are committed."""
+        self.generator.tables = {}
+        for name, columns in self.left.query(
+                "SELECT relname, array_agg(attname || ' ' || format_type(atttypid, atttypmod) ORDER BY attnum)"
+                " FROM pg_class c JOIN pg_attribute a ON attrelid = c.oid AND attnum > 0 AND NOT attisdropped"
+                " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' GROUP BY 1"):
+            types = dict(column.split(" ", 1) for column in columns)
+            for column in types:
+                types[column] = {"character varying(40)": "varchar(40)",
+                                 "timestamp with time zone": "timestamptz"}.get(types[column], types[column])
+            self.generator.tables[name] = Table(name, types)
+        self.generator.views = [row[0] for row in self.left.query(
+            "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'v' ORDER BY 1")]
+
+    # ------------------------------------------------------------ which step
+
+    def finish(self, client):
+        return Statement("rollback", "ROLLBACK") if self.random.random() < 0.3 else Statement("commit", "COMMIT")
+
+    def choose(self, client):
+        r, g = self.random, self.generator
+        if client.failed:
+            if client.savepoints and r.random() < 0.7:
+                return Statement("rollback to", "ROLLBACK TO %s" % r.choice(client.savepoints))
+            return self.finish(client)
+        if not g.tables:
+            return Statement("create table", g.create_table(), ddl=True) if not client.open else self.finish(client)
+        others = [c for c in self.clients if c is not client]
+        if not client.open and r.random() < 0.45:
+            # an older snapshot would find an empty table after a rewrite
+            rewriting = any(c.rewrote for c in others) or any(w[1].rewrite for w in self.waiting.values())
+            return g.begin(client, not rewriting)
+        makers = [(g.insert, 12), (g.insert_select, 3), (g.copy_in, 4), (g.point_update, 12), (g.update, 6), (g.update_from, 2),
+                  (g.point_delete, 5), (g.delete, 4), (g.delete_using, 1), (g.merge, 4), (g.move, 2), (g.nested, 2),
+                  (g.select, 26), (g.copy_out, 1), (g.row_lock, 16), (g.current_of, 2), (g.ddl, 5)]
+        if client.open:
+            makers += [(g.cursor, 8), (g.close_cursor, 1), (g.savepoint, 12)]
+        else:
+            makers += [(g.maintenance, 1)]
+        if client.open and r.random() < 0.08:
+            return self.finish(client)
+        statement = r.choices([m[0] for m in makers], [m[1] for m in makers])[0](client)
+        if statement.rewrite and any(c.repeatable for c in others):
+            return g.select(client)
+        return statement
+
+    def allowed(self, client, statement):
+        """While somebody waits, nothing may begin whose order with the end of that wait is open."""
+        if not self.waiting:
+            return True
+        if statement.kind in ("commit", "rollback", "savepoint", "rollback to", "release"):
+            return True
+        waits = [w[1] for w in self.waiting.values()]
+        if any(w.ddl or not w.point for w in waits) or any(c.ddl for c in self.clients) or statement.ddl:
+            return False
+        if statement.lock:
+            target = re.search(r"\bid = (\d+)", statement.sql)
+            return (statement.point and target is not None and len(waits) < 2
+                    and all(target.group(1) not in re.findall(r"\bid = (\d+)", w.sql) for w in waits))
+        return statement.kind not in ("vacuum, analyze",)
+
+    def run(self):
+        for side in (self.left, self.right):
+            side.execute("SET client_min_messages = error; DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        first = self.clients[0]
+        for _ in range(3):
+            name = self.generator.name("t")
+            self.step(first, Statement("create table", self.generator.create_table(name), ddl=True))
+            self.step(first, Statement("insert select", "INSERT INTO %s (id, n) SELECT i, i FROM generate_series(1, 30) i" % name))
+        self.generator.next_id = 30
+        for _ in range(self.steps):
+            idle = [c for c in self.clients if c.number not in self.waiting]
+            for _ in range(4):
+                client = self.random.choice(idle)
+                statement = self.choose(client)
+                if self.allowed(client, statement):
+                    break
+            else:
+                # somebody must end, or the wait never does
+                ending = [c for c in idle if c.open]
+                if not ending:
+                    raise Difference("sessions %s wait for nobody" % sorted(self.waiting))
+                client = self.random.choice(ending)
+                statement = self.finish(client)
+            self.step(client, statement)
+        self.end()
+        self.duel()
+        self.everything()
+
+    def duel(self):
+        """Two sessions lock two rows crosswise.  The second looks for the deadlock sooner, so it is the victim."""
+        if not self.generator.tables:
+            return
+        table = sorted(self.generator.tables)[0]
+        second, first = sorted(self.random.sample(self.clients, 2), key=lambda client: client.number)
+        ids = self.random.sample(range(2, 30), 2)
+        for client, what in ((first, "BEGIN ISOLATION LEVEL READ COMMITTED"), (second, "BEGIN ISOLATION LEVEL READ COMMITTED"),
+                             (first, 0), (second, 1), (first, 1), (second, 0)):
+            if client.number in self.waiting:
+                break
+            if isinstance(what, str):
+                self.step(client, Statement("begin", what))
+            else:
+                self.step(client, Statement("update one", "UPDATE %s SET n = %d WHERE id = %d" % (
+                    table, self.random.randint(0, 99), ids[what]), lock=True, point=True))
+        self.end()
+
+    def end(self):
+        while True:
+            todo = [c for c in self.clients if c.open and c.number not in self.waiting]
+            if not todo:
+                break
+            self.step(todo[0], self.finish(todo[0]))
+        if self.waiting:
+            raise Difference("sessions %s wait for nobody" % sorted(self.waiting))
+
+    def everything(self):
+        """All schemas and all rows, at the end."""
+        for sql in ("SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
+                    " FROM information_schema.columns WHERE table_schema = 'public'",
+                    "SELECT relname, pg_get_constraintdef(o.oid) FROM pg_constraint o JOIN pg_class c ON c.oid = conrelid"
+                    " WHERE relnamespace = 'public'::regnamespace",
+                    "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class WHERE relnamespace = 'public'::regnamespace"
+                    " AND relkind IN ('r', 'v')"):
+            self.same(sql)
+        self.learn()
+        for name in sorted(self.generator.tables) + self.generator.views:
+            self.same("SELECT * FROM %s" % name)
+
+    def same(self, sql):
+        answers = [side.call(side.sessions[0], sql) for side in (self.left, self.right)]
+        if answers[0].key(False) != answers[1].key(False):
+            raise Difference("at the end: %s\n%s" % (sql, self.compare(*answers, False)))
+
+
+class Counts:
+    def __init__(self):
+        self.statements = collections.Counter()
+        self.errors = collections.Counter()
+        self.waits = self.deadlocks = self.rounds = 0
+
+    def show(self):
+        def listed(counter):
+            return ", ".join("%s %d" % item for item in sorted(counter.items(), key=lambda item: (-item[1], item[0])))
+        print("# %d rounds, %d statements, %d waits, %d deadlocks" % (
+            self.rounds, sum(self.statements.values()), self.waits, self.deadlocks))
+        print("# statements: " + listed(self.statements))
+        print("# errors: " + listed(self.errors))
+
+
+def play(options, seed, bug, counts):
+    """One round; the text of the difference, or None."""
+    sides, this = [], None
+    try:
+        for name, dsn in zip(options.names, options.dsn):
+            sides.append(Side(name, dsn, options.sessions))
+        this = Round(*sides, seed, options.steps, bug, counts)
+        this.run()
+        return None
+    except (Difference, TimeoutError, psycopg2.Error) as difference:
+        kind = "" if isinstance(difference, Difference) else type(difference).__name__ + ": "
+        history = this.history if this else []
+        return "seed %d, step %d: %s%s\nBefore it:\n  %s" % (
+            seed, len(history), kind, difference, "\n  ".join(line[:400] for line in history[-options.history:]))
+    finally:
+        counts.rounds += 1
+        for side in sides:
+            side.end()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dsn", nargs=2)
+    parser.add_argument("--names", nargs=2, default=["heap", "s3am"])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=0, help="0: as many as --seconds allow")
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--sessions", type=int, default=4)
+    parser.add_argument("--history", type=int, default=60, help="statements shown with a difference")
+    parser.add_argument("--planted", metavar="N", help="1 to %d, or all: bugs that must be found" % len(planted.ALL))
+    options = parser.parse_args()
+    counts = Counts()
+
+    if options.planted:
+        bugs = planted.ALL if options.planted == "all" else [planted.ALL[int(options.planted) - 1]]
+        found = 0
+        for i, bug in enumerate(bugs, 1):
+            until, seed, text, before = time.monotonic() + options.seconds, options.seed, None, sum(counts.statements.values())
+            while text is None and time.monotonic() < until:
+                text = play(options, seed, bug, counts)
+                seed += 1
+            spent = sum(counts.statements.values()) - before
+            # the bug, and nothing else: the same round without it is the same on both sides
+            other = play(options, seed - 1, None, counts) if text else None
+            found += text is not None and other is None
+            print("%sok %d - planted: %s; %s" % (
+                "" if text and not other else "not ", i, bug.__doc__, "not found" if not text
+                else "found after %d statements, but the sides differ without it, too" % spent if other
+                else "found after %d statements" % spent))
+            if text and options.history > 60:
+                print("# " + text.replace("\n", "\n# "))
+            sys.stdout.flush()
+        print("1..%d" % len(bugs))
+        counts.show()
+        return 0 if found == len(bugs) else 1
+
+    until, seed, differences = time.monotonic() + options.seconds, options.seed, 0
+    while (options.rounds and counts.rounds < options.rounds) or (not options.rounds and time.monotonic() < until):
+        text = play(options, seed, None, counts)
+        if text:
+            differences += 1
+            print("not ok - " + text.replace("\n", "\n# "))
+            if differences == 5:
+                break
+        seed += 1
+    if not differences:
+        print("ok - %d statements, no difference" % sum(counts.statements.values()))
+    counts.show()
+    return 1 if differences else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
