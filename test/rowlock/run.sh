@@ -1,9 +1,16 @@
 #!/bin/bash
 # Row locks alone, on a server of their own:  test/rowlock/run.sh [BUILD [test ...]]
-# Tests: isolation, bulk, stress; all of them unless named.  BUILD must be writable by the user who runs the server (SERVER_USER if run as root).
+# Tests: isolation, bulk, stress; all of them unless named.  Without BUILD a temporary directory is used and removed; a given
+# one must be writable by the user who runs the server (SERVER_USER if run as root).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-build=${1:-/tmp/rowlock/build}
+build=${1:-}
+temporary=
+if [ -z "$build" ]; then
+	temporary=$(mktemp -d /tmp/s3am-rowlock.XXXXXX)
+	chmod 755 "$temporary"
+	build=$temporary/build
+fi
 shift || true
 tests=${*:-isolation bulk stress}
 bin=$(${PG_CONFIG:-pg_config} --bindir)
@@ -34,7 +41,10 @@ dynamic_library_path = '$build:\$libdir'
 fsync = off
 max_connections = 40
 CONF
-stop() { as "$bin/pg_ctl" -D "$work/data" -m immediate -s stop || true; }
+stop() {
+	as "$bin/pg_ctl" -D "$work/data" -m immediate -s stop || true
+	[ -z "$temporary" ] || rm -rf "$temporary"
+}
 trap stop EXIT
 as "$bin/pg_ctl" -D "$work/data" -l "$work/server.log" -s -w start
 
