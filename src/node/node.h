@@ -106,7 +106,12 @@ typedef struct Stamp
 	TransactionId xid;
 } Stamp;
 
-#define STAMP_RING 131072
+/* A ring of them, in the node's DSA; replaced by a larger one when it is full. */
+typedef struct StampRing
+{
+	uint64		capacity;
+	Stamp		entries[FLEXIBLE_ARRAY_MEMBER];
+} StampRing;
 
 typedef struct S3Node
 {
@@ -138,7 +143,7 @@ typedef struct S3Node
 	ConditionVariable phase_cv;
 	pg_atomic_uint64 stamp_first,
 				stamp_next;		/* ring indexes, ever growing */
-	Stamp		stamps[STAMP_RING];
+	dsa_pointer stamps;			/* StampRing */
 
 	/* freshness probes */
 	pg_atomic_uint64 probe_wanted;	/* tickets given out */

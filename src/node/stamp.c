@@ -3,7 +3,8 @@
  *
  * Each entry of the ring says that what came up to a position became visible when an xid committed.  Entries are added by the
  * publisher before that xid ends, and one xid ends before the next entry is added, so the entries that a snapshot sees are a
- * prefix, found by bisection.  Entries whose xid every snapshot sees fall off the ring: their position is `frozen`.
+ * prefix, found by bisection.  Entries whose xid every snapshot sees fall off the ring: their position is `frozen`.  An old
+ * snapshot keeps all later ones, so the ring grows.
  */
 #include "postgres.h"
 
@@ -14,12 +15,22 @@
 
 #include "node/state.h"
 
+#define FIRST_CAPACITY 1024
+
 static bool
 stamp_visible(TransactionId xid, Snapshot snapshot)
 {
 	if (TransactionIdIsCurrentTransactionId(xid))
 		return true;			/* the publisher itself, while it replays DDL */
 	return !XidInMVCCSnapshot(xid, snapshot) && TransactionIdDidCommit(xid);
+}
+
+static StampRing *
+current_ring(S3Node *node)
+{
+	dsa_pointer p = *(volatile dsa_pointer *) &node->stamps;
+
+	return DsaPointerIsValid(p) ? dsa_get_address(node_dsa(node), p) : NULL;
 }
 
 /*
@@ -38,28 +49,31 @@ state_visible_pos(S3Node *node, Snapshot snapshot)
 				low,
 				high;
 	uint64		pos;
+	StampRing  *ring;
 
 	if (last_pos != 0 && snapshot->xmin == last_xmin && snapshot->xmax == last_xmax && snapshot->xcnt == last_xcnt &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		return last_pos;
 
 retry:
+	/* the ring that is read after `next` has all entries below it */
 	next = pg_atomic_read_u64(&node->stamp_next);
 	pg_read_barrier();
 	first = pg_atomic_read_u64(&node->stamp_first);
+	ring = current_ring(node);
 	low = first;
 	high = next;
 	while (low < high)
 	{
 		uint64		mid = low + (high - low) / 2;
 
-		if (stamp_visible(node->stamps[mid % STAMP_RING].xid, snapshot))
+		if (stamp_visible(ring->entries[mid % ring->capacity].xid, snapshot))
 			low = mid + 1;
 		else
 			high = mid;
 	}
 	if (low > first)
-		pos = node->stamps[(low - 1) % STAMP_RING].pos;
+		pos = ring->entries[(low - 1) % ring->capacity].pos;
 	else
 	{
 		pg_read_barrier();
@@ -76,12 +90,40 @@ retry:
 	return pos;
 }
 
-/* The publisher, before its xid ends; it has made room by state_freeze(). */
+/* The ring with room for one more entry.  Who still looks at an old one finds in it what it needs. */
+static StampRing *
+ring_with_room(S3Node *node)
+{
+	uint64		first = pg_atomic_read_u64(&node->stamp_first);
+	uint64		next = pg_atomic_read_u64(&node->stamp_next);
+	StampRing  *ring = current_ring(node);
+	StampRing  *grown;
+	dsa_pointer p;
+	uint64		capacity;
+
+	if (ring && next - first < ring->capacity)
+		return ring;
+	capacity = ring ? ring->capacity * 2 : FIRST_CAPACITY;
+	p = dsa_allocate_extended(node_dsa(node), offsetof(StampRing, entries) + capacity * sizeof(Stamp),
+							  DSA_ALLOC_HUGE | DSA_ALLOC_ZERO);
+	grown = dsa_get_address(node_dsa(node), p);
+	grown->capacity = capacity;
+	for (uint64 i = first; i < next; i++)
+		grown->entries[i % capacity] = ring->entries[i % ring->capacity];
+	if (ring)
+		state_retire(node, node->stamps);
+	pg_write_barrier();
+	node->stamps = p;
+	return grown;
+}
+
+/* The publisher, before its xid ends. */
 void
 state_stamp(S3Node *node, uint64 pos, TransactionId xid)
 {
+	StampRing  *ring = ring_with_room(node);
 	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	Stamp	   *stamp = &node->stamps[next % STAMP_RING];
+	Stamp	   *stamp = &ring->entries[next % ring->capacity];
 
 	stamp->pos = pos;
 	stamp->xid = xid;
@@ -99,10 +141,13 @@ void
 state_unstamp_aborted(S3Node *node)
 {
 	uint64		next = pg_atomic_read_u64(&node->stamp_next);
+	StampRing  *ring = current_ring(node);
+	TransactionId xid;
 
-	if (next > pg_atomic_read_u64(&node->stamp_first) &&
-		!TransactionIdIsInProgress(node->stamps[(next - 1) % STAMP_RING].xid) &&
-		!TransactionIdDidCommit(node->stamps[(next - 1) % STAMP_RING].xid))
+	if (next == pg_atomic_read_u64(&node->stamp_first))
+		return;
+	xid = ring->entries[(next - 1) % ring->capacity].xid;
+	if (!TransactionIdIsInProgress(xid) && !TransactionIdDidCommit(xid))
 		state_unstamp(node);
 }
 
@@ -112,15 +157,20 @@ state_freeze(S3Node *node)
 {
 	uint64		first = pg_atomic_read_u64(&node->stamp_first);
 	uint64		next = pg_atomic_read_u64(&node->stamp_next);
+	StampRing  *ring = current_ring(node);
 	TransactionId horizon;
 
 	if (first == next)
 		return;
 	horizon = GetOldestNonRemovableTransactionId(NULL);
-	while (first < next && TransactionIdPrecedes(node->stamps[first % STAMP_RING].xid, horizon))
+	while (first < next)
 	{
-		if (TransactionIdDidCommit(node->stamps[first % STAMP_RING].xid))
-			pg_atomic_write_u64(&node->frozen, node->stamps[first % STAMP_RING].pos);
+		Stamp	   *stamp = &ring->entries[first % ring->capacity];
+
+		if (!TransactionIdPrecedes(stamp->xid, horizon))
+			break;
+		if (TransactionIdDidCommit(stamp->xid))
+			pg_atomic_write_u64(&node->frozen, stamp->pos);
 		pg_write_barrier();
 		pg_atomic_write_u64(&node->stamp_first, ++first);
 	}

@@ -87,8 +87,8 @@ state_unpin_all(void)
 		pg_atomic_write_u64(&node_backend(MyProc->pgprocno)->pin, 0);
 }
 
-static void
-retire(S3Node *node, dsa_pointer block)
+void
+state_retire(S3Node *node, dsa_pointer block)
 {
 	dsa_area   *area = node_dsa(node);
 	dsa_pointer item = dsa_allocate(area, sizeof(Retired));
@@ -282,7 +282,7 @@ state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, uint6
 		if (array)
 		{
 			memcpy(grown->entries, array->entries, count * sizeof(BatchEntry));
-			retire(node, table->batches);
+			state_retire(node, table->batches);
 		}
 		pg_write_barrier();
 		table->batches = p;
@@ -427,7 +427,7 @@ put_chunk(S3Node *node, TableState *table, uint64 number, dsa_pointer chunk)
 			grown->used++;
 		}
 		if (directory)
-			retire(node, table->deletes);
+			state_retire(node, table->deletes);
 		pg_write_barrier();
 		table->deletes = p;
 		directory = grown;
@@ -496,8 +496,8 @@ state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 su
 		if (chunk)
 		{
 			if (DsaPointerIsValid(chunk->index))
-				retire(node, chunk->index);
-			retire(node, p);
+				state_retire(node, chunk->index);
+			state_retire(node, p);
 		}
 		chunk = dsa_get_address(area, grown);
 	}

@@ -76,6 +76,7 @@ extern void state_drop_table(S3Node *node, uint64 storage, uint64 pos);
 extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, uint64 first_row,
 							uint64 pos, uint32 xmin);
 extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
+extern void state_retire(S3Node *node, dsa_pointer block);	/* to be freed when nobody can look at it any more */
 extern void state_reclaim(S3Node *node);	/* frees what nobody can look at any more */
 
 /* ---- what a snapshot sees */
