@@ -1,57 +1,34 @@
 # s3am: tables in a bucket.  `make quickstart` and `make check` do everything; see README.md.
+#
+#   make, make install, make clean    the extension alone, for the PostgreSQL that $PG_CONFIG belongs to
+#   make quickstart                   installs what is missing, builds, shows s3am on a throw-away server
+#   make check                        installs what is missing, builds, runs every test that must pass
 
 PG_CONFIG ?= pg_config
-
-MODULE_big = s3am
-EXTENSION = s3am
-DATA = sql/s3am--0.1.sql
-
-PARTS = store manifest segment node txn ddl table worker
-GENERATED = src/manifest/s3am.pb-c.c $(patsubst %.proto,%.pb-c.c,$(wildcard src/segment/*.proto))
-SOURCES = $(sort $(filter-out %.pb-c.c,$(wildcard src/*.c $(foreach part,$(PARTS),src/$(part)/*.c))) $(GENERATED))
-OBJS = $(SOURCES:.c=.o)
-
-# PostgreSQL 15 exports nothing by itself when visibility is hidden
-PG_CPPFLAGS = -Isrc -D_GNU_SOURCE '-DPGDLLEXPORT=__attribute__((visibility("default")))'
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
-	-Wno-declaration-after-statement -Wno-cast-function-type -Wno-clobbered -fvisibility=hidden $(WERROR)
-SHLIB_LINK = -lcurl -lcrypto -lzstd -lxxhash -lroaring -lprotobuf-c
-EXTRA_CLEAN = $(GENERATED) $(GENERATED:.c=.h)
-
-ifneq ($(shell command -v $(PG_CONFIG)),)
-PGXS := $(shell $(PG_CONFIG) --pgxs)
-ifneq ($(wildcard $(PGXS)),)
-override with_llvm = no
-include $(PGXS)
-endif
-endif
-
-$(OBJS): | $(GENERATED)
-$(OBJS): $(GENERATED:.c=.h)
-
-%.pb-c.c %.pb-c.h: %.proto
-	protoc-c --c_out=$(dir $@) -I$(dir $<) $(notdir $<)
-
-# ---------------------------------------------------------------- the two commands
+export PG_CONFIG
 
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+EXTENSION_MAKE = $(MAKE) --no-print-directory -f extension.mk
 
-.PHONY: deps check-deps installed quickstart check
+.PHONY: all install uninstall clean installed deps check-deps quickstart check
+
+all install uninstall clean:
+	@$(EXTENSION_MAKE) $@
 
 deps:
 	scripts/install-deps
 check-deps:
 	scripts/install-deps check
 
-# in a make of its own: what PGXS says is read when a makefile is, and the packages may just have come
+# in makes of their own: PGXS may just have come with the packages
 installed:
-	$(MAKE) --no-print-directory all
-	$(SUDO) $(MAKE) --no-print-directory -s install
+	@$(EXTENSION_MAKE) -s -j2 all
+	@$(SUDO) $(EXTENSION_MAKE) -s install PG_CONFIG="$(PG_CONFIG)"
 
 quickstart: deps
-	$(MAKE) --no-print-directory -s installed
+	@$(MAKE) --no-print-directory -s installed
 	scripts/quickstart
 
 check: check-deps
-	$(MAKE) --no-print-directory -s installed
+	@$(MAKE) --no-print-directory -s installed WERROR=-Werror
 	test/run
