@@ -1,0 +1,700 @@
+/*
+ * client.c: sessions that make transactions.
+ *
+ * A session looks at the database as its node has applied it, decides, perhaps waits and looks again, and hands its transaction
+ * over with the claims that the rules ask for.  Beside them it writes down, for the oracle, what it relied on.
+ *
+ * Tables: 0 parents and 1 children (a foreign key on their key), 2 and 3 counters with unique keys.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manifest/rowset.h"
+#include "sim.h"
+
+#define MAX_ROWS 24
+#define INDEX_OF(table) (900 + (table))
+
+typedef struct Edit
+{
+	u64			storage;
+	int			table;
+	TestRow		rows[MAX_ROWS];
+	int			nrows;
+	u64			ended[MAX_ROWS];
+	int			successor[MAX_ROWS];	/* index of a row, -1 none */
+	bool		key[MAX_ROWS];
+	int			nended;
+} Edit;
+
+typedef struct Draft
+{
+	Edit		edits[NTABLES + 2];
+	int			nedits;
+	u32			touched[16];	/* table << 16 | key */
+	int			ntouched;
+	bool		serializable;
+	u64			base,
+				look;			/* of the operation at hand */
+} Draft;
+
+typedef struct Client
+{
+	int			node;
+	u64			number;			/* of its transactions: stale events are dropped */
+	ClientTxn  *txn;			/* being made or waited for */
+	Proc	   *proc;
+	Draft		draft;
+	int			looks;			/* left */
+} Client;
+
+static Client clients[NCLIENTS];
+static ClientTxn **all;
+static size_t nall,
+			all_capacity;
+#define HASH 4096
+static ClientTxn *hash[HASH];
+static u64	next_storage,
+			next_seq;
+static int	pending;
+
+/* A transaction in the hands of one committer. */
+typedef struct Submission
+{
+	ClientTxn  *ct;
+	Proc	   *proc;
+	bool		answered;
+	struct Submission *all;
+} Submission;
+
+static Submission *submissions;
+
+static void next(void *arg, u64 x);
+
+/* ---------------------------------------------------------------- messages */
+
+static S3am__RowSet *
+set_of(const u64 *rows, int n)
+{
+	RowSet	   *set = rowset_create();
+	S3am__RowSet *message;
+
+	for (int i = 0; i < n; i++)
+		rowset_add(set, rows[i]);
+	message = rowset_encode(set);
+	rowset_free(set);
+	return message;
+}
+
+#define APPEND(txn, field, type, item) \
+	do { \
+		(txn)->field = realloc((txn)->field, ((txn)->n_##field + 1) * sizeof(void *)); \
+		(txn)->field[(txn)->n_##field++] = (item); \
+	} while (0)
+
+static void
+expect(ClientTxn *ct, ExpectKind kind, u64 s, u64 a, u64 b)
+{
+	if (ct->nexpect < MAX_EXPECT)
+		ct->expect[ct->nexpect++] = (Expect) {kind, s, a, b};
+}
+
+static void
+claim_row(ClientTxn *ct, u64 storage, S3am__Mode mode, u64 row, u64 base)
+{
+	S3am__RowClaim *c = malloc(sizeof(*c));
+
+	s3am__row_claim__init(c);
+	c->storage = storage;
+	c->mode = mode;
+	c->rows = set_of(&row, 1);
+	c->base_version = base;
+	APPEND(ct->txn, rows, , c);
+}
+
+static void
+claim_key(ClientTxn *ct, int table, u32 key, u64 base)
+{
+	S3am__KeyClaim *c = malloc(sizeof(*c));
+
+	s3am__key_claim__init(c);
+	c->index = INDEX_OF(table);
+	c->mode = S3AM__MODE__UPDATE;
+	c->hashes = malloc(sizeof(u64));
+	c->hashes[c->n_hashes++] = 0xabcd0000 + key;
+	c->base_version = base;
+	APPEND(ct->txn, keys, , c);
+}
+
+static void
+claim_schema(ClientTxn *ct, int table, S3am__Mode mode, u64 base)
+{
+	S3am__SchemaClaim *c;
+
+	for (size_t i = 0; i < ct->txn->n_schemas; i++)
+		if (ct->txn->schemas[i]->table == (u64) table + 1 && ct->txn->schemas[i]->mode >= mode)
+			return;				/* it has an older base */
+	c = malloc(sizeof(*c));
+	s3am__schema_claim__init(c);
+	c->table = table + 1;
+	c->mode = mode;
+	c->base_version = base;
+	APPEND(ct->txn, schemas, , c);
+	expect(ct, EXPECT_SCHEMA, table, truth_schema(table, base), 0);
+}
+
+static void
+claim_read(ClientTxn *ct, u64 storage, const u64 *rows, int n, bool all_rows, u64 base)
+{
+	S3am__ReadClaim *c = malloc(sizeof(*c));
+
+	s3am__read_claim__init(c);
+	c->storage = storage;
+	c->base_version = base;
+	c->all = all_rows;
+	if (n)
+		c->rows = set_of(rows, n);
+	APPEND(ct->txn, reads, , c);
+}
+
+/* ---------------------------------------------------------------- operations */
+
+static u64
+storage_of(int table, u64 version)
+{
+	Storage    *s = truth_table(table, version);
+
+	return s ? s->id : (u64) table + 1;
+}
+
+/* The live row with this key, as of a version; -1 none. */
+static int64_t
+find_row(int table, u32 key, u64 version)
+{
+	Storage    *s = truth_table(table, version);
+
+	for (size_t i = s ? s->nrows : 0; i > 0; i--)
+		if (row_live(&s->rows[i - 1], version) && s->rows[i - 1].row.key == key)
+			return i - 1;
+	return -1;
+}
+
+static Edit *
+edit_of(Draft *d, int table)
+{
+	u64			storage = storage_of(table, d->look);
+
+	for (int i = 0; i < d->nedits; i++)
+		if (d->edits[i].storage == storage)
+			return &d->edits[i];
+	if (d->nedits == NTABLES + 2)
+		return NULL;
+	memset(&d->edits[d->nedits], 0, sizeof(Edit));
+	d->edits[d->nedits].storage = storage;
+	d->edits[d->nedits].table = table;
+	return &d->edits[d->nedits++];
+}
+
+static bool
+touch(Draft *d, int table, u32 key)
+{
+	u32			t = (u32) table << 16 | key;
+
+	for (int i = 0; i < d->ntouched; i++)
+		if (d->touched[i] == t)
+			return false;
+	if (d->ntouched == 16)
+		return false;
+	d->touched[d->ntouched++] = t;
+	return true;
+}
+
+static void
+insert(ClientTxn *ct, Draft *d, int table, u32 key)
+{
+	Edit	   *e = edit_of(d, table);
+
+	if (e == NULL || e->nrows == MAX_ROWS)
+		return;
+	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
+	if (table != 1)
+		claim_key(ct, table, key, d->look);
+	e->rows[e->nrows++] = (TestRow) {table, key, 1};
+}
+
+static void
+end(ClientTxn *ct, Draft *d, int table, int64_t row, bool key_change, const TestRow *successor)
+{
+	Edit	   *e = edit_of(d, table);
+
+	if (e == NULL || e->nended == MAX_ROWS || e->nrows == MAX_ROWS)
+		return;
+	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
+	expect(ct, EXPECT_LIVE, e->storage, row, 0);
+	e->ended[e->nended] = row;
+	e->key[e->nended] = key_change;
+	e->successor[e->nended] = successor ? e->nrows : -1;
+	if (successor)
+		e->rows[e->nrows++] = *successor;
+	e->nended++;
+}
+
+static void
+update(ClientTxn *ct, Draft *d, int table, u32 key, int64_t row)
+{
+	TestRow		successor = truth_table(table, d->look)->rows[row].row;
+
+	successor.value++;
+	end(ct, d, table, row, false, &successor);
+	(void) key;
+}
+
+static bool
+has_children(u32 key, u64 version)
+{
+	return find_row(1, key, version) >= 0;
+}
+
+static void
+rekey(ClientTxn *ct, Draft *d, int table, u32 key, int64_t row)
+{
+	TestRow		successor = truth_table(table, d->look)->rows[row].row;
+	u32			to = rnd_below(sc.rows);
+
+	if (find_row(table, to, d->look) >= 0 || !touch(d, table, to))
+		return;
+	claim_key(ct, table, to, d->look);
+	successor.key = to;
+	end(ct, d, table, row, true, &successor);
+	(void) key;
+}
+
+static void
+lock(ClientTxn *ct, Draft *d, int table, int64_t row, S3am__Mode mode)
+{
+	u64			storage = storage_of(table, d->look);
+
+	claim_row(ct, storage, mode, row, d->look);
+	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
+	expect(ct, mode == S3AM__MODE__KEY_SHARE ? EXPECT_LINEAGE : EXPECT_LIVE, storage, row, 0);
+}
+
+static void
+child(ClientTxn *ct, Draft *d)
+{
+	u32			key = rnd_below(sc.rows);
+	int64_t		parent = find_row(0, key, d->look);
+
+	if (parent < 0 || !touch(d, 0, key))
+		return;
+	lock(ct, d, 0, parent, S3AM__MODE__KEY_SHARE);
+	insert(ct, d, 1, key);
+}
+
+/* A serializable transaction reads two rows and updates one of them. */
+static void
+read_two(ClientTxn *ct, Draft *d, int table)
+{
+	u32			x = rnd_below(sc.rows),
+				y = rnd_below(sc.rows);
+	int64_t		rx = find_row(table, x, d->look),
+				ry = find_row(table, y, d->look);
+	u64			storage = storage_of(table, d->look);
+	u64			rows[2] = {rx, ry};
+
+	if (rx < 0 || ry < 0 || x == y || !touch(d, table, x) || !touch(d, table, y))
+		return;
+	claim_read(ct, storage, rows, 2, false, d->look);
+	expect(ct, EXPECT_LIVE, storage, rx, 0);
+	expect(ct, EXPECT_LIVE, storage, ry, 0);
+	update(ct, d, table, x, rx);
+}
+
+/* A serializable transaction scans a table and writes into another. */
+static void
+scan(ClientTxn *ct, Draft *d, int table)
+{
+	Storage    *s = truth_table(table, d->look);
+	u32			key = rnd_below(sc.rows);
+	int			other = table == 2 ? 3 : 2;
+	int64_t		row = find_row(other, key, d->look);
+
+	if (s == NULL || row < 0 || !touch(d, other, key))
+		return;
+	claim_read(ct, s->id, NULL, 0, true, d->look);
+	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
+	expect(ct, EXPECT_UNCHANGED, s->id, d->look, 0);
+	update(ct, d, other, key, row);
+}
+
+/* Rewrites a table into a new storage. */
+static void
+rewrite(ClientTxn *ct, Draft *d, int table)
+{
+	Storage    *s = truth_table(table, d->look);
+	S3am__StorageEdit *e = malloc(sizeof(*e));
+	Edit	   *edit = &d->edits[d->nedits++];
+
+	claim_schema(ct, table, S3AM__MODE__UPDATE, d->look);
+	s3am__storage_edit__init(e);
+	e->table = table + 1;
+	e->drop = s ? s->id : (u64) table + 1;
+	e->create = next_storage++;
+	APPEND(ct->txn, storages, , e);
+	memset(edit, 0, sizeof(*edit));
+	edit->storage = e->create;
+	edit->table = table;
+	for (size_t i = 0; s && i < s->nrows && edit->nrows < MAX_ROWS; i++)
+		if (row_live(&s->rows[i], d->look))
+			edit->rows[edit->nrows++] = s->rows[i].row;
+}
+
+static void
+name(ClientTxn *ct, Draft *d)
+{
+	S3am__NameClaim *c = malloc(sizeof(*c));
+	u32			n = rnd_below(2);
+	char		text[2] = {'a' + n, '\0'};
+
+	s3am__name_claim__init(c);
+	c->catalog = strdup("pg_class");
+	c->schema = strdup("public");
+	c->name = strdup(text);
+	c->base_version = d->look;
+	APPEND(ct->txn, names, , c);
+	expect(ct, EXPECT_NAME, n, truth_name(n, d->look), 0);
+}
+
+static void
+operate(ClientTxn *ct, Draft *d)
+{
+	int			table = rnd_below(NTABLES);
+	u32			key = rnd_below(sc.rows);
+	int64_t		row;
+
+	if (table == 1)
+	{
+		child(ct, d);
+		return;
+	}
+	if (table >= 2 && d->serializable)
+	{
+		if (chance(400))
+			scan(ct, d, table);
+		else
+			read_two(ct, d, table);
+		return;
+	}
+	if (!touch(d, table, key))
+		return;
+	row = find_row(table, key, d->look);
+	if (row < 0)
+		insert(ct, d, table, key);
+	else
+		switch (rnd_below(10))
+		{
+			case 0:
+				if (table != 0 || !has_children(key, d->look))
+					end(ct, d, table, row, true, NULL);
+				break;
+			case 1:
+				if (table != 0 || !has_children(key, d->look))
+					rekey(ct, d, table, key, row);
+				break;
+			case 2:
+				lock(ct, d, table, row, S3AM__MODE__SHARE);
+				break;
+			case 3:
+				lock(ct, d, table, row, S3AM__MODE__UPDATE);
+				break;
+			case 4:
+				lock(ct, d, table, row, S3AM__MODE__NO_KEY_UPDATE);
+				break;
+			default:
+				update(ct, d, table, key, row);
+		}
+}
+
+/* ---------------------------------------------------------------- handing over */
+
+static S3am__TableEdit *
+finish_edit(const Edit *e)
+{
+	S3am__TableEdit *edit = malloc(sizeof(*edit));
+	u64			rows[MAX_ROWS];
+
+	s3am__table_edit__init(edit);
+	edit->storage = e->storage;
+	if (e->nrows)
+	{
+		S3am__Batch *b = malloc(sizeof(*b));
+
+		s3am__batch__init(b);
+		b->nrows = e->nrows;
+		b->rows.len = e->nrows * sizeof(TestRow);
+		b->rows.data = malloc(b->rows.len);
+		memcpy(b->rows.data, e->rows, b->rows.len);
+		APPEND(edit, batches, , b);
+	}
+	edit->successors = malloc((e->nended + 1) * sizeof(u64));
+	for (int key = 1; key >= 0; key--)
+	{
+		int			n = 0;
+
+		/* ascending, removed ones first */
+		for (int i = 0; i < e->nended; i++)
+			if (e->key[i] == key)
+			{
+				int			j = n++;
+
+				for (; j > 0 && rows[j - 1] > e->ended[i]; j--)
+					rows[j] = rows[j - 1];
+				rows[j] = e->ended[i];
+			}
+		if (n == 0)
+			continue;
+		for (int j = 0; j < n; j++)
+			for (int i = 0; i < e->nended; i++)
+				if (e->ended[i] == rows[j])
+					edit->successors[edit->n_successors++] = e->successor[i] >= 0 ? e->successor[i] + 2 : 0;
+		if (key)
+			edit->removed = set_of(rows, n);
+		else
+			edit->replaced = set_of(rows, n);
+	}
+	return edit;
+}
+
+ClientTxn *
+client_find(u64 epoch, u64 seq)
+{
+	for (ClientTxn *t = hash[(epoch * 31 + seq) % HASH]; t; t = t->hash_next)
+		if (t->epoch == epoch && t->seq == seq)
+			return t;
+	return NULL;
+}
+
+static ClientTxn *
+new_txn(void)
+{
+	ClientTxn  *ct = calloc(1, sizeof(*ct));
+
+	ct->txn = malloc(sizeof(*ct->txn));
+	s3am__txn__init(ct->txn);
+	if (nall == all_capacity)
+	{
+		all_capacity = all_capacity ? all_capacity * 2 : 256;
+		all = realloc(all, all_capacity * sizeof(void *));
+	}
+	all[nall++] = ct;
+	return ct;
+}
+
+static void
+submit(Proc *proc, ClientTxn *ct)
+{
+	size_t		len = s3am__txn__get_packed_size(ct->txn);
+	uint8_t    *bytes = malloc(len + 1);
+	Submission *s = calloc(1, sizeof(*s));
+
+	s3am__txn__pack(ct->txn, bytes);
+	s->ct = ct;
+	s->proc = proc;
+	s->all = submissions;
+	submissions = s;
+	pending++;
+	committer_submit(proc->c, bytes, len, s);
+	free(bytes);
+	proc_after(proc);
+}
+
+static void
+hand_over(Client *client)
+{
+	ClientTxn  *ct = client->txn;
+	Draft	   *d = &client->draft;
+	Proc	   *proc = client->proc;
+	S3am__CommitId *id = malloc(sizeof(*id));
+
+	for (int i = 0; i < d->nedits; i++)
+		if (d->edits[i].nrows || d->edits[i].nended)
+			APPEND(ct->txn, tables, , finish_edit(&d->edits[i]));
+	ct->epoch = committer_epoch(proc->c);
+	ct->seq = ++next_seq;
+	ct->base = d->base;
+	s3am__commit_id__init(id);
+	id->epoch = ct->epoch;
+	id->seq = ct->seq;
+	ct->txn->id = id;
+	ct->txn->base_version = d->base;
+	ct->hash_next = hash[(ct->epoch * 31 + ct->seq) % HASH];
+	hash[(ct->epoch * 31 + ct->seq) % HASH] = ct;
+	submit(proc, ct);
+}
+
+static void
+again(Client *client, u64 us)
+{
+	at(now_us + us, NULL, next, client, ++client->number);
+}
+
+/* The next thing that a client does: look, look again, hand over, give up waiting. */
+static void
+next(void *arg, u64 x)
+{
+	Client	   *client = arg;
+	Proc	   *proc = running[client->node];
+	Draft	   *d = &client->draft;
+
+	if (x != client->number)
+	{
+		steps--;
+		return;
+	}
+	if (client->txn && client->looks == 0)
+		client->txn = NULL;		/* waited long enough: 08007 */
+	if (client->txn && (client->proc != proc || !proc || !proc->alive))
+		client->txn = NULL;		/* its server died before COMMIT */
+	if (calm)
+		return;
+	if (proc == NULL || !proc->alive || proc->paused_until > now_us || committer_phase(proc->c) != COMMITTER_READY ||
+		committer_epoch(proc->c) == 0)
+	{
+		again(client, 50000 + rnd_below(50000));
+		return;
+	}
+	if (client->txn == NULL)
+	{
+		client->txn = new_txn();
+		client->proc = proc;
+		client->looks = 1 + rnd_below(3);
+		memset(d, 0, offsetof(Draft, ntouched));
+		d->nedits = d->ntouched = 0;
+		d->base = proc->applied;
+		d->serializable = chance(sc.serializable);
+		d->look = d->base;
+		if (chance(sc.ddl))
+		{
+			client->looks = 1;
+			if (chance(400))
+				name(client->txn, d);
+			else
+				rewrite(client->txn, d, rnd_below(NTABLES));
+			goto looked;
+		}
+	}
+	if (!d->serializable)
+		d->look = proc->applied;
+	operate(client->txn, d);
+looked:
+	if (--client->looks > 0)
+	{
+		again(client, rnd_below(sc.think_ms * 1000 + 1));
+		return;
+	}
+	if (d->nedits == 0 && client->txn->txn->n_rows == 0 && client->txn->txn->n_names == 0)
+	{
+		client->txn = NULL;		/* it found nothing to do */
+		again(client, rnd_below(sc.think_ms * 1000 + 1));
+		return;
+	}
+	again(client, 2000000);		/* commit_timeout */
+	hand_over(client);
+}
+
+void
+client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail)
+{
+	Submission *s = handle;
+	ClientTxn  *ct = s->ct;
+
+	if (!s->answered)
+		pending--;
+	if (s->answered || s->proc != proc)
+		violation("transaction %llu.%llu was answered twice, or after the process died", (unsigned long long) ct->epoch, (unsigned long long) ct->seq);
+	s->answered = true;
+	if (outcome == OUTCOME_COMMITTED)
+	{
+		counters[N_COMMITTED]++;
+		if (ct->version == 0)
+			violation("LOST: transaction %llu.%llu was answered as committed in version %llu, and is in none",
+					  (unsigned long long) ct->epoch, (unsigned long long) ct->seq, (unsigned long long) version);
+		if (ct->answer == ANSWER_NEVER)
+			violation("transaction %llu.%llu was answered as not committed, then as committed",
+					  (unsigned long long) ct->epoch, (unsigned long long) ct->seq);
+		if (version < ct->version || version > proc->applied)
+			violation("transaction %llu.%llu is in version %llu, the answer says %llu, the node has %llu",
+					  (unsigned long long) ct->epoch, (unsigned long long) ct->seq, (unsigned long long) ct->version,
+					  (unsigned long long) version, (unsigned long long) proc->applied);
+		ct->answer = ANSWER_COMMITTED;
+	}
+	else
+	{
+		note("transaction %llu.%llu is answered: %s", (unsigned long long) ct->epoch, (unsigned long long) ct->seq,
+			 detail ? detail : "fenced");
+		counters[outcome == OUTCOME_CONFLICT ? N_CONFLICT : outcome == OUTCOME_ABORTED ? N_ABORTED : N_FENCED]++;
+		if (ct->version)
+			violation("LOST: transaction %llu.%llu was answered as not committed (%s), and is in version %llu",
+					  (unsigned long long) ct->epoch, (unsigned long long) ct->seq, detail ? detail : "fenced",
+					  (unsigned long long) ct->version);
+		ct->answer = ANSWER_NEVER;
+	}
+	for (int i = 0; i < NCLIENTS; i++)
+		if (clients[i].txn == ct && clients[i].looks == 0)
+		{
+			clients[i].txn = NULL;
+			again(&clients[i], rnd_below(sc.think_ms * 1000 + 1));
+		}
+}
+
+/* A process died: nobody will answer what it had. */
+void
+client_crashed(Proc *proc)
+{
+	for (Submission *s = submissions; s; s = s->all)
+		if (s->proc == proc && !s->answered)
+		{
+			s->answered = true;
+			pending--;
+		}
+}
+
+int
+client_pending(void)
+{
+	return pending;
+}
+
+void
+client_start_all(void)
+{
+	for (int i = 0; i < NCLIENTS; i++)
+	{
+		clients[i].node = i % NNODES;
+		again(&clients[i], rnd_below(100000));
+	}
+}
+
+void
+client_reset(void)
+{
+	while (submissions)
+	{
+		Submission *s = submissions;
+
+		submissions = s->all;
+		free(s);
+	}
+	for (size_t i = 0; i < nall; i++)
+	{
+		s3am__txn__free_unpacked(all[i]->txn, NULL);
+		free(all[i]);
+	}
+	nall = 0;
+	memset(hash, 0, sizeof(hash));
+	memset(clients, 0, sizeof(clients));
+	next_storage = 1000;
+	next_seq = 0;
+	pending = 0;
+}

@@ -1,0 +1,208 @@
+/*
+ * main.c: runs seeds.
+ *
+ *   sim --seed N | --seeds A-B  [--steps 1000] [--scenario NAME] [--off RULE[,RULE]] [--trace] [--all-faults]
+ *
+ * A seed chooses its scenario unless one is named.  Exit status 0: no violation; 1: one, which is printed with its seed and the
+ * last events; 2: wrong usage, or with --all-faults a kind of fault that never happened.
+ */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "sim.h"
+
+Scenario	sc;
+u64			counters[16];
+unsigned char rule_off[NRULES];
+
+static const char *const rule_names[] = {
+#define RULE_NAME(name, text) #name,
+	RULE_LIST(RULE_NAME)
+};
+static const char *const fault_texts[] = {
+#define FAULT_TEXT(name, text) text,
+	FAULT_LIST(FAULT_TEXT)
+};
+static const char *const counter_names[] = {
+	"committed", "conflict", "aborted", "fenced", "versions", "probes", "void", "checkpoints", "collected", "marked",
+	"restored", "stalled"
+};
+
+const Scenario scenarios[] = {
+	{.name = "mixed",.lost = 30,.slow = 60,.odd = 30,.denied = 8,.duplicate = 20,.late_duplicate = 10,
+	.pause = 30,.long_pause = 8,.crash = 12,.clone = 6,.clock = 10,.shared = 60,.rows = 6,.serializable = 300,.ddl = 30,
+	.think_ms = 40,.collect_ms = 1000},
+	{.name = "lossy",.lost = 150,.slow = 150,.odd = 100,.denied = 30,.duplicate = 60,.late_duplicate = 20,
+	.pause = 10,.long_pause = 2,.crash = 5,.clone = 2,.clock = 5,.shared = 60,.rows = 8,.serializable = 200,.ddl = 20,
+	.think_ms = 60,.collect_ms = 2000},
+	{.name = "conflicts",.lost = 10,.slow = 100,.odd = 10,.duplicate = 5,.pause = 30,.crash = 3,.shared = 20,.rows = 3,
+	.serializable = 400,.ddl = 50,.think_ms = 60,.collect_ms = 2000},
+	{.name = "crashes",.lost = 60,.slow = 60,.odd = 20,.denied = 5,.duplicate = 30,.late_duplicate = 30,.pause = 30,
+	.long_pause = 15,.crash = 60,.clone = 30,.clock = 30,.shared = 100,.rows = 8,.serializable = 100,.ddl = 10,
+	.think_ms = 60,.collect_ms = 1500},
+	{.name = "collect",.lost = 60,.slow = 40,.odd = 10,.duplicate = 60,.late_duplicate = 100,.pause = 20,.long_pause = 40,
+	.crash = 10,.clone = 5,.clock = 10,.shared = 60,.rows = 10,.serializable = 100,.ddl = 40,.think_ms = 150,.collect_ms = 300},
+};
+const int	nscenarios = sizeof(scenarios) / sizeof(*scenarios);
+
+/* ---------------------------------------------------------------- notes */
+
+#define NNOTES 60
+static char notes[NNOTES][200];
+static u64	nnotes;
+static bool trace;
+static u64	seed;
+
+void
+note(const char *format, ...)
+{
+	va_list		args;
+	char	   *text = notes[nnotes++ % NNOTES];
+	int			used = snprintf(text, 200, "%10.3f ms, step %llu: ", now_us / 1000.0, (unsigned long long) steps);
+
+	va_start(args, format);
+	vsnprintf(text + used, 200 - used, format, args);
+	va_end(args);
+	if (trace)
+		puts(text);
+}
+
+void
+violation(const char *format, ...)
+{
+	va_list		args;
+
+	if (!trace)
+		for (u64 i = nnotes > NNOTES ? nnotes - NNOTES : 0; i < nnotes; i++)
+			puts(notes[i % NNOTES]);
+	printf("VIOLATION: seed %llu, scenario %s, step %llu: ", (unsigned long long) seed, sc.name, (unsigned long long) steps);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+	fflush(stdout);
+	_Exit(1);
+}
+
+/* ---------------------------------------------------------------- a run */
+
+extern bool proc_questions(void);
+extern void proc_free(void);
+
+static void
+run(const Scenario *scenario, u64 nsteps)
+{
+	u64			limit;
+
+	world_reset(seed);
+	truth_reset();
+	client_reset();
+	sc = scenario ? *scenario : scenarios[rnd_below(nscenarios)];
+	proc_start_all();
+	client_start_all();
+	while (steps < nsteps && world_step())
+		;
+	/* everything must come to an end once the faults do */
+	calm = true;
+	proc_calm();
+	limit = now_us + 60000000;
+	while ((client_pending() > 0 || proc_questions()) && now_us < limit && world_step())
+		;
+	if (client_pending() > 0 || proc_questions())
+		violation("STALLED: %d transactions have no answer a minute after the last fault%s", client_pending(),
+				  proc_questions() ? ", and there are probes without one" : "");
+	proc_reset();
+	world_reset(seed);
+	proc_free();
+}
+
+static void
+usage(void)
+{
+	fprintf(stderr, "usage: sim --seed N | --seeds A-B [--steps N] [--scenario NAME] [--off RULE,...] [--trace] [--all-faults]\n");
+	exit(2);
+}
+
+int
+main(int argc, char **argv)
+{
+	u64			first = 0,
+				last = 0,
+				nsteps = 1000,
+				total = 0;
+	const Scenario *scenario = NULL;
+	bool		all_faults = false;
+	clock_t		began = clock();
+
+	for (int i = 1; i < argc; i++)
+	{
+		const char *next = i + 1 < argc ? argv[i + 1] : "";
+
+		if (strcmp(argv[i], "--seed") == 0)
+			first = last = strtoull(next, NULL, 10), i++;
+		else if (strcmp(argv[i], "--seeds") == 0)
+		{
+			if (sscanf(next, "%llu-%llu", (unsigned long long *) &first, (unsigned long long *) &last) != 2)
+				usage();
+			i++;
+		}
+		else if (strcmp(argv[i], "--steps") == 0)
+			nsteps = strtoull(next, NULL, 10), i++;
+		else if (strcmp(argv[i], "--scenario") == 0)
+		{
+			for (int s = 0; s < nscenarios; s++)
+				if (strcmp(scenarios[s].name, next) == 0)
+					scenario = &scenarios[s];
+			if (scenario == NULL)
+				usage();
+			i++;
+		}
+		else if (strcmp(argv[i], "--off") == 0)
+		{
+			char	   *list = strdup(next);
+
+			for (char *name = strtok(list, ","); name; name = strtok(NULL, ","))
+			{
+				int			r = 0;
+
+				while (r < NRULES && strcmp(rule_names[r], name) != 0)
+					r++;
+				if (r == NRULES)
+					usage();
+				rule_off[r] = 1;
+			}
+			free(list);
+			i++;
+		}
+		else if (strcmp(argv[i], "--trace") == 0)
+			trace = true;
+		else if (strcmp(argv[i], "--all-faults") == 0)
+			all_faults = true;
+		else
+			usage();
+	}
+	for (seed = first; seed <= last; seed++)
+	{
+		run(scenario, nsteps);
+		total += nsteps;
+	}
+	truth_reset();
+	client_reset();
+	printf("%llu seeds of %llu steps, no violation, %.1f s of processor time\n", (unsigned long long) (last - first + 1),
+		   (unsigned long long) nsteps, (double) (clock() - began) / CLOCKS_PER_SEC);
+	for (size_t i = 0; i < sizeof(counter_names) / sizeof(*counter_names); i++)
+		printf("  %-12s %12llu\n", counter_names[i], (unsigned long long) counters[i]);
+	for (int i = 0; i < NFAULTS; i++)
+		printf("  %-42s %12llu\n", fault_texts[i], (unsigned long long) fault_count[i]);
+	if (all_faults)
+		for (int i = 0; i < NFAULTS; i++)
+			if (fault_count[i] == 0)
+			{
+				printf("a kind of fault never happened: %s\n", fault_texts[i]);
+				return 2;
+			}
+	return 0;
+}

@@ -1,0 +1,346 @@
+/*
+ * proc.c: processes of nodes: a Committer each, its clock, its death; and the chaos that befalls them.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+Proc	   *procs;
+Proc	   *running[NNODES];
+uint8_t		repository_uuid[16] = "simulated bucket";
+
+static u64	nprocs;
+static char identities[NNODES][8];
+
+typedef struct Asked
+{
+	Proc	   *proc;
+	u64			head;
+	bool		answered;
+	struct Asked *next;
+} Asked;
+
+static Asked *questions;
+
+static void start(int node);
+
+/* ---------------------------------------------------------------- callbacks of the committer */
+
+static u64
+node_clock(void *arg)
+{
+	Proc	   *proc = arg;
+
+	return (u64) ((int64_t) (now_us / 1000) * proc->clock_rate / 1000 + proc->clock_offset_ms);
+}
+
+static u64
+node_random(void *arg)
+{
+	(void) arg;
+	return rnd();
+}
+
+static void
+on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *voided, const uint8_t *object, size_t len)
+{
+	(void) manifest;
+	truth_applied(arg, version, voided, object, len);
+}
+
+static void
+on_restored(void *arg, const S3am__Checkpoint *checkpoint)
+{
+	(void) arg;
+	(void) checkpoint;
+}
+
+static void
+on_decided(void *arg, void *member, Outcome outcome, u64 version, const char *detail)
+{
+	client_decided(arg, member, outcome, version, detail);
+}
+
+static void
+on_phase(void *arg, CommitterPhase phase, const char *error)
+{
+	Proc	   *proc = arg;
+
+	if (phase == COMMITTER_FAILED)
+		violation("process %llu failed: %s", (unsigned long long) proc->number, error ? error : "");
+	if (phase == COMMITTER_READY && error == NULL)
+		note("process %llu is ready, epoch %llu", (unsigned long long) proc->number,
+			 (unsigned long long) committer_epoch(proc->c));
+	if (phase == COMMITTER_FENCED)
+		note("process %llu was fenced", (unsigned long long) proc->number);
+}
+
+/* ---------------------------------------------------------------- life */
+
+static void
+on_tick(void *arg, u64 x)
+{
+	Proc	   *proc = arg;
+
+	if (!proc->alive || x != proc->tick_number)
+	{
+		steps--;
+		return;
+	}
+	proc_after(proc);
+}
+
+void
+proc_after(Proc *proc)
+{
+	int64_t		wait;
+
+	if (!proc->alive)
+		return;
+	wait = committer_tick(proc->c);
+	if (wait >= 0)
+		at(now_us + (u64) wait * 1000 + 200, proc, on_tick, proc, ++proc->tick_number);
+}
+
+static void
+start(int node)
+{
+	static S3am__Repository repository = S3AM__REPOSITORY__INIT;
+	CommitterConfig config = {0};
+	Proc	   *proc = calloc(1, sizeof(*proc));
+
+	proc->node = node;
+	proc->number = ++nprocs;
+	proc->alive = true;
+	proc->clock_rate = 900 + rnd_below(200);
+	proc->clock_offset_ms = 1000000 + rnd_below(100000000);
+	proc->next = procs;
+	procs = proc;
+	proc->store = sim_store_open(proc);
+	repository.uuid.data = repository_uuid;
+	repository.uuid.len = 16;
+	repository.format_level = 1;
+	repository.grace_ms = GRACE_MS;
+	config.arg = proc;
+	snprintf(identities[node], sizeof(identities[node]), "node%d", node);
+	config.node = (const uint8_t *) identities[node];
+	config.node_len = 5;
+	config.now_ms = node_clock;
+	config.random = node_random;
+	config.group_wait_us = 2000;
+	config.max_tries = 20;
+	config.poll_min_ms = 30;
+	config.poll_max_ms = 200;
+	config.outcome_retention_ms = 20000;
+	config.applied = on_applied;
+	config.restored = on_restored;
+	config.decided = on_decided;
+	config.phase = on_phase;
+	proc->c = committer_create(&config, proc->store, &repository);
+	running[node] = proc;
+	note("process %llu starts on node %d", (unsigned long long) proc->number, node);
+	proc_after(proc);
+}
+
+static void
+kill_proc(Proc *proc)
+{
+	note("process %llu is killed", (unsigned long long) proc->number);
+	proc->alive = false;
+	client_crashed(proc);
+	committer_destroy(proc->c);
+	store_close(proc->store);
+	proc->c = NULL;
+	for (Asked *a = questions; a; a = a->next)
+		if (a->proc == proc)
+			a->answered = true;
+	if (running[proc->node] == proc)
+		running[proc->node] = NULL;
+}
+
+/* ---------------------------------------------------------------- freshness */
+
+static void
+on_probed(void *arg, u64 version)
+{
+	Asked	   *a = arg;
+
+	if (a->answered)
+		violation("a probe was answered twice");
+	a->answered = true;
+	counters[N_PROBES]++;
+	if (version < a->head)
+		violation("STALE: process %llu says that version %llu is the latest; it was %llu before the question",
+				  (unsigned long long) a->proc->number, (unsigned long long) version, (unsigned long long) a->head);
+	if (a->proc->applied < version)
+		violation("process %llu answers a probe with version %llu and has applied %llu",
+				  (unsigned long long) a->proc->number, (unsigned long long) version,
+				  (unsigned long long) a->proc->applied);
+}
+
+static void
+ask(Proc *proc)
+{
+	Asked	   *a = calloc(1, sizeof(*a));
+
+	a->proc = proc;
+	a->head = head;
+	a->next = questions;
+	questions = a;
+	committer_probe(proc->c, on_probed, a);
+	proc_after(proc);
+}
+
+bool
+proc_questions(void)
+{
+	for (Asked *a = questions; a; a = a->next)
+		if (!a->answered)
+			return true;
+	return false;
+}
+
+/* ---------------------------------------------------------------- chaos */
+
+static void
+restart(void *arg, u64 node)
+{
+	(void) arg;
+	if (running[node] == NULL)
+		start(node);
+	else
+		steps--;
+}
+
+static void
+end_clone(void *arg, u64 x)
+{
+	Proc	   *proc = arg;
+
+	(void) x;
+	if (proc->alive && running[proc->node] != proc)
+		kill_proc(proc);
+}
+
+static Proc *
+any_proc(void)
+{
+	Proc	   *alive[64];
+	int			n = 0;
+
+	for (Proc *p = procs; p && n < 64; p = p->next)
+		if (p->alive)
+			alive[n++] = p;
+	return n ? alive[rnd_below(n)] : NULL;
+}
+
+void
+chaos(void *arg, u64 x)
+{
+	Proc	   *proc = any_proc();
+
+	(void) arg;
+	(void) x;
+	if (calm)
+		return;
+	at(now_us + 30000 + rnd_below(40000), NULL, chaos, NULL, 0);
+	if (proc == NULL)
+		return;
+	if (chance(150) && proc->paused_until <= now_us)
+		ask(proc);
+	if (committer_phase(proc->c) == COMMITTER_FENCED && running[proc->node] == proc && chance(300))
+	{
+		kill_proc(proc);
+		at(now_us + rnd_below(300000), NULL, restart, NULL, proc->node);
+		return;
+	}
+	if (chance(sc.pause) && proc->paused_until <= now_us)
+	{
+		COUNT(PAUSE_SHORT);
+		proc->paused_until = now_us + rnd_below(400000);
+	}
+	else if (chance(sc.long_pause) && proc->paused_until <= now_us)
+	{
+		COUNT(PAUSE_LONG);
+		proc->paused_until = now_us + 2000 * GRACE_MS + rnd_below(3000 * GRACE_MS);
+		note("process %llu is paused", (unsigned long long) proc->number);
+		/* a suspended machine's clock stands still */
+		if (chance(500))
+			proc->clock_offset_ms -= (int64_t) (proc->paused_until - now_us) / 1000 * 9 / 10;
+	}
+	else if (chance(sc.crash))
+	{
+		COUNT(CRASH);
+		kill_proc(proc);
+		at(now_us + rnd_below(300000), NULL, restart, NULL, proc->node);
+	}
+	else if (chance(sc.clone) && running[proc->node] == proc)
+	{
+		COUNT(CLONE);
+		start(proc->node);
+		at(now_us + rnd_below(2000000), NULL, end_clone, proc, 0);
+	}
+	else if (chance(sc.clock))
+	{
+		COUNT(CLOCK_JUMP);
+		proc->clock_offset_ms += rnd_below(5000);
+	}
+}
+
+/* No more faults: every node has one process that runs. */
+void
+proc_calm(void)
+{
+	for (Proc *p = procs; p; p = p->next)
+	{
+		p->paused_until = 0;
+		if (p->alive && running[p->node] != p)
+			kill_proc(p);
+	}
+	for (int i = 0; i < NNODES; i++)
+		if (running[i] == NULL)
+			start(i);
+}
+
+void
+proc_start_all(void)
+{
+	for (int i = 0; i < NNODES; i++)
+		at(now_us + rnd_below(100000), NULL, restart, NULL, i);
+	at(now_us + 200000, NULL, chaos, NULL, 0);
+}
+
+void
+proc_reset(void)
+{
+	for (Proc *p = procs, *next; p; p = next)
+	{
+		next = p->next;
+		if (p->alive)
+			kill_proc(p);
+	}
+}
+
+/* After the world was reset: nothing points to them any more. */
+void
+proc_free(void)
+{
+	while (procs)
+	{
+		Proc	   *p = procs;
+
+		procs = p->next;
+		free(p);
+	}
+	while (questions)
+	{
+		Asked	   *a = questions;
+
+		questions = a->next;
+		free(a);
+	}
+	memset(running, 0, sizeof(running));
+	nprocs = 0;
+}

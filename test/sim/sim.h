@@ -1,0 +1,270 @@
+/*
+ * sim.h: a deterministic world for the commit protocol.
+ *
+ * One thread, one queue of events by virtual time, one random number generator.  A Proc is a process of a node: it has a real
+ * Committer (src/manifest) over a simulated store.  Clients on the nodes make transactions out of what their node has
+ * applied.  The oracle (truth.c) sees every object that becomes part of the chain at the moment it does, replays it
+ * with a model that shares no code with the committer, and judges every answer.
+ */
+#ifndef SIM_H
+#define SIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "manifest/committer.h"
+#include "manifest/rules.h"
+#include "store/store.h"
+
+#define NNODES 4
+#define NCLIENTS 8
+#define NTABLES 4
+
+typedef uint64_t u64;
+typedef uint32_t u32;
+
+/* ---------------------------------------------------------------- faults */
+
+#define FAULT_LIST(X) \
+	X(LOST_BEFORE, "request lost") \
+	X(LOST_AFTER, "response lost") \
+	X(LATE, "request delayed past its timeout") \
+	X(DUPLICATE, "request delivered twice") \
+	X(LATE_DUPLICATE, "duplicate delivered after more than 2G") \
+	X(S409, "409") \
+	X(S304, "304 for 412") \
+	X(S412_LIE, "412 though the key is absent") \
+	X(S503, "503") \
+	X(DENIED, "403") \
+	X(DENIED_AFTER, "403 after an undecided attempt") \
+	X(BODY_ERROR, "200 with an error body") \
+	X(TRUNCATED, "truncated body") \
+	X(SLOW, "completion overtaken by later ones") \
+	X(NO_DATE, "response without a date") \
+	X(STALE_HINT, "stale or false hint") \
+	X(PAUSE_SHORT, "node paused") \
+	X(PAUSE_LONG, "node paused for longer than 2G") \
+	X(CRASH, "process killed") \
+	X(CRASH_IN_PUT, "process killed during a PUT") \
+	X(CLONE, "second process with the same node identity") \
+	X(CLOCK_JUMP, "node's clock stepped") \
+	X(SHARED, "transaction handed to two committers") \
+	X(ZOMBIE, "collected slot created again") \
+	X(RACE_LOST, "PUT lost a race") \
+	X(CATCH_UP, "node caught up by checkpoint")
+
+typedef enum Fault
+{
+#define FAULT_ENUM(name, text) F_##name,
+	FAULT_LIST(FAULT_ENUM)
+#undef FAULT_ENUM
+	NFAULTS
+} Fault;
+
+extern u64	fault_count[NFAULTS];
+#define COUNT(f) (fault_count[F_##f]++)
+
+/* ---------------------------------------------------------------- what a run is like */
+
+typedef struct Scenario
+{
+	const char *name;
+	/* per mille of requests */
+	int			lost,
+				slow,
+				odd,			/* 409, 503, ... */
+				denied,
+				duplicate,
+				late_duplicate;
+	/* per mille of chaos rounds */
+	int			pause,
+				long_pause,
+				crash,
+				clone,
+				clock;
+	int			shared;			/* per mille of transactions */
+	int			rows;			/* keys per table: few make conflicts */
+	int			serializable;	/* per mille */
+	int			ddl;
+	int			think_ms;
+	int			collect_ms;		/* between rounds of collection; 0: none */
+} Scenario;
+
+extern Scenario sc;
+extern const Scenario scenarios[];
+extern const int nscenarios;
+
+/* ---------------------------------------------------------------- the world (world.c) */
+
+typedef struct Proc Proc;
+
+extern u64	now_us;				/* virtual time */
+extern bool calm;				/* no more faults: everything must come to an end */
+extern u64	steps;
+
+extern void world_reset(u64 seed);
+extern u64	rnd(void);
+extern u64	rnd_below(u64 n);
+extern bool chance(int per_mille);
+extern bool fault(int per_mille);	/* chance(), but never when calm */
+
+typedef void (*EventFn) (void *arg, u64 x);
+extern void at(u64 when_us, Proc *proc, EventFn fn, void *arg, u64 x);	/* proc: postponed while it is paused, dropped when dead */
+extern bool world_step(void);	/* false: nothing left */
+
+extern Store *sim_store_open(Proc *proc);
+extern const uint8_t *world_object(const char *key, size_t *len);	/* NULL: none */
+extern void world_each(const char *prefix, void (*each) (void *arg, const char *key), void *arg);
+extern u64	store_date_ms(void);
+
+#define REQUEST_TIMEOUT_US 200000
+#define GRACE_MS 1000			/* G */
+
+/* ---------------------------------------------------------------- processes (proc.c) */
+
+struct Proc
+{
+	int			node;			/* index of its identity */
+	u64			number;
+	bool		alive;
+	bool		clone;
+	u64			paused_until;
+	int64_t		clock_offset_ms;
+	int			clock_rate;		/* per mille */
+	Store	   *store;
+	Committer  *c;
+	u64			tick_number;
+	u64			applied;
+	Proc	   *next;			/* all that ever were */
+};
+
+extern Proc *procs;
+extern Proc *running[NNODES];	/* what clients of a node talk to */
+extern uint8_t repository_uuid[16];
+
+extern void proc_start_all(void);
+extern void proc_after(Proc *proc);	/* something happened in it: its timers */
+extern void proc_reset(void);
+extern void proc_calm(void);
+extern void chaos(void *arg, u64 x);
+
+/* ---------------------------------------------------------------- transactions (client.c) */
+
+typedef enum ExpectKind
+{
+	EXPECT_LIVE,				/* row a of storage s is live */
+	EXPECT_LINEAGE,				/* following updates that keep the key, row a leads to a live row */
+	EXPECT_SCHEMA,				/* table s has schema number a */
+	EXPECT_UNCHANGED,			/* no row was added to or ended in storage s after version a */
+	EXPECT_NAME,				/* name s was last changed before or in version a */
+	EXPECT_BATCHES				/* batches a and b of storage s are there */
+} ExpectKind;
+
+typedef struct Expect
+{
+	ExpectKind	kind;
+	u64			s,
+				a,
+				b;
+} Expect;
+
+typedef enum Answer
+{
+	ANSWER_NONE,
+	ANSWER_COMMITTED,
+	ANSWER_NEVER				/* conflict, aborted, fenced: must never be visible */
+} Answer;
+
+#define MAX_EXPECT 48
+
+typedef struct ClientTxn
+{
+	u64			epoch,
+				seq;
+	int			nexpect;
+	Expect		expect[MAX_EXPECT];
+	S3am__Txn  *txn;			/* as submitted */
+	u64			base;
+	Answer		answer;
+	u64			version;		/* in the chain; 0 not */
+	bool		marked;			/* an abort mark came first */
+	struct ClientTxn *hash_next;
+} ClientTxn;
+
+extern void client_start_all(void);
+extern void client_reset(void);
+extern ClientTxn *client_find(u64 epoch, u64 seq);
+extern void client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail);
+extern void client_crashed(Proc *proc);
+extern int	client_pending(void);
+
+/* A row as the tests write it into inline batches. */
+typedef struct TestRow
+{
+	u32			kind;
+	u32			key;
+	int64_t		value;
+} TestRow;
+
+/* ---------------------------------------------------------------- the oracle (truth.c) */
+
+typedef struct Row
+{
+	TestRow		row;
+	u64			added,
+				ended;			/* versions; 0: not */
+	u64			successor;		/* row id + 1 of the same storage; 0 none */
+	bool		key_changed;	/* ended by a removal or a change of key */
+} Row;
+
+typedef struct Storage
+{
+	u64			id;
+	int			table;
+	u64			created,
+				dropped;
+	Row		   *rows;
+	size_t		nrows,
+				capacity;
+	u64			last_change;	/* version of the last add or end */
+	struct BatchInfo *batches;
+	size_t		nbatches,
+				batch_capacity;
+} Storage;
+
+typedef struct BatchInfo
+{
+	u64			first,
+				nrows,
+				added,
+				dropped;
+} BatchInfo;
+
+extern u64	head;				/* version */
+extern u64	schema_of[NTABLES];	/* number of schema changes, now */
+extern void truth_reset(void);
+extern void truth_created(const char *key, const uint8_t *data, size_t len);	/* a conditional create landed */
+extern void truth_applied(Proc *proc, u64 version, const bool *voided, const uint8_t *object, size_t len);
+extern Storage *truth_storage(u64 id);
+extern Storage *truth_table(int table, u64 version);	/* its storage then; NULL: none */
+extern u64	truth_schema(int table, u64 version);
+extern u64	truth_name(u32 name, u64 version);	/* last version up to then that changed it */
+static inline bool
+row_live(const Row *r, u64 version)
+{
+	return r->added && r->added <= version && (r->ended == 0 || r->ended > version);
+}
+
+/* ---------------------------------------------------------------- reports (main.c) */
+
+extern void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
+extern void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+extern u64	counters[16];
+enum
+{
+	N_COMMITTED, N_CONFLICT, N_ABORTED, N_FENCED, N_VERSIONS, N_PROBES, N_VOID, N_CHECKPOINTS, N_COLLECTED,
+	N_MARKED, N_RESTORED, N_STALLED
+};
+
+#endif
