@@ -123,5 +123,6 @@ _PG_init(void)
 	object_access_hook = object_access;
 	ddl_init();
 	txn_init();
+	view_init();
 	worker_register_launcher();
 }

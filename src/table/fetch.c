@@ -25,9 +25,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	}
 	if (view_row_state(view, row, &batch) != ROW_VISIBLE)
 		return false;
-	view_fetch(view, rel, row, batch, slot);
-	/* the reader may move on before the slot is used */
-	ExecMaterializeSlot(slot);
+	view_fetch_single(view, rel, row, batch, slot);
 	return true;
 }
 

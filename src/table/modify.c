@@ -304,10 +304,8 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 			view->type = SNAPSHOT_ANY;
 			if (view_row_state(view, row, &batch) == ROW_ABSENT)
 				elog(ERROR, "locked row is gone");
-			view_fetch(view, rel, row, batch, slot);
 			view->type = type;
-			slot->tts_tid = current;
-			ExecMaterializeSlot(slot);
+			view_fetch_single(view, rel, row, batch, slot);
 			tmfd->traversed = traversed;
 			return TM_Ok;
 		}

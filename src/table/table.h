@@ -65,7 +65,8 @@ extern void view_fetch(TableView *view, Relation rel, uint64 row, int batch, Tup
 
 /* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
 extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);
-extern void view_forget_all(void);
+/* Reads a row through such a view into the slot, which keeps it. */
+extern void view_fetch_single(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
 extern void view_init(void);
 
 /* ---- modify.c */

@@ -201,9 +201,9 @@ typedef struct FetchView
 {
 	Oid			relid;
 	TupleDesc	desc;
-	SubTransactionId sub;
 	TableView	view;
 	MemoryContext cxt;
+	int			busy;			/* a row is being read: stays, whatever runs meanwhile */
 } FetchView;
 
 static FetchView fetch_views[FETCH_VIEWS];
@@ -211,23 +211,95 @@ static int	next_fetch_view;
 static bool forget_pending;
 
 static void
-forget_callback(Datum arg, Oid relid)
+relation_changed(Datum arg, Oid relid)
 {
 	/* not now: a view may be in use further up the stack */
 	forget_pending = true;
 }
 
-void
-view_init(void)
+/* The views' memory goes with the transaction's. */
+static void
+transaction_ended(XactEvent event, void *arg)
 {
-	CacheRegisterRelcacheCallback(forget_callback, (Datum) 0);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE ||
+		event == XACT_EVENT_PARALLEL_COMMIT || event == XACT_EVENT_PARALLEL_ABORT)
+	{
+		memset(fetch_views, 0, sizeof(fetch_views));
+		forget_pending = false;
+	}
+}
+
+/* Own rows that a reader is open on may be gone. */
+static void
+subtransaction_ended(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_pending = true;
 }
 
 void
-view_forget_all(void)
+view_init(void)
 {
-	memset(fetch_views, 0, sizeof(fetch_views));
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	RegisterXactCallback(transaction_ended, NULL);
+	RegisterSubXactCallback(subtransaction_ended, NULL);
+}
+
+static void
+forget_views(void)
+{
 	forget_pending = false;
+	for (int i = 0; i < FETCH_VIEWS; i++)
+	{
+		if (fetch_views[i].busy)
+			forget_pending = true;
+		else if (fetch_views[i].cxt)
+		{
+			MemoryContextDelete(fetch_views[i].cxt);
+			memset(&fetch_views[i], 0, sizeof(FetchView));
+		}
+	}
+}
+
+/* An entry that may be used anew. */
+static FetchView *
+free_view(void)
+{
+	for (int i = 0; i < FETCH_VIEWS; i++)
+	{
+		FetchView  *fv = &fetch_views[next_fetch_view++ % FETCH_VIEWS];
+
+		if (fv->busy)
+			continue;
+		if (fv->cxt)
+			MemoryContextDelete(fv->cxt);
+		memset(fv, 0, sizeof(*fv));
+		return fv;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+			 errmsg("reading rows of s3am tables is nested too deeply"),
+			 errdetail("An input function of a column's type reads such a table, and so on.")));
+}
+
+void
+view_fetch_single(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
+{
+	FetchView  *fv = (FetchView *) ((char *) view - offsetof(FetchView, view));
+
+	/* input functions of domains and the like may run queries of their own */
+	fv->busy++;
+	PG_TRY();
+	{
+		view_fetch(view, rel, row, batch, slot);
+		/* the reader moves on before the slot is used */
+		ExecMaterializeSlot(slot);
+	}
+	PG_FINALLY();
+	{
+		fv->busy--;
+	}
+	PG_END_TRY();
 }
 
 TableView *
@@ -237,28 +309,20 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 	MemoryContext old;
 
 	if (forget_pending)
-	{
-		for (int i = 0; i < FETCH_VIEWS; i++)
-			if (fetch_views[i].cxt)
-				MemoryContextDelete(fetch_views[i].cxt);
-		view_forget_all();
-	}
+		forget_views();
 	for (int i = 0; i < FETCH_VIEWS; i++)
 		if (fetch_views[i].cxt && fetch_views[i].relid == RelationGetRelid(rel) &&
 			fetch_views[i].desc == RelationGetDescr(rel))
 			fv = &fetch_views[i];
 	if (fv == NULL)
 	{
-		fv = &fetch_views[next_fetch_view++ % FETCH_VIEWS];
-		if (fv->cxt)
-			MemoryContextDelete(fv->cxt);
-		memset(fv, 0, sizeof(*fv));
+		fv = free_view();
 		fv->cxt = AllocSetContextCreate(TopTransactionContext, "s3am row reader", ALLOCSET_SMALL_SIZES);
-		fv->relid = RelationGetRelid(rel);
-		fv->desc = RelationGetDescr(rel);
 		old = MemoryContextSwitchTo(fv->cxt);
 		view_open(&fv->view, rel, snapshot);
 		MemoryContextSwitchTo(old);
+		fv->relid = RelationGetRelid(rel);
+		fv->desc = RelationGetDescr(rel);
 	}
 	else
 	{
