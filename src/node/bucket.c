@@ -5,6 +5,8 @@
 
 #include <inttypes.h>
 
+#include <xxhash.h>
+
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -31,58 +33,105 @@ struct SegmentUpload
 };
 
 static Store *process_store;
+static uint64 store_digest;		/* of the settings that this process's store has; it opens one */
 static int	uploads_in_flight;
 static char upload_error[512];
 static StoreStatus upload_status;
 
+static void
+fill_options(StoreOptions *options, const char *url)
+{
+	memset(options, 0, sizeof(*options));
+	options->url = url;
+	options->endpoint = s3am_endpoint;
+	options->region = s3am_region;
+	options->access_key = s3am_access_key;
+	options->secret_key = s3am_secret_key;
+	options->session_token = s3am_session_token;
+	options->profile = s3am_profile;
+	options->ca_file = s3am_ca_file;
+	options->virtual_host = s3am_addressing;
+	options->connect_timeout_ms = s3am_connect_timeout;
+	options->request_timeout_ms = s3am_request_timeout;
+	options->retry_timeout_ms = s3am_retry_timeout > 0 ? s3am_retry_timeout : -1;
+	options->max_connections = s3am_max_connections;
+}
+
+/* Tells whether settings changed, without keeping another copy of the secrets among them. */
+static uint64
+options_digest(const StoreOptions *o)
+{
+	const char *const strings[] = {o->endpoint, o->region, o->access_key, o->secret_key, o->session_token, o->profile, o->ca_file};
+	const int	numbers[] = {o->virtual_host, o->connect_timeout_ms, o->request_timeout_ms, o->retry_timeout_ms, o->max_connections};
+	uint64		digest = XXH64(numbers, sizeof(numbers), 0);
+
+	for (int i = 0; i < lengthof(strings); i++)
+		if (strings[i])
+			digest = XXH64(strings[i], strlen(strings[i]), digest + i);
+	return digest;
+}
+
+Store *
+bucket_try_open(const char *url, char *error, Size size)
+{
+	StoreOptions options;
+	char	   *text = NULL;
+	Store	   *store;
+
+	fill_options(&options, url);
+	store = store_open(&options, &text);
+	if (store == NULL)
+		strlcpy(error, text ? text : "out of memory", size);
+	else
+		store_digest = options_digest(&options);
+	free(text);
+	return store;
+}
+
 Store *
 bucket_open(const char *url)
 {
-	StoreOptions options = {0};
-	char	   *error = NULL;
-	Store	   *store;
+	char		error[NODE_ERROR_MAX];
+	Store	   *store = bucket_try_open(url, error, sizeof(error));
 
-	options.url = url;
-#define SET(field, value) options.field = (value) && (value)[0] ? (value) : NULL
-	SET(endpoint, s3am_endpoint);
-	SET(region, s3am_region);
-	SET(access_key, s3am_access_key);
-	SET(secret_key, s3am_secret_key);
-	SET(session_token, s3am_session_token);
-	SET(profile, s3am_profile);
-	SET(ca_file, s3am_ca_file);
-#undef SET
-	options.virtual_host = s3am_addressing;
-	options.connect_timeout_ms = s3am_connect_timeout;
-	options.request_timeout_ms = s3am_request_timeout;
-	options.retry_timeout_ms = s3am_retry_timeout;
-	options.max_connections = s3am_max_connections;
-	store = store_open(&options, &error);
 	if (store == NULL)
-	{
-		char	   *copy = pstrdup(error ? error : "out of memory");
-
-		free(error);
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cannot use repository \"%s\": %s", url, copy)));
-	}
+				 errmsg("cannot use repository \"%s\": %s", url, error)));
 	return store;
+}
+
+void
+bucket_settings(Store *store, const char *url)
+{
+	StoreOptions options;
+	char	   *text = NULL;
+	uint64		digest;
+
+	fill_options(&options, url);
+	digest = options_digest(&options);
+	if (digest == store_digest)
+		return;
+	store_digest = digest;
+	if (!store_configure(store, &options, &text))
+		ereport(LOG,
+				(errmsg("s3am: the new settings of the store cannot be used, so the old ones stay: %s", text ? text : "out of memory")));
+	free(text);
 }
 
 Store *
 bucket_store(void)
 {
-	if (process_store == NULL)
-	{
-		S3Node	   *node = node_current();
+	S3Node	   *node = node_current();
 
-		if (node == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-					 errmsg("this database is not attached to a repository")));
+	if (node == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
+				 errmsg("this database is not attached to a repository")));
+	if (process_store == NULL)
 		process_store = bucket_open(node->url);
-	}
+	else
+		bucket_settings(process_store, node->url);
 	return process_store;
 }
 

@@ -11,8 +11,12 @@
 #include "node/node.h"
 #include "store/store.h"
 
-/* Opens a store for a URL by the settings; throws. */
+/* Opens a store for a URL by the settings; a process has one.  The first throws, the other returns NULL and says why. */
 extern Store *bucket_open(const char *url);
+extern Store *bucket_try_open(const char *url, char *error, Size size);
+
+/* Passes settings that changed on to the store. */
+extern void bucket_settings(Store *store, const char *url);
 
 /* This process's store on the repository of its database. */
 extern Store *bucket_store(void);

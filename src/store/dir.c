@@ -543,6 +543,12 @@ dir_dispatch(Store *store)
 	}
 }
 
+static bool
+dir_configure(Store *store, const StoreOptions *options, char **error)
+{
+	return true;
+}
+
 static void
 dir_close(Store *store)
 {
@@ -568,6 +574,7 @@ static const StoreDriver dir_driver = {
 	.fd = dir_fd,
 	.timeout_ms = dir_timeout,
 	.dispatch = dir_dispatch,
+	.configure = dir_configure,
 	.close = dir_close,
 };
 

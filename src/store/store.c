@@ -3,22 +3,51 @@
  */
 #include <errno.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "store/driver.h"
+#include "store/text.h"
 
 Store *
 store_open(const StoreOptions *options, char **error)
 {
-	char		text[256];
-
+	*error = NULL;
 	if (strncmp(options->url, "file://", 7) == 0)
 		return dir_open(options->url + 7, error);
-	snprintf(text, sizeof(text), "\"%.100s\" is not an address like s3://bucket/prefix or file:///directory", options->url);
-	*error = strdup(text);
+	if (strncmp(options->url, "s3://", 5) == 0)
+		return s3_open(options, error);
+	*error = text_format("\"%.100s\" is not an address like s3://bucket/prefix or file:///directory", options->url);
 	return NULL;
+}
+
+const char *
+store_key_error(const char *key)
+{
+	size_t		name = 0;
+
+	if (key[0] == '\0')
+		return "a key may not be empty";
+	if (strlen(key) > 512)
+		return "a key may not be longer than 512 bytes";
+	for (const char *p = key;; p++)
+	{
+		if (*p == '/' || *p == '\0')
+		{
+			if (name == 0)
+				return "a key may not begin or end with a slash, or have two in a row";
+			if (*p == '\0')
+				return NULL;
+			name = 0;
+			continue;
+		}
+		if (name == 0 && *p == '.')
+			return "no name in a key may begin with a dot";
+		if ((unsigned char) *p < 32 || *p == 127)
+			return "a key may not have control characters";
+		if (++name > 200)
+			return "no name in a key may be longer than 200 bytes";
+	}
 }
 
 void

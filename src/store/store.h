@@ -2,7 +2,8 @@
  * store.h: the interface of object stores.
  *
  * A Store belongs to one process and one thread.  Operations are asynchronous: they are submitted, progress while
- * store_dispatch() runs, and end by exactly one call of their callback, never from within the submitting call.
+ * store_dispatch() runs, and end by exactly one call of their callback, never from within the submitting call.  (Only if there is
+ * no memory for the operation itself, what submits it returns NULL, and there will be no call.)
  * store_fd() is a file descriptor that becomes readable when store_dispatch() has something to do, so a caller can wait
  * for it beside its own events.  Nothing here knows PostgreSQL: memory is malloc'ed, errors are results.
  */
@@ -16,11 +17,11 @@
 typedef enum StoreStatus
 {
 	STORE_OK,
-	STORE_NOT_FOUND,			/* 404: no such object (or, with no key, no such bucket) */
+	STORE_NOT_FOUND,			/* no such object; only if the server said just that */
 	STORE_PRECONDITION,			/* 412, 304: create: the key exists; compare-and-set: the ETag differs */
 	STORE_UNDECIDED,			/* conditional write: 409, timeout, reset, 5xx, 200 with an error body */
-	STORE_UNAVAILABLE,			/* anything else: the same, and retries were spent */
-	STORE_DENIED,				/* 400, 401, 403, clock skew, quota: a verdict of the server on this attempt */
+	STORE_UNAVAILABLE,			/* of other operations, retries were spent; of conditional writes, nothing was sent */
+	STORE_DENIED,				/* 400, 401, 403, no such bucket, quota, a key that may not be: a verdict on this attempt */
 	STORE_DAMAGED,				/* shorter than announced, or its checksum differs */
 	STORE_CANCELLED
 } StoreStatus;
@@ -38,7 +39,7 @@ typedef struct StoreResult
 	/* list: names relative to the store's prefix, in no particular order */
 	const struct StoreEntry *entries;
 	int			nentries;
-	const char *next;			/* list: start the next call after this; NULL: that was all */
+	const char *next;			/* list: what the next call gets as `after`, not always a key; NULL: that was all */
 } StoreResult;
 
 typedef struct StoreEntry
@@ -81,9 +82,8 @@ typedef struct StoreOptions
 	int			virtual_host;	/* 1: bucket in the host name; 0: in the path; -1: by the endpoint */
 	int			connect_timeout_ms; /* default 5000 */
 	int			request_timeout_ms; /* without progress; default 30000 */
-	int			retry_timeout_ms;	/* how long reads, plain puts, lists and deletes are retried; default 60000 */
+	int			retry_timeout_ms;	/* how long reads, plain puts, lists and deletes are retried; default 60000; -1: not */
 	int			max_connections;	/* default 64 */
-	bool		unquoted_etag;	/* If-Match without quotes (some servers need it) */
 } StoreOptions;
 
 /*
@@ -107,6 +107,8 @@ typedef struct StoreDriver
 	int			(*fd) (Store *store);
 	int			(*timeout_ms) (Store *store);	/* dispatch at the latest after this; -1: no need */
 	void		(*dispatch) (Store *store);		/* run what is ready; never blocks */
+	/* other options for the same url, from the next request on; false: nothing changed, *error says why */
+	bool		(*configure) (Store *store, const StoreOptions *options, char **error);
 	void		(*close) (Store *store);		/* cancels what is under way, callbacks included */
 } StoreDriver;
 
@@ -114,7 +116,11 @@ struct Store
 {
 	const StoreDriver *driver;
 	StoreStats	stats;
+	bool		unquoted_etag;	/* replace sends If-Match without quotes: some servers need it (see StoreVerdict) */
 };
+
+/* The first byte of a `next` that is no key. */
+#define STORE_LIST_TOKEN '\001'
 
 /* Opens a store without any request.  On failure NULL and a malloc'ed message in *error. */
 extern Store *store_open(const StoreOptions *options, char **error);
@@ -128,8 +134,15 @@ extern Store *store_open(const StoreOptions *options, char **error);
 #define store_fd(s) ((s)->driver->fd(s))
 #define store_timeout_ms(s) ((s)->driver->timeout_ms(s))
 #define store_dispatch(s) ((s)->driver->dispatch(s))
+#define store_configure(s, ...) ((s)->driver->configure((s), __VA_ARGS__))
 #define store_close(s) ((s)->driver->close(s))
 extern void store_cancel(Store *store, StoreOp *op);
+
+/*
+ * What is wrong with a key (a constant), or NULL.  A key is one to 512 bytes without control characters: names between slashes, each of
+ * one to 200 bytes and not beginning with a dot.  So every key is possible in a directory, and none leaves it.
+ */
+extern const char *store_key_error(const char *key);
 
 /* Within a get's callback: keep the data; the caller frees it with free(). */
 extern uint8_t *store_take(StoreResult *result);

@@ -215,10 +215,29 @@ take_submissions(void)
 }
 
 static void
-wait_a_second(void)
+reload_settings(void)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
+	if (!ConfigReloadPending)
+		return;
+	ConfigReloadPending = false;
+	ProcessConfigFile(PGC_SIGHUP);
+	if (store)
+		bucket_settings(store, node->url);
+}
+
+/* Sessions and the log are told why the repository cannot be used; the log not the same thing every second. */
+static void
+tell_failure(const char *error)
+{
+	static char told[NODE_ERROR_MAX];
+	static uint64_t told_at;
+
+	node_set_phase(node, NODE_FAILED, error);
+	if (strncmp(told, error, sizeof(told) - 1) == 0 && now_ms(NULL) < told_at + 60000)
+		return;
+	strlcpy(told, error, sizeof(told));
+	told_at = now_ms(NULL);
+	ereport(LOG, (errmsg("s3am: cannot use repository \"%s\": %s", node->url, error)));
 }
 
 /* The repository object, created if need be.  NULL: not now. */
@@ -237,6 +256,17 @@ open_repository(void)
 	SpinLockRelease(&node->mutex);
 	if (!facts.known)
 		return NULL;
+	if (store == NULL)
+	{
+		char		reason[NODE_ERROR_MAX];
+
+		store = bucket_try_open(node->url, reason, sizeof(reason));
+		if (store == NULL)
+		{
+			tell_failure(reason);
+			return NULL;
+		}
+	}
 	create.encoding = facts.encoding;
 	create.collate = facts.collate;
 	create.ctype = facts.ctype;
@@ -249,10 +279,7 @@ open_repository(void)
 	if (status != REPOSITORY_OK)
 	{
 		if (status != REPOSITORY_INTERRUPTED)
-		{
-			ereport(LOG, (errmsg("s3am: cannot use repository \"%s\": %s", node->url, error ? error : "unknown error")));
-			node_set_phase(node, NODE_FAILED, error);
-		}
+			tell_failure(error ? error : "out of memory");
 		free(error);
 		return NULL;
 	}
@@ -266,12 +293,14 @@ run(void)
 	S3am__Repository *repository;
 	static uint8 identity[NODE_IDENTITY_MAX];
 
-	store = bucket_open(node->url);
+	/* nobody waits for this process's answers yet, so what goes wrong here is told and tried again */
 	while ((repository = open_repository()) == NULL)
 	{
 		if (stop_requested)
 			proc_exit(0);
-		wait_a_second();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		reload_settings();
 	}
 	memcpy(node->repository, repository->uuid.data, Min(repository->uuid.len, sizeof(node->repository)));
 	node->key_hash_seed = repository->key_hash_seed;
@@ -298,11 +327,7 @@ run(void)
 		int64		wait;
 		int			store_wait_ms;
 
-		if (ConfigReloadPending)
-		{
-			ConfigReloadPending = false;
-			ProcessConfigFile(PGC_SIGHUP);
-		}
+		reload_settings();
 		take_submissions();
 		store_dispatch(store);
 		wait = committer_tick(committer);
