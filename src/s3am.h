@@ -26,6 +26,7 @@ extern int	s3am_commit_timeout;
 extern int	s3am_attach_timeout;
 extern int	s3am_inline_limit;
 extern int	s3am_segment_size;
+extern int	s3am_transaction_memory;
 extern int	s3am_poll_min;
 extern int	s3am_poll_max;
 extern int	s3am_group_wait;

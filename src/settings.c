@@ -28,6 +28,7 @@ int			s3am_commit_timeout;
 int			s3am_attach_timeout;
 int			s3am_inline_limit;
 int			s3am_segment_size;
+int			s3am_transaction_memory;
 int			s3am_poll_min;
 int			s3am_poll_max;
 int			s3am_group_wait;
@@ -98,6 +99,8 @@ settings_define(void)
 				&s3am_inline_limit, 256, 0, 4096, PGC_USERSET, GUC_UNIT_KB);
 	int_setting("s3am.segment_size", "Size at which a segment is finished, before compression.",
 				&s3am_segment_size, 32768, 64, 1048576, PGC_USERSET, GUC_UNIT_KB);
+	int_setting("s3am.transaction_memory", "Rows that a transaction added take this much memory before they are uploaded.",
+				&s3am_transaction_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB);
 	int_setting("s3am.poll_min", "Shortest time between looks for other servers' commits.",
 				&s3am_poll_min, 50, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.",

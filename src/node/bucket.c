@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include <inttypes.h>
+#include <poll.h>
 
 #include <xxhash.h>
 
@@ -13,28 +14,44 @@
 #include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "node/bucket.h"
 #include "s3am.h"
 #include "txn/commit.h"
 
 #define UPLOADS_IN_FLIGHT 4
+#define UPLOAD_BYTES_IN_FLIGHT (32 * 1024 * 1024)	/* or one, however large */
+#define REMOVALS_IN_FLIGHT 32
+#define REMOVAL_WAIT_MS 500
 
 struct SegmentUpload
 {
+	SegmentUpload *next;		/* in flight */
+	StoreOp    *op;
+	bool		forgotten;		/* its transaction is over */
+	bool		remove;			/* the object is to go as soon as this has ended */
 	uint64		id;				/* epoch << 32 | number */
 	char		key[64];
 	uint8	   *data;			/* malloc'ed: it must outlive an abort until the store let go of it */
 	Size		len,
 				capacity;
-	bool		done;
-	StoreStatus status;
-	char		error[512];
 };
+
+/* An object that is to be removed, best effort. */
+typedef struct Removal
+{
+	struct Removal *next;
+	char		key[64];
+} Removal;
 
 static Store *process_store;
 static uint64 store_digest;		/* of the settings that this process's store has; it opens one */
+static SegmentUpload *uploads;	/* in flight */
 static int	uploads_in_flight;
+static Size upload_bytes;
+static Removal *removals;		/* waiting */
+static int	removals_in_flight;
 static char upload_error[512];
 static StoreStatus upload_status;
 
@@ -312,26 +329,79 @@ bucket_segment_emit(void *arg, const void *data, Size len)
 }
 
 static void
+removal_done(void *arg, StoreResult *result)
+{
+	removals_in_flight--;
+}
+
+/* Starts removals as far as the bound on them allows. */
+static void
+start_removals(void)
+{
+	while (removals && removals_in_flight < REMOVALS_IN_FLIGHT)
+	{
+		Removal    *removal = removals;
+
+		removals = removal->next;
+		removals_in_flight++;
+		(void) store_remove(process_store, removal->key, removal_done, NULL);
+		free(removal);
+	}
+}
+
+/* Out of memory: the object stays until the collector finds it. */
+static void
+add_removal(const char *key)
+{
+	Removal    *removal = malloc(sizeof(Removal));
+
+	if (removal == NULL)
+		return;
+	strlcpy(removal->key, key, sizeof(removal->key));
+	removal->next = removals;
+	removals = removal;
+}
+
+static void
 upload_done(void *arg, StoreResult *result)
 {
 	SegmentUpload *upload = arg;
+	SegmentUpload **link = &uploads;
 
+	while (*link != upload)
+		link = &(*link)->next;
+	*link = upload->next;
 	uploads_in_flight--;
-	if (result->status != STORE_OK && upload_status == STORE_OK)
+	upload_bytes -= upload->len;
+	if (result->status != STORE_OK && upload_status == STORE_OK && !upload->forgotten)
 	{
 		upload_status = result->status;
 		snprintf(upload_error, sizeof(upload_error), "%s", result->error ? result->error : upload->key);
 	}
+	if (upload->remove)
+		add_removal(upload->key);
 	free(upload->data);
 	free(upload);
 }
 
+/* An upload of this transaction failed: it has rows that are nowhere. */
 static void
-uploads_below(int limit)
+check_uploads(void)
+{
+	if (upload_status != STORE_OK)
+		ereport(ERROR,
+				(errcode(store_sqlstate(upload_status)),
+				 errmsg("cannot write a segment to the repository"),
+				 errdetail("%s", upload_error),
+				 errhint("The transaction must be rolled back.")));
+}
+
+static void
+uploads_below(int limit, Size bytes)
 {
 	Store	   *store = bucket_store();
 
-	while (uploads_in_flight >= limit)
+	while (uploads_in_flight > 0 && (uploads_in_flight >= limit || upload_bytes > bytes))
 	{
 		int			timeout = store_timeout_ms(store);
 
@@ -341,6 +411,13 @@ uploads_below(int limit)
 		ResetLatch(MyLatch);
 		store_dispatch(store);
 	}
+	check_uploads();
+}
+
+void
+bucket_segment_room(const SegmentUpload *upload)
+{
+	uploads_below(UPLOADS_IN_FLIGHT, UPLOAD_BYTES_IN_FLIGHT - Min(upload->len, UPLOAD_BYTES_IN_FLIGHT));
 }
 
 void
@@ -348,23 +425,77 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 {
 	ref->epoch = bucket_segment_epoch(upload);
 	ref->number = bucket_segment_number(upload);
-	uploads_below(UPLOADS_IN_FLIGHT);
+	bucket_segment_room(upload);
+	upload->next = uploads;
+	uploads = upload;
 	uploads_in_flight++;
-	(void) store_put(bucket_store(), upload->key, upload->data, upload->len, upload_done, upload);
+	upload_bytes += upload->len;
+	upload->op = store_put(bucket_store(), upload->key, upload->data, upload->len, upload_done, upload);
+}
+
+void
+bucket_segment_discard(SegmentUpload *upload)
+{
+	free(upload->data);
+	free(upload);
 }
 
 void
 bucket_segment_wait_all(void)
 {
-	uploads_below(1);
-	if (upload_status != STORE_OK)
-	{
-		StoreStatus status = upload_status;
+	uploads_below(1, 0);
+}
 
-		upload_status = STORE_OK;
-		ereport(ERROR,
-				(errcode(store_sqlstate(status)),
-				 errmsg("cannot write a segment to the repository"),
-				 errdetail("%s", upload_error)));
+void
+bucket_segment_remove(uint64 epoch, uint64 number)
+{
+	uint64		id = epoch << 32 | number;
+	char		key[64];
+
+	for (SegmentUpload *upload = uploads; upload; upload = upload->next)
+		if (upload->id == id)
+		{
+			if (!upload->remove)
+				store_cancel(process_store, upload->op);
+			upload->remove = true;
+			return;
+		}
+	bucket_segment_key(epoch, number, key, sizeof(key));
+	add_removal(key);
+}
+
+void
+bucket_segments_forget(void)
+{
+	TimestampTz start;
+
+	for (SegmentUpload *upload = uploads; upload; upload = upload->next)
+		upload->forgotten = true;
+	upload_status = STORE_OK;
+	if (uploads == NULL && removals == NULL && removals_in_flight == 0)
+		return;
+	/* called at the end of a transaction, where nothing may be thrown and nobody kept waiting */
+	start = GetCurrentTimestamp();
+	while ((uploads || removals || removals_in_flight > 0) &&
+		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), REMOVAL_WAIT_MS))
+	{
+		start_removals();
+		store_dispatch(process_store);
+		if (uploads || removals_in_flight > 0)
+		{
+			struct pollfd fd = {.fd = store_fd(process_store), .events = POLLIN};
+
+			(void) poll(&fd, 1, 10);
+		}
+	}
+}
+
+void
+bucket_poll(void)
+{
+	if (process_store && (removals || removals_in_flight > 0 || uploads_in_flight > 0))
+	{
+		start_removals();
+		store_dispatch(process_store);
 	}
 }

@@ -35,8 +35,19 @@ extern SegmentUpload *bucket_segment_begin(void);
 extern uint64 bucket_segment_epoch(const SegmentUpload *upload);
 extern uint64 bucket_segment_number(const SegmentUpload *upload);
 extern void bucket_segment_emit(void *arg, const void *data, Size len);
+/*
+ * Waits until this upload may begin, since only so many are in flight; throws if one of this transaction's failed, and goes on to
+ * do so until the transaction ends.
+ */
+extern void bucket_segment_room(const SegmentUpload *upload);
 /* All of it was emitted: starts the upload; fills in the id of ref.  The upload is freed when done. */
 extern void bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref);
+extern void bucket_segment_discard(SegmentUpload *upload);	/* instead of finishing it */
 extern void bucket_segment_wait_all(void);
+/* Removes a segment that nothing names, best effort; one in flight is cancelled first.  Never throws. */
+extern void bucket_segment_remove(uint64 epoch, uint64 number);
+/* The transaction is over: its failed uploads are nobody's concern any more; removals get a moment.  Never throws. */
+extern void bucket_segments_forget(void);
+extern void bucket_poll(void);	/* lets removals go on that the moment was too short for */
 
 #endif

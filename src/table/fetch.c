@@ -52,24 +52,16 @@ tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 	for (;;)
 	{
 		uint64		row = tid_to_row(&current);
-		OwnRow	   *own;
-		OwnEnd	   *own_end;
+		OwnEnd		own_end;
 		RowEnd		end;
 		ItemPointerData next;
 		int			batch;
 
 		if (view_row_state(view, row, &batch) == ROW_VISIBLE)
 			*tid = current;
-		if (ROW_IS_OWN(row))
-		{
-			own = txn_own_row(view->own, row);
-			if (own == NULL || own->cmax == InvalidCommandId)
-				break;
-			next = own->next;
-		}
-		else if ((own_end = txn_own_end(view->own, row)) != NULL)
-			next = own_end->next;
-		else if (view->table && state_row_ended(view->node, view->table, row, &end) &&
+		if (txn_row_end(view->own, row, &own_end))
+			txn_next_tid(row, &own_end, &next);
+		else if (!ROW_IS_OWN(row) && view->table && state_row_ended(view->node, view->table, row, &end) &&
 				 end.successor != ROW_NONE && end.successor != ROW_MOVED)
 			row_to_tid(end.successor - 1, &next);
 		else

@@ -200,7 +200,7 @@ table_virtual_blocks(Relation rel, double *rows)
 		dead = pg_atomic_read_u64(&table->deleted);
 	}
 	if (own)
-		total += own->nrows;
+		total += own->rows.nrows;
 	*rows = Max(total - dead, 0);
 	blocks = ceil(total / ROWS_PER_BLOCK);
 	return (BlockNumber) Min(blocks, MAX_ANALYZE_BLOCKS);

@@ -23,32 +23,35 @@
 #include "txn/rowlock.h"
 
 /* The slot's row as a tuple of its own, with nothing left in TOAST tables. */
-static HeapTuple
+static MinimalTuple
 form_row(Relation rel, TupleTableSlot *slot, bool *should_free)
 {
-	HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, true, should_free);
+	MinimalTuple tuple = ExecFetchSlotMinimalTuple(slot, should_free);
 
-	if (HeapTupleHasExternal(tuple))
+	if (tuple->t_infomask & HEAP_HASEXTERNAL)
 	{
-		HeapTuple	flat = toast_flatten_tuple(tuple, RelationGetDescr(rel));
+		HeapTuple	whole = heap_tuple_from_minimal_tuple(tuple);
+		HeapTuple	flat = toast_flatten_tuple(whole, RelationGetDescr(rel));
 
 		if (*should_free)
-			heap_freetuple(tuple);
-		tuple = flat;
+			heap_free_minimal_tuple(tuple);
+		tuple = minimal_tuple_from_heap_tuple(flat);
 		*should_free = true;
+		heap_freetuple(whole);
+		heap_freetuple(flat);
 	}
 	return tuple;
 }
 
 static void
-insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid, bool speculative)
+insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid)
 {
 	bool		should_free;
-	HeapTuple	tuple = form_row(rel, slot, &should_free);
-	uint64		row = txn_insert(rel, table, tuple, cid, speculative);
+	MinimalTuple tuple = form_row(rel, slot, &should_free);
+	uint64		row = txn_insert(rel, table, tuple, cid);
 
 	if (should_free)
-		heap_freetuple(tuple);
+		heap_free_minimal_tuple(tuple);
 	row_to_tid(row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	if (slot->tts_ops == slot_callbacks(rel))
@@ -59,7 +62,6 @@ insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid, b
 		s->cmin = cid;
 		s->xmin = InvalidTransactionId;
 	}
-	pgstat_count_heap_insert(rel, 1);
 }
 
 static TxnTable *
@@ -74,20 +76,29 @@ writable(Relation rel)
 static void
 tuple_insert(Relation rel, TupleTableSlot *slot, CommandId cid, int options, BulkInsertState bistate)
 {
-	insert_row(rel, writable(rel), slot, cid, false);
+	insert_row(rel, writable(rel), slot, cid);
+	pgstat_count_heap_insert(rel, 1);
 }
 
 static void
 tuple_insert_speculative(Relation rel, TupleTableSlot *slot, CommandId cid, int options, BulkInsertState bistate,
 						 uint32 token)
 {
-	insert_row(rel, writable(rel), slot, cid, true);
+	/* nobody else sees it, and we do not before the next command */
+	insert_row(rel, writable(rel), slot, cid);
+	pgstat_count_heap_insert(rel, 1);
 }
 
 static void
 tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token, bool succeeded)
 {
-	txn_confirm(writable(rel), tid_to_row(&slot->tts_tid), succeeded);
+	if (!succeeded)
+	{
+		TxnTable   *table = writable(rel);
+		uint64		row = tid_to_row(&slot->tts_tid);
+
+		txn_kill(table, row, ownrows_cmin(&table->rows, row - OWN_BASE));
+	}
 }
 
 static void
@@ -96,7 +107,8 @@ multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid, in
 	TxnTable   *table = writable(rel);
 
 	for (int i = 0; i < nslots; i++)
-		insert_row(rel, table, slots[i], cid, false);
+		insert_row(rel, table, slots[i], cid);
+	pgstat_count_heap_insert(rel, nslots);
 }
 
 /* Waits until a version that ended a row is visible to new snapshots. */
@@ -111,13 +123,13 @@ wait_published(S3Node *node, uint64 pos)
 	ConditionVariableCancelSleep();
 }
 
-/* Where a row of the own buffer, or one that we removed, was updated to. */
+/* Where a row that we removed went. */
 static void
-fill_own_failure(TM_FailureData *tmfd, ItemPointer next, CommandId cmax)
+fill_own_failure(TM_FailureData *tmfd, uint64 row, const OwnEnd *end)
 {
-	tmfd->ctid = *next;
+	txn_next_tid(row, end, &tmfd->ctid);
 	tmfd->xmax = GetTopTransactionIdIfAny();
-	tmfd->cmax = cmax;
+	tmfd->cmax = end->cmax;
 }
 
 /*
@@ -129,34 +141,28 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 		 TM_FailureData *tmfd)
 {
 	ItemPointerData tid;
-	OwnEnd	   *own_end;
+	OwnEnd		own_end;
 
 	row_to_tid(row, &tid);
 	if (ROW_IS_OWN(row))
 	{
-		OwnRow	   *own = txn_own_row(view->own, row);
-
-		if (own == NULL)
+		if (!txn_has_row(view->own, row))
 			elog(ERROR, "attempted to change a row that is gone");
-		if (own->cmax != InvalidCommandId)
-		{
-			fill_own_failure(tmfd, &own->next, own->cmax);
-			return own->cmax >= cid ? TM_SelfModified : TM_Invisible;
-		}
-		if (own->cmin >= cid)
+		if (ownrows_cmin(&view->own->rows, row - OWN_BASE) >= cid)
 			return TM_Invisible;
-		return TM_Ok;
 	}
+	if (txn_row_end(view->own, row, &own_end))
+	{
+		fill_own_failure(tmfd, row, &own_end);
+		return own_end.cmax >= cid ? TM_SelfModified : TM_Invisible;
+	}
+	if (ROW_IS_OWN(row))
+		return TM_Ok;
 	if (view->table == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
 	{
 		view->batches = view->table ? state_batches(view->node, view->table, &view->nbatches) : NULL;
 		if (view->batches == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
 			elog(ERROR, "attempted to change a row that does not exist");
-	}
-	if ((own_end = txn_own_end(view->own, row)) != NULL)
-	{
-		fill_own_failure(tmfd, &own_end->next, own_end->cmax);
-		return own_end->cmax >= cid ? TM_SelfModified : TM_Invisible;
 	}
 	for (;;)
 	{
@@ -220,10 +226,7 @@ tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, Sn
 	next = *tid;
 	if (changing_part)
 		ItemPointerSetMovedPartitions(&next);
-	if (ROW_IS_OWN(row))
-		txn_end_own(table, row, cid, &next);
-	else
-		txn_end_committed(table, row, cid, true, &next);
+	txn_end(table, row, cid, true, changing_part ? &next : NULL);
 	pgstat_count_heap_delete(rel);
 	return TM_Ok;
 }
@@ -252,11 +255,8 @@ tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid
 	}
 	if (result != TM_Ok)
 		return result;
-	insert_row(rel, table, slot, cid, false);
-	if (ROW_IS_OWN(row))
-		txn_end_own(table, row, cid, &slot->tts_tid);
-	else
-		txn_end_committed(table, row, cid, false, &slot->tts_tid);
+	insert_row(rel, table, slot, cid);
+	txn_end(table, row, cid, false, &slot->tts_tid);
 	*update_indexes = true;
 	pgstat_count_heap_update(rel, false);
 	return TM_Ok;

@@ -60,7 +60,7 @@ static inline uint64
 own_count(S3Scan *scan)
 {
 	view_refresh_own(&scan->view);
-	return scan->view.own ? scan->view.own->nrows : 0;
+	return scan->view.own ? scan->view.own->rows.nrows : 0;
 }
 
 static void
@@ -260,6 +260,9 @@ scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *s
 
 		CHECK_FOR_INTERRUPTS();
 		row = scan->row + (forward ? 1 : -1);
+		/* own rows that it stood on may have been rolled back */
+		if (row >= end && !forward)
+			row = end - 1;
 		if (row >= end)
 		{
 			scan->row = end;

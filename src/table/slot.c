@@ -74,8 +74,8 @@ slot_callbacks(Relation rel)
 	return &ops;
 }
 
-void
-slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, OwnRow *own)
+static void
+store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, bool own, CommandId cmin)
 {
 	row_to_tid(row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(rel);
@@ -84,8 +84,20 @@ slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, OwnRow *
 		S3Slot	   *s = (S3Slot *) slot;
 
 		s->xmin = xmin;
-		s->own = own != NULL;
-		s->cmin = own ? own->cmin : FirstCommandId;
+		s->own = own;
+		s->cmin = cmin;
 	}
 	ExecStoreVirtualTuple(slot);
+}
+
+void
+slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin)
+{
+	store(slot, rel, row, xmin, false, FirstCommandId);
+}
+
+void
+slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, CommandId cmin)
+{
+	store(slot, rel, row, InvalidTransactionId, true, cmin);
 }

@@ -25,8 +25,9 @@ typedef struct S3Slot
 } S3Slot;
 
 extern const TupleTableSlotOps *slot_callbacks(Relation rel);
-/* Marks a slot whose values and nulls are filled in as holding the row. */
-extern void slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, OwnRow *own);
+/* Marks a slot whose values and nulls are filled in as holding a committed row, or an own one. */
+extern void slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin);
+extern void slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, CommandId cmin);
 
 /* ---- view.c: what a snapshot sees of a table */
 typedef struct TableView
@@ -44,6 +45,9 @@ typedef struct TableView
 	/* the batch whose reader is open */
 	int			open_batch;
 	RowReader  *reader;
+	/* the same for a segment of own rows */
+	uint64		open_segment;	/* its number; 0 none */
+	RowReader  *own_reader;
 	TupleDesc	desc;
 	MemoryContext cxt;			/* of the readers */
 } TableView;

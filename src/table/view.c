@@ -81,32 +81,36 @@ view_close(TableView *view)
 {
 	if (view->reader)
 		row_reader_free(view->reader);
-	view->reader = NULL;
+	if (view->own_reader)
+		row_reader_free(view->own_reader);
+	view->reader = view->own_reader = NULL;
 	view->open_batch = -1;
+	view->open_segment = 0;
 }
 
 static RowState
 own_row_state(TableView *view, uint64 row)
 {
-	OwnRow	   *own;
+	OwnEnd		end;
+	bool		ended;
 
 	view_refresh_own(view);
-	own = txn_own_row(view->own, row);
-	if (own == NULL)
+	if (!txn_has_row(view->own, row))
 		return ROW_ABSENT;
-	if (view->type == SNAPSHOT_MVCC)
-		return own->cmin < view->curcid && (own->cmax == InvalidCommandId || own->cmax >= view->curcid)
-			? ROW_VISIBLE : ROW_INVISIBLE;
 	if (view->type == SNAPSHOT_ANY || view->type == SNAPSHOT_NON_VACUUMABLE)
 		return ROW_VISIBLE;
-	return own->cmax == InvalidCommandId ? ROW_VISIBLE : ROW_INVISIBLE;
+	ended = txn_row_end(view->own, row, &end);
+	if (view->type == SNAPSHOT_MVCC)
+		return ownrows_cmin(&view->own->rows, row - OWN_BASE) < view->curcid && (!ended || end.cmax >= view->curcid)
+			? ROW_VISIBLE : ROW_INVISIBLE;
+	return ended ? ROW_INVISIBLE : ROW_VISIBLE;
 }
 
 RowState
 view_row_state(TableView *view, uint64 row, int *batch)
 {
 	RowEnd		end;
-	OwnEnd	   *own_end;
+	OwnEnd		own_end;
 	int			b;
 
 	*batch = -1;
@@ -133,10 +137,19 @@ view_row_state(TableView *view, uint64 row, int *batch)
 	if (state_row_ended(view->node, view->table, row, &end) && end.pos <= view->pos)
 		return ROW_INVISIBLE;
 	view_refresh_own(view);
-	own_end = txn_own_end(view->own, row);
-	if (own_end && (view->type != SNAPSHOT_MVCC || own_end->cmax < view->curcid))
+	if (txn_row_end(view->own, row, &own_end) && (view->type != SNAPSHOT_MVCC || own_end.cmax < view->curcid))
 		return ROW_INVISIBLE;
 	return ROW_VISIBLE;
+}
+
+static RowReader *
+open_segment(TableView *view, uint64 epoch, uint64 number, uint64 size, uint32 footer_size)
+{
+	SegmentHandle *handle = palloc(sizeof(SegmentHandle));
+
+	bucket_segment_key(epoch, number, handle->key, sizeof(handle->key));
+	return row_reader_open_segment(view->desc, fetch_range, handle, handle->key, bucket_repository_uuid(), epoch,
+								   number, size, footer_size, view->cxt);
 }
 
 static void
@@ -148,48 +161,84 @@ open_reader(TableView *view, int batch)
 	if (view->open_batch == batch && view->reader)
 		return;
 	if (view->reader)
-	{
 		row_reader_free(view->reader);
-		view->reader = NULL;
-	}
+	view->reader = NULL;
 	old = MemoryContextSwitchTo(view->cxt);
 	if (DsaPointerIsValid(entry->blob))
 		view->reader = row_reader_open_inline(view->desc, dsa_get_address(node_dsa(view->node), entry->blob),
 											  entry->len, view->cxt);
 	else
-	{
-		SegmentHandle *handle = palloc(sizeof(SegmentHandle));
-
-		bucket_segment_key(entry->epoch, entry->number, handle->key, sizeof(handle->key));
-		view->reader = row_reader_open_segment(view->desc, fetch_range, handle, handle->key,
-											   bucket_repository_uuid(), entry->epoch, entry->number,
-											   entry->size, entry->footer_size, view->cxt);
-	}
+		view->reader = open_segment(view, entry->epoch, entry->number, entry->size, entry->footer_size);
 	MemoryContextSwitchTo(old);
 	view->open_batch = batch;
+}
+
+/* Own rows that are not in memory any more. */
+static void
+fetch_uploaded(TableView *view, uint64 n, TupleTableSlot *slot)
+{
+	OwnSegment *segment = ownrows_segment(&view->own->rows, n);
+
+	if (view->open_segment != segment->number || view->own_reader == NULL)
+	{
+		MemoryContext old;
+
+		if (view->own_reader)
+			row_reader_free(view->own_reader);
+		view->own_reader = NULL;
+		/* it may still be on its way */
+		bucket_segment_wait_all();
+		old = MemoryContextSwitchTo(view->cxt);
+		view->own_reader = open_segment(view, segment->epoch, segment->number, segment->size, segment->footer_size);
+		MemoryContextSwitchTo(old);
+		view->open_segment = segment->number;
+	}
+	row_reader_get(view->own_reader, n - segment->first, slot->tts_tupleDescriptor->natts, slot->tts_values,
+				   slot->tts_isnull, slot->tts_mcxt);
+}
+
+static void
+fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
+{
+	OwnRows    *rows = &view->own->rows;
+	uint64		n = row - OWN_BASE;
+	CommandId	cmin = ownrows_cmin(rows, n);
+
+	if (n < rows->in_memory)
+	{
+		fetch_uploaded(view, n, slot);
+		slot_store_own(slot, rel, row, cmin);
+	}
+	else
+	{
+		MinimalTuple tuple = ownrows_tuple(rows, n);
+		HeapTupleData heap;
+
+		heap.t_len = tuple->t_len + MINIMAL_TUPLE_OFFSET;
+		heap.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
+		ItemPointerSetInvalid(&heap.t_self);
+		heap.t_tableOid = InvalidOid;
+		heap_deform_tuple(&heap, RelationGetDescr(rel), slot->tts_values, slot->tts_isnull);
+		slot_store_own(slot, rel, row, cmin);
+		/* rows leave memory whenever others are added, perhaps before the slot is used */
+		ExecMaterializeSlot(slot);
+	}
 }
 
 void
 view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
 {
-	int			natts = slot->tts_tupleDescriptor->natts;
-
 	ExecClearTuple(slot);
 	if (ROW_IS_OWN(row))
-	{
-		OwnRow	   *own = txn_own_row(view->own, row);
-
-		heap_deform_tuple(own->tuple, RelationGetDescr(rel), slot->tts_values, slot->tts_isnull);
-		slot_store(slot, rel, row, InvalidTransactionId, own);
-	}
+		fetch_own(view, rel, row, slot);
 	else
 	{
 		const BatchEntry *entry = &view->batches->entries[batch];
 
 		open_reader(view, batch);
-		row_reader_get(view->reader, row - entry->first_row, natts, slot->tts_values, slot->tts_isnull,
-					   slot->tts_mcxt);
-		slot_store(slot, rel, row, entry->xmin, NULL);
+		row_reader_get(view->reader, row - entry->first_row, slot->tts_tupleDescriptor->natts, slot->tts_values,
+					   slot->tts_isnull, slot->tts_mcxt);
+		slot_store(slot, rel, row, entry->xmin);
 	}
 }
 

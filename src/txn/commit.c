@@ -48,6 +48,7 @@ static uint64 my_epoch,
 static bool used;				/* this transaction looked at the node's state */
 static bool asked_xid;			/* the xid was assigned because somebody asked for xmin */
 static bool interrupts_held;
+static bool handed_over;		/* the record may be committed: what it names must stay */
 
 /* ------------------------------------------------------------------------------------ identity */
 
@@ -236,10 +237,11 @@ collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const u
 	TxnTable   *table = txn_table(storage);
 	uint64	   *left = palloc(sizeof(uint64) * nrows);
 	int			n = 0;
+	OwnEnd		end;
 	S3am__RowClaim *claim;
 
 	for (int i = 0; i < nrows; i++)
-		if (!ROW_IS_OWN(rows[i]) && txn_own_end(table, rows[i]) == NULL)
+		if (!ROW_IS_OWN(rows[i]) && !txn_row_end(table, rows[i], &end))
 			left[n++] = rows[i];
 	if (n == 0 || storage_is_dropped(storage))
 	{
@@ -256,7 +258,7 @@ collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const u
 	s3am__row_claim__init(claim);
 	claim->storage = storage;
 	claim->mode = mode_of[mode];
-	claim->rows = record_rowset(left, n);
+	claim->rows = record_rows(left, n);
 	c->txn->rows[c->txn->n_rows++] = claim;
 	if (mode >= LockTupleNoKeyExclusive)
 		c->strong = true;
@@ -286,14 +288,20 @@ build_record(S3Node *node)
 		S3am__TableEdit *edit;
 
 		if (storage_is_dropped(table->storage))
+		{
+			for (int i = 0; i < table->rows.nsegments; i++)
+				spill_drop(&table->rows.segments[i]);
 			continue;
-		if (table->read_all && IsolationIsSerializable())
+		}
+		if ((table->read_all || table->read_rows) && IsolationIsSerializable())
 		{
 			S3am__ReadClaim *read = palloc(sizeof(*read));
 
 			s3am__read_claim__init(read);
 			read->storage = table->storage;
-			read->all = true;
+			read->all = table->read_all;
+			if (!read->all)
+				read->rows = record_row_set(table->read_rows);
 			read->base_version = table->read_base;
 			txn->reads[txn->n_reads++] = read;
 			reads = true;
@@ -400,6 +408,7 @@ wait_for_outcome(S3Node *node, dsa_pointer p)
 
 			if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN))
 			{
+				handed_over = false;
 				release_member(node, p);
 				CHECK_FOR_INTERRUPTS();
 				ereport(ERROR,
@@ -416,6 +425,8 @@ wait_for_outcome(S3Node *node, dsa_pointer p)
 
 			if (!withdrawn && expected == MEMBER_DECIDED)
 				break;
+			if (withdrawn)
+				handed_over = false;
 			release_member(node, p);
 			if (withdrawn)
 				ereport(ERROR,
@@ -434,6 +445,8 @@ wait_for_outcome(S3Node *node, dsa_pointer p)
 	}
 	if (member->outcome != OUTCOME_COMMITTED)
 	{
+		/* a fenced server's segments are the collector's */
+		handed_over = member->outcome == OUTCOME_FENCED;
 		PG_TRY();
 		{
 			throw_outcome(member);
@@ -515,6 +528,7 @@ commit_transaction(void)
 	me->commit_member = member->xid != InvalidTransactionId ? p : InvalidDsaPointer;
 	pg_write_barrier();
 	pg_atomic_write_u64(&me->commit_seq, my_seq);
+	handed_over = true;
 	node_push(node, &node->submissions, p);
 	node_wake(node->committer_procno);
 	wait_for_outcome(node, p);
@@ -540,6 +554,8 @@ commit_reset(void)
 	storage_changes = NIL;
 	interrupts_held = false;
 	own_reset();
+	spill_reset(handed_over);
+	handed_over = false;
 }
 
 /* ------------------------------------------------------------------------------------ callbacks */
@@ -600,6 +616,7 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 void
 txn_init(void)
 {
+	own_init();
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }

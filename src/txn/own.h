@@ -8,15 +8,34 @@
 
 #include "nodes/pg_list.h"
 
+#include "segment/rowpage.h"
 #include "txn/txn.h"
 
+extern void own_init(void);
 extern List *own_tables(void);
 extern MemoryContext own_context(void);
 extern void own_subabort(SubTransactionId sub);
 extern void own_subcommit(SubTransactionId sub, SubTransactionId parent);
 extern void own_reset(void);
 
-/* the ends of a table, for iteration: sorted by row */
-extern OwnEnd **own_sorted_ends(TxnTable *table, uint64 *n);
+/* Makes the table's row type what the catalogs say now: before rows of it are written. */
+extern void own_refresh_desc(TxnTable *table);
+
+/* ---- spill.c: rows that leave memory, and the objects that they are in */
+
+/* Uploads rows while those in memory exceed s3am.transaction_memory. */
+extern void spill(void);
+/* A segment was made: it goes again unless the transaction commits. */
+extern void spill_note(uint64 epoch, uint64 number);
+/* It is not needed any more, whatever comes. */
+extern void spill_drop(const OwnSegment *segment);
+/* Writes own rows from..to of a table into a writer; those that were removed only if asked. */
+extern void spill_write(TxnTable *table, RowWriter *writer, uint64 from, uint64 to, bool removed_too, Size stop_at,
+						uint64 *next);
+/*
+ * The transaction has ended: segments that no manifest names are removed, best effort (rule 13).  keep_all: it committed or may
+ * yet; only those that were dropped go.
+ */
+extern void spill_reset(bool keep_all);
 
 #endif

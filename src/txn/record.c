@@ -1,222 +1,443 @@
 /*
  * record.c: what a transaction did to one table, as it stands in the manifest.
  *
- * Rows that the transaction itself removed again are left out, so the numbers of those that stay are consecutive.  Rows up to
- * s3am.inline_limit travel in the manifest; more are uploaded as segments before the manifest is written.
+ * First come the segments that were uploaded while the transaction ran, then the rows that are still in memory.  Of these, those
+ * that the transaction removed again are left out, so the numbers of those that stay are consecutive; in a segment they stay, and
+ * the record names them as dead.  Rows up to s3am.inline_limit travel in the manifest; more are uploaded before it is written.
  */
 #include "postgres.h"
 
 #include <roaring/roaring.h>
 
-#include "access/htup_details.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "node/bucket.h"
 #include "s3am.h"
 #include "segment/rowpage.h"
-#include "txn/commit.h"
 #include "txn/own.h"
 #include "txn/record.h"
 
-S3am__RowSet *
-record_rowset(const uint64 *rows, uint64 n)
+/* ------------------------------------------------------------------------------------ sets of rows */
+
+struct RowSetBuilder
 {
-	S3am__RowSet *set = palloc(sizeof(*set));
-	int			capacity = 4;
+	MemoryContextCallback callback;
+	S3am__RowSet *set;
+	size_t		capacity;
+	uint32		high;
+	roaring_bitmap_t *bitmap;	/* of `high`; not palloc'ed */
+};
 
-	s3am__row_set__init(set);
-	set->parts = palloc(capacity * sizeof(void *));
-	for (uint64 i = 0; i < n;)
+static void
+free_bitmap(void *arg)
+{
+	RowSetBuilder *builder = arg;
+
+	if (builder->bitmap)
+		roaring_bitmap_free(builder->bitmap);
+	builder->bitmap = NULL;
+}
+
+RowSetBuilder *
+record_set_begin(void)
+{
+	RowSetBuilder *builder = palloc0(sizeof(*builder));
+
+	builder->set = palloc(sizeof(*builder->set));
+	s3am__row_set__init(builder->set);
+	builder->callback.func = free_bitmap;
+	builder->callback.arg = builder;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &builder->callback);
+	return builder;
+}
+
+static void
+finish_part(RowSetBuilder *builder)
+{
+	S3am__RowSet *set = builder->set;
+	S3am__RowSet__Part *part;
+
+	if (builder->bitmap == NULL)
+		return;
+	part = palloc(sizeof(*part));
+	s3am__row_set__part__init(part);
+	(void) roaring_bitmap_run_optimize(builder->bitmap);
+	part->high = builder->high;
+	part->bitmap.len = roaring_bitmap_portable_size_in_bytes(builder->bitmap);
+	part->bitmap.data = MemoryContextAllocHuge(CurrentMemoryContext, part->bitmap.len);
+	(void) roaring_bitmap_portable_serialize(builder->bitmap, (char *) part->bitmap.data);
+	free_bitmap(builder);
+	if (set->n_parts == builder->capacity)
 	{
-		uint32		high = rows[i] >> 32;
-		roaring_bitmap_t *bitmap = roaring_bitmap_create();
-		S3am__RowSet__Part *part = palloc(sizeof(*part));
-
-		for (; i < n && (uint32) (rows[i] >> 32) == high; i++)
-			roaring_bitmap_add(bitmap, (uint32) rows[i]);
-		roaring_bitmap_run_optimize(bitmap);
-		s3am__row_set__part__init(part);
-		part->high = high;
-		part->bitmap.len = roaring_bitmap_portable_size_in_bytes(bitmap);
-		part->bitmap.data = palloc(part->bitmap.len);
-		(void) roaring_bitmap_portable_serialize(bitmap, (char *) part->bitmap.data);
-		roaring_bitmap_free(bitmap);
-		if ((int) set->n_parts == capacity)
-			set->parts = repalloc(set->parts, (capacity *= 2) * sizeof(void *));
-		set->parts[set->n_parts++] = part;
+		builder->capacity = builder->capacity ? builder->capacity * 2 : 4;
+		set->parts = set->parts ? repalloc(set->parts, builder->capacity * sizeof(void *))
+			: palloc(builder->capacity * sizeof(void *));
 	}
-	return set;
+	set->parts[set->n_parts++] = part;
+}
+
+void
+record_set_add(RowSetBuilder *builder, uint64 first, uint64 count)
+{
+	while (count > 0)
+	{
+		uint32		high = first >> 32;
+		uint64		n = Min(count, ((uint64) high + 1) * (PG_UINT32_MAX + UINT64CONST(1)) - first);
+
+		if (builder->bitmap == NULL || builder->high != high)
+		{
+			finish_part(builder);
+			builder->high = high;
+			builder->bitmap = roaring_bitmap_create();
+			if (builder->bitmap == NULL)
+				ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+		}
+		roaring_bitmap_add_range_closed(builder->bitmap, (uint32) first, (uint32) (first + n - 1));
+		first += n;
+		count -= n;
+	}
+}
+
+S3am__RowSet *
+record_set_finish(RowSetBuilder *builder)
+{
+	finish_part(builder);
+	return builder->set->n_parts ? builder->set : NULL;
+}
+
+S3am__RowSet *
+record_rows(const uint64 *rows, uint64 n)
+{
+	RowSetBuilder *builder = record_set_begin();
+
+	for (uint64 i = 0; i < n; i++)
+		record_set_add(builder, rows[i], 1);
+	return record_set_finish(builder);
+}
+
+static bool
+add_one(void *arg, uint64_t row)
+{
+	record_set_add(arg, row, 1);
+	return true;
+}
+
+S3am__RowSet *
+record_row_set(const RowSet *set)
+{
+	RowSetBuilder *builder = record_set_begin();
+
+	rowset_each(set, add_one, builder);
+	return record_set_finish(builder);
 }
 
 /* ------------------------------------------------------------------------------------ rows added */
 
-typedef struct BatchBuilder
+typedef struct EditBuilder
 {
 	S3am__TableEdit *edit;
-	int			capacity;
+	size_t		capacity;		/* of its batches */
 	TxnTable   *table;
-	MemoryContext cxt;
-	RowWriter  *writer;
-} BatchBuilder;
+	int64		nrows;			/* in the batches so far */
+	/* of the rows in memory */
+	int64		tail;			/* number of the first that stays, in the edit */
+	uint64	   *removed;		/* those that do not stay, ascending */
+	uint64		nremoved,
+				removed_capacity;
+} EditBuilder;
 
 static S3am__Batch *
-add_batch(BatchBuilder *builder, uint64 nrows)
+add_batch(EditBuilder *builder, uint64 nrows)
 {
+	S3am__TableEdit *edit = builder->edit;
 	S3am__Batch *batch = palloc(sizeof(*batch));
 
 	s3am__batch__init(batch);
 	batch->nrows = nrows;
-	if ((int) builder->edit->n_batches == builder->capacity)
+	builder->nrows += nrows;
+	if (edit->n_batches == builder->capacity)
 	{
 		builder->capacity = builder->capacity ? builder->capacity * 2 : 4;
-		builder->edit->batches = builder->edit->batches
-			? repalloc(builder->edit->batches, builder->capacity * sizeof(void *))
+		edit->batches = edit->batches ? repalloc_huge(edit->batches, builder->capacity * sizeof(void *))
 			: palloc(builder->capacity * sizeof(void *));
 	}
-	builder->edit->batches[builder->edit->n_batches++] = batch;
+	edit->batches[edit->n_batches++] = batch;
 	return batch;
 }
 
 static void
-finish_segment(BatchBuilder *builder, SegmentUpload *upload)
+count_rows(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
-	S3am__Batch *batch = add_batch(builder, row_writer_count(builder->writer));
-	S3am__SegmentRef *ref = palloc(sizeof(*ref));
-
-	s3am__segment_ref__init(ref);
-	ref->live_bytes = row_writer_bytes(builder->writer);
-	row_writer_finish(builder->writer, &ref->size, &ref->footer_size);
-	bucket_segment_finish(upload, ref);
-	batch->segment = ref;
-	row_writer_free(builder->writer);
-	builder->writer = NULL;
+	*(uint64 *) arg += count;
 }
 
-/* Writes the rows that stay; position[i] gets the number of row i among them, or -1. */
-static void
-build_batches(BatchBuilder *builder, int64 *position)
+typedef struct DeadContext
 {
-	TxnTable   *table = builder->table;
-	int			natts = table->desc ? table->desc->natts : 0;
-	Datum	   *values = palloc(sizeof(Datum) * Max(natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(natts, 1));
-	bool		segments = table->bytes > (Size) s3am_inline_limit * 1024;
-	SegmentUpload *upload = NULL;
-	int64		n = 0;
+	RowSetBuilder *set;
+	uint64		shift;			/* from row id to number in the edit */
+} DeadContext;
 
-	for (uint64 i = 0; i < table->nrows; i++)
+static void
+add_dead(void *arg, uint64 row, uint32 count, const OwnEnd *end)
+{
+	DeadContext *c = arg;
+
+	record_set_add(c->set, row - c->shift, count);
+}
+
+/* Segments that are there already.  One without a living row is left out, and goes. */
+static void
+name_segments(EditBuilder *builder)
+{
+	OwnRows    *rows = &builder->table->rows;
+	RowSetBuilder *dead = record_set_begin();
+
+	for (int i = 0; i < rows->nsegments; i++)
 	{
-		OwnRow	   *row = &table->rows[i];
+		OwnSegment *segment = &rows->segments[i];
+		uint64		first = OWN_BASE + segment->first;
+		uint64		removed = 0;
+		DeadContext c = {dead};
+		S3am__SegmentRef *ref;
 
-		position[i] = -1;
-		if (row->tuple == NULL || row->cmax != InvalidCommandId || row->speculative)
-			continue;
-		CHECK_FOR_INTERRUPTS();
-		if (builder->writer == NULL)
+		segment->final = -1;
+		if (segment->valid > 0)
+			ownends_each(builder->table->ends, first, first + segment->valid - 1, count_rows, &removed);
+		if (removed == segment->valid)
 		{
-			builder->writer = row_writer_create(table->desc, builder->cxt);
-			if (segments)
-			{
-				upload = bucket_segment_begin();
-				row_writer_stream(builder->writer, bucket_segment_emit, upload, bucket_repository_uuid(),
-								  bucket_segment_epoch(upload), bucket_segment_number(upload));
-			}
+			spill_drop(segment);
+			continue;
 		}
-		heap_deform_tuple(row->tuple, table->desc, values, nulls);
-		(void) row_writer_add(builder->writer, values, nulls);
-		position[i] = n++;
-		if (segments && row_writer_bytes(builder->writer) >= (Size) s3am_segment_size * 1024)
-			finish_segment(builder, upload);
+		segment->final = builder->nrows;
+		c.shift = first - segment->final;
+		if (removed > 0)
+			ownends_each(builder->table->ends, first, first + segment->valid - 1, add_dead, &c);
+		record_set_add(dead, segment->final + segment->valid, segment->nrows - segment->valid);
+		ref = palloc(sizeof(*ref));
+		s3am__segment_ref__init(ref);
+		ref->epoch = segment->epoch;
+		ref->number = segment->number;
+		ref->size = segment->size;
+		ref->footer_size = segment->footer_size;
+		ref->live_bytes = segment->live_bytes;
+		add_batch(builder, segment->nrows)->segment = ref;
 	}
-	if (builder->writer && segments)
-		finish_segment(builder, upload);
-	else if (builder->writer)
-	{
-		S3am__Batch *batch = add_batch(builder, row_writer_count(builder->writer));
-		bytea	   *blob = row_writer_inline(builder->writer);
+	builder->edit->dead = record_set_finish(dead);
+}
 
-		batch->rows.data = (uint8 *) VARDATA(blob);
-		batch->rows.len = VARSIZE(blob) - VARHDRSZ;
-		row_writer_free(builder->writer);
-		builder->writer = NULL;
+static void
+add_removed(void *arg, uint64 row, uint32 count, const OwnEnd *end)
+{
+	EditBuilder *builder = arg;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		if (builder->nremoved == builder->removed_capacity)
+		{
+			builder->removed_capacity = builder->removed_capacity ? builder->removed_capacity * 2 : 64;
+			builder->removed = builder->removed
+				? repalloc_huge(builder->removed, builder->removed_capacity * sizeof(uint64))
+				: palloc(builder->removed_capacity * sizeof(uint64));
+		}
+		builder->removed[builder->nremoved++] = row + i - OWN_BASE;
 	}
-	if (segments)
-		bucket_segment_wait_all();
+}
+
+static void
+write_inline(EditBuilder *builder)
+{
+	OwnRows    *rows = &builder->table->rows;
+	RowWriter  *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
+	uint64		next;
+	bytea	   *blob;
+	S3am__Batch *batch;
+
+	spill_write(builder->table, writer, rows->in_memory, rows->nrows, false, SIZE_MAX, &next);
+	batch = add_batch(builder, row_writer_count(writer));
+	blob = row_writer_inline(writer);
+	batch->rows.data = (uint8 *) VARDATA(blob);
+	batch->rows.len = VARSIZE(blob) - VARHDRSZ;
+	row_writer_free(writer);
+}
+
+static void
+write_segments(EditBuilder *builder)
+{
+	OwnRows    *rows = &builder->table->rows;
+	SegmentUpload *volatile upload = NULL;
+
+	PG_TRY();
+	{
+		for (uint64 n = rows->in_memory; n < rows->nrows;)
+		{
+			RowWriter  *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
+			S3am__SegmentRef *ref = palloc(sizeof(*ref));
+
+			s3am__segment_ref__init(ref);
+			upload = bucket_segment_begin();
+			row_writer_stream(writer, bucket_segment_emit, upload, bucket_repository_uuid(),
+							  bucket_segment_epoch(upload), bucket_segment_number(upload));
+			spill_write(builder->table, writer, n, rows->nrows, false, (Size) s3am_segment_size * 1024, &n);
+			ref->live_bytes = row_writer_bytes(writer);
+			row_writer_finish(writer, &ref->size, &ref->footer_size);
+			bucket_segment_room(upload);
+			spill_note(bucket_segment_epoch(upload), bucket_segment_number(upload));
+			if (row_writer_count(writer) > 0)
+			{
+				bucket_segment_finish(upload, ref);
+				add_batch(builder, row_writer_count(writer))->segment = ref;
+			}
+			else
+				bucket_segment_discard(upload);
+			upload = NULL;
+			row_writer_free(writer);
+		}
+	}
+	PG_CATCH();
+	{
+		if (upload)
+			bucket_segment_discard(upload);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+}
+
+static void
+add_rows(EditBuilder *builder)
+{
+	OwnRows    *rows = &builder->table->rows;
+	Size		bytes = 0;
+
+	name_segments(builder);
+	builder->tail = builder->nrows;
+	if (rows->nrows > rows->in_memory)
+	{
+		uint64		r = 0;
+
+		ownends_each(builder->table->ends, OWN_BASE + rows->in_memory, OWN_BASE + rows->nrows - 1, add_removed, builder);
+		for (uint64 n = rows->in_memory; n < rows->nrows; n++)
+		{
+			if (r < builder->nremoved && builder->removed[r] == n)
+				r++;
+			else
+				bytes += ownrows_tuple(rows, n)->t_len;
+		}
+		if (bytes > (Size) s3am_inline_limit * 1024)
+			write_segments(builder);
+		else if (bytes > 0)
+			write_inline(builder);
+	}
+	/* all that the manifest names must be there before it is written */
+	bucket_segment_wait_all();
 }
 
 /* ------------------------------------------------------------------------------------ rows removed */
 
+/* The number in the edit of an own row that stays. */
+static uint64
+final_number(EditBuilder *builder, uint64 n)
+{
+	OwnRows    *rows = &builder->table->rows;
+	uint64		low = 0,
+				high = builder->nremoved;
+
+	if (n < rows->in_memory)
+	{
+		OwnSegment *segment = ownrows_segment(rows, n);
+
+		Assert(segment->final >= 0);
+		return segment->final + (n - segment->first);
+	}
+	while (low < high)
+	{
+		uint64		mid = low + (high - low) / 2;
+
+		if (builder->removed[mid] < n)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return builder->tail + (n - rows->in_memory) - low;
+}
+
 /* Where a chain of own updates ends: successor as the manifest numbers it. */
 static uint64
-final_successor(TxnTable *table, ItemPointer from, uint64 self, const int64 *position)
+final_successor(EditBuilder *builder, uint64 next)
 {
-	ItemPointerData tid = *from;
-
 	for (;;)
 	{
-		uint64		row;
+		OwnEnd		end;
 
-		if (ItemPointerIndicatesMovedPartitions(&tid))
+		if (next == NEXT_MOVED)
 			return 1;
-		row = tid_to_row(&tid);
-		if (row == self || !ROW_IS_OWN(row) || row - OWN_BASE >= table->nrows)
+		if (!NEXT_IS_ROW(next) || next >= builder->table->rows.nrows)
 			return 0;
-		if (position[row - OWN_BASE] >= 0)
-			return position[row - OWN_BASE] + 2;
-		if (table->rows[row - OWN_BASE].tuple == NULL)
-			return 0;
-		self = row;
-		tid = table->rows[row - OWN_BASE].next;
+		if (!ownends_get(builder->table->ends, OWN_BASE + next, &end))
+			return final_number(builder, next) + 2;
+		next = end.next;
 	}
 }
 
-static S3am__RowSet *
-add_ends(S3am__TableEdit *edit, TxnTable *table, OwnEnd **ends, uint64 n, bool key, const int64 *position,
-		 bool *any_successor)
+typedef struct RemovedContext
 {
-	uint64	   *rows = MemoryContextAllocHuge(CurrentMemoryContext, Max(n, 1) * sizeof(uint64));
-	uint64		count = 0;
+	EditBuilder *builder;
+	RowSetBuilder *set;
+	bool		key;			/* those that are claimed in mode UPDATE; otherwise, the others */
+	bool		any_successor;
+	size_t		capacity;
+} RemovedContext;
 
-	for (uint64 i = 0; i < n; i++)
+static void
+add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
+{
+	RemovedContext *c = arg;
+	S3am__TableEdit *edit = c->builder->edit;
+
+	for (uint32 i = 0; i < count; i++)
 	{
-		uint64		successor = final_successor(table, &ends[i]->next, ends[i]->row, position);
-		/* an update whose new row was removed again is a removal */
-		bool		removal = ends[i]->key || successor == 0;
+		uint64		successor = final_successor(c->builder, NEXT_IS_ROW(end->next) ? end->next + i : end->next);
 
-		if (removal != key)
+		/* an update whose new row was removed again is a removal */
+		if ((end->key || successor == 0) != c->key)
 			continue;
-		rows[count++] = ends[i]->row;
+		record_set_add(c->set, row + i, 1);
+		if (edit->n_successors == c->capacity)
+		{
+			c->capacity = c->capacity ? c->capacity * 2 : 64;
+			edit->successors = edit->successors ? repalloc_huge(edit->successors, c->capacity * sizeof(uint64))
+				: palloc(c->capacity * sizeof(uint64));
+		}
 		edit->successors[edit->n_successors++] = successor;
-		if (successor != 0)
-			*any_successor = true;
+		c->any_successor |= successor != 0;
 	}
-	return count ? record_rowset(rows, count) : NULL;
 }
 
 S3am__TableEdit *
 record_table_edit(TxnTable *table)
 {
-	BatchBuilder builder = {0};
+	EditBuilder builder = {0};
 	S3am__TableEdit *edit = palloc(sizeof(*edit));
-	int64	   *position = MemoryContextAllocHuge(CurrentMemoryContext, Max(table->nrows, 1) * sizeof(int64));
-	uint64		nends;
-	OwnEnd	  **ends = own_sorted_ends(table, &nends);
-	bool		any_successor = false;
+	RemovedContext removed = {&builder};
 
 	s3am__table_edit__init(edit);
 	edit->storage = table->storage;
 	builder.edit = edit;
 	builder.table = table;
-	builder.cxt = CurrentMemoryContext;
-	build_batches(&builder, position);
-	if (nends)
+	own_refresh_desc(table);
+	add_rows(&builder);
+	if (ownends_count(table->ends) > 0)
 	{
-		edit->successors = MemoryContextAllocHuge(CurrentMemoryContext, nends * sizeof(uint64));
-		edit->removed = add_ends(edit, table, ends, nends, true, position, &any_successor);
-		edit->replaced = add_ends(edit, table, ends, nends, false, position, &any_successor);
-		if (!any_successor)
+		removed.set = record_set_begin();
+		removed.key = true;
+		ownends_each(table->ends, 0, OWN_BASE - 1, add_end, &removed);
+		edit->removed = record_set_finish(removed.set);
+		removed.set = record_set_begin();
+		removed.key = false;
+		ownends_each(table->ends, 0, OWN_BASE - 1, add_end, &removed);
+		edit->replaced = record_set_finish(removed.set);
+		if (!removed.any_successor)
 			edit->n_successors = 0;
 	}
-	return edit->n_batches || nends ? edit : NULL;
+	return edit->n_batches || edit->removed || edit->replaced ? edit : NULL;
 }

@@ -1,52 +1,39 @@
 /*
  * txn.c: rows that the current transaction added and removed, and their undoing with subtransactions.
  *
- * Everything lives in one memory context that goes with the transaction.  The undo list is in order of time and carries the
- * subtransaction of each change: what is undone is always its tail (a committed subtransaction's entries are relabelled as its
- * parent's).
+ * Everything lives in one memory context that goes with the transaction.  Rows are numbered in the order of insertion, so those of a
+ * rolled back subtransaction are the tail of each table: it is enough to remember how many there were before.  Removals are noted
+ * one by one, neighbours together.  Nothing is noted outside of subtransactions, since everything goes with the transaction.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "miscadmin.h"
-#include "storage/proc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/relfilenodemap.h"
 
 #include "ddl/ddl.h"
+#include "manifest/rowset.h"
 #include "s3am.h"
 #include "txn/commit.h"
 #include "txn/own.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 
-#define SH_PREFIX ownends
-#define SH_ELEMENT_TYPE OwnEnd
-#define SH_KEY_TYPE uint64
-#define SH_KEY row
-#define SH_HASH_KEY(tb, key) ((uint32) (((key) * UINT64CONST(0x9E3779B97F4A7C15)) >> 32))
-#define SH_EQUAL(tb, a, b) ((a) == (b))
-#define SH_SCOPE extern
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-
-typedef enum UndoKind
-{
-	UNDO_INSERT,
-	UNDO_END_OWN,
-	UNDO_END_COMMITTED
-} UndoKind;
+/* Rows read one by one that are claimed exactly; more of them are claimed with their table (design.md 4). */
+#define READ_ROWS_MAX 65536
 
 typedef struct Undo
 {
-	UndoKind	kind;
 	SubTransactionId sub;
+	bool		end;			/* rows were removed; otherwise, rows were added from `first` on */
 	TxnTable   *table;
-	uint64		row;
+	uint64		first,
+				count;
 } Undo;
 
 static MemoryContext own_cxt;
@@ -55,6 +42,7 @@ static TxnTable *last_table;
 static Undo *undo;
 static uint64 nundo,
 			undo_capacity;
+static uint64 desc_generation = 1;	/* grows whenever a relation's definition may have changed */
 
 List *
 own_tables(void)
@@ -70,22 +58,54 @@ own_context(void)
 	return own_cxt;
 }
 
-static void
-push_undo(UndoKind kind, TxnTable *table, uint64 row)
+static Undo *
+push_undo(SubTransactionId sub, TxnTable *table, bool end, uint64 first, uint64 count)
 {
 	Undo	   *u;
 
 	if (nundo == undo_capacity)
 	{
-		undo_capacity = undo_capacity ? undo_capacity * 2 : 64;
-		undo = undo ? repalloc_huge(undo, undo_capacity * sizeof(Undo))
-			: MemoryContextAllocHuge(own_context(), undo_capacity * sizeof(Undo));
+		uint64		capacity = undo_capacity ? undo_capacity * 2 : 64;
+
+		undo = undo ? repalloc_huge(undo, capacity * sizeof(Undo))
+			: MemoryContextAllocHuge(own_context(), capacity * sizeof(Undo));
+		undo_capacity = capacity;
 	}
 	u = &undo[nundo++];
-	u->kind = kind;
-	u->sub = GetCurrentSubTransactionId();
-	u->table = table;
-	u->row = row;
+	*u = (Undo) {sub, end, table, first, count};
+	return u;
+}
+
+/* The current subtransaction is about to add a row. */
+static void
+note_insert(TxnTable *table)
+{
+	SubTransactionId sub = GetCurrentSubTransactionId();
+
+	if (sub == TopSubTransactionId)
+		return;
+	/* what this subtransaction noted last is enough if it is this */
+	for (uint64 i = nundo; i > 0 && i + 4 > nundo && undo[i - 1].sub == sub; i--)
+		if (undo[i - 1].table == table && !undo[i - 1].end)
+			return;
+	(void) push_undo(sub, table, false, table->rows.nrows, 0);
+}
+
+/* ... has removed one. */
+static void
+note_end(TxnTable *table, uint64 row)
+{
+	SubTransactionId sub = GetCurrentSubTransactionId();
+
+	if (sub == TopSubTransactionId)
+		return;
+	for (uint64 i = nundo; i > 0 && i + 4 > nundo && undo[i - 1].sub == sub; i--)
+		if (undo[i - 1].table == table && undo[i - 1].end && undo[i - 1].first + undo[i - 1].count == row)
+		{
+			undo[i - 1].count++;
+			return;
+		}
+	(void) push_undo(sub, table, true, row, 1);
 }
 
 TxnTable *
@@ -118,7 +138,9 @@ make_table(Relation rel)
 		table = palloc0(sizeof(TxnTable));
 		table->storage = id.storage;
 		table->table = id.table;
-		table->relid = RelationGetRelid(rel);
+		table->tablespace = rel->rd_rel->reltablespace;
+		table->relfilenode = rel->rd_node.relNode;
+		ownrows_init(&table->rows, own_context());
 		table->created = commit_storage_is_new(id.storage);
 		tables = lappend(tables, table);
 		MemoryContextSwitchTo(old);
@@ -145,104 +167,136 @@ txn_table_for_write(Relation rel)
 bool
 txn_writes(void)
 {
-	return nundo > 0;
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		TxnTable   *table = lfirst(lc);
+
+		if (table->rows.nrows > 0 || ownends_count(table->ends) > 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+definition_changed(Datum arg, Oid relid)
+{
+	desc_generation++;
+}
+
+void
+own_init(void)
+{
+	CacheRegisterRelcacheCallback(definition_changed, (Datum) 0);
+}
+
+static void
+keep_desc(TxnTable *table, TupleDesc desc)
+{
+	MemoryContext old;
+
+	if (table->desc && equalTupleDescs(table->desc, desc))
+		return;
+	old = MemoryContextSwitchTo(own_context());
+	if (table->desc)
+		FreeTupleDesc(table->desc);
+	table->desc = CreateTupleDescCopyConstr(desc);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * A column may have been dropped, or even its type, since the last row was added.  Nobody else can change a table that this
+ * transaction wrote.
+ */
+void
+own_refresh_desc(TxnTable *table)
+{
+	Oid			relid;
+	Relation	rel;
+
+	if (table->desc == NULL || table->desc_generation == desc_generation)
+		return;
+	relid = RelidByRelfilenode(table->tablespace, table->relfilenode);
+	if (!OidIsValid(relid))
+		return;
+	rel = table_open(relid, NoLock);
+	keep_desc(table, RelationGetDescr(rel));
+	table->desc_generation = desc_generation;
+	table_close(rel, NoLock);
 }
 
 uint64
-txn_insert(Relation rel, TxnTable *table, HeapTuple tuple, CommandId cid, bool speculative)
+txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid)
 {
-	MemoryContext old = MemoryContextSwitchTo(own_context());
-	OwnRow	   *row;
+	uint64		row;
 
-	if (table->nrows == table->capacity)
+	if (table->desc_generation != desc_generation)
 	{
-		table->capacity = table->capacity ? table->capacity * 2 : 16;
-		table->rows = table->rows ? repalloc_huge(table->rows, table->capacity * sizeof(OwnRow))
-			: MemoryContextAllocHuge(own_context(), table->capacity * sizeof(OwnRow));
+		/* rows formed by an older descriptor have fewer attributes, never others: changes of type rewrite */
+		keep_desc(table, RelationGetDescr(rel));
+		table->desc_generation = desc_generation;
 	}
-	/* rows formed by an older descriptor have fewer attributes, never others: changes of type rewrite */
-	if (table->desc == NULL || table->desc->natts != RelationGetDescr(rel)->natts)
-		table->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
-	row = &table->rows[table->nrows];
-	row->tuple = heap_copytuple(tuple);
-	row->cmin = cid;
-	row->cmax = InvalidCommandId;
-	row->sub = GetCurrentSubTransactionId();
-	row->speculative = speculative;
-	row_to_tid(OWN_BASE + table->nrows, &row->next);
-	table->bytes += tuple->t_len;
-	table->nrows++;
-	MemoryContextSwitchTo(old);
-	push_undo(UNDO_INSERT, table, OWN_BASE + table->nrows - 1);
-	return OWN_BASE + table->nrows - 1;
+	note_insert(table);
+	row = OWN_BASE + ownrows_add(&table->rows, tuple, cid);
+	if (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
+		spill();
+	return row;
 }
 
-OwnRow *
-txn_own_row(TxnTable *table, uint64 row)
+bool
+txn_has_row(TxnTable *table, uint64 row)
 {
-	OwnRow	   *own;
+	return table && row - OWN_BASE < table->rows.nrows;
+}
 
-	if (table == NULL || row - OWN_BASE >= table->nrows)
-		return NULL;
-	own = &table->rows[row - OWN_BASE];
-	return own->tuple ? own : NULL;
+bool
+txn_row_end(TxnTable *table, uint64 row, OwnEnd *end)
+{
+	return table && ownends_get(table->ends, row, end);
 }
 
 void
-txn_confirm(TxnTable *table, uint64 row, bool succeeded)
+txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next)
 {
-	OwnRow	   *own = txn_own_row(table, row);
-
-	if (own == NULL)
-		elog(ERROR, "speculative row is gone");
-	own->speculative = false;
-	if (!succeeded)
-		own->tuple = NULL;
-}
-
-void
-txn_end_own(TxnTable *table, uint64 row, CommandId cid, ItemPointer next)
-{
-	OwnRow	   *own = &table->rows[row - OWN_BASE];
-
-	own->cmax = cid;
-	if (next)
-		own->next = *next;
-	push_undo(UNDO_END_OWN, table, row);
-}
-
-OwnEnd *
-txn_own_end(TxnTable *table, uint64 row)
-{
-	return table && table->ends ? ownends_lookup(table->ends, row) : NULL;
-}
-
-void
-txn_end_committed(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next)
-{
-	bool		found;
-	OwnEnd	   *end;
-
-	if (table->ends == NULL)
-		table->ends = ownends_create(own_context(), 64, NULL);
-	end = ownends_insert(table->ends, row, &found);
-	Assert(!found);
-	end->key = key;
-	end->cmax = cid;
-	end->sub = GetCurrentSubTransactionId();
-	if (next)
-		end->next = *next;
+	if (NEXT_IS_ROW(end->next))
+		row_to_tid(OWN_BASE + end->next, next);
 	else
-		row_to_tid(row, &end->next);
-	push_undo(UNDO_END_COMMITTED, table, row);
+	{
+		row_to_tid(row, next);
+		if (end->next == NEXT_MOVED)
+			ItemPointerSetMovedPartitions(next);
+	}
+}
+
+void
+txn_end(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next)
+{
+	OwnEnd		end = {cid, key, NEXT_NONE};
+
+	if (next && ItemPointerIndicatesMovedPartitions(next))
+		end.next = NEXT_MOVED;
+	else if (next)
+		end.next = tid_to_row(next) - OWN_BASE;
+	if (table->ends == NULL)
+		table->ends = ownends_create(own_context());
+	ownends_add(table->ends, row, &end);
+	note_end(table, row);
+}
+
+void
+txn_kill(TxnTable *table, uint64 row, CommandId cid)
+{
+	/* gone in the command that added it: no snapshot ever sees it */
+	txn_end(table, row, cid, true, NULL);
 }
 
 /* TRUNCATE of a table whose storage this very subtransaction made: nobody can want the rows back. */
 void
 txn_truncate(TxnTable *table)
 {
-	for (uint64 i = 0; i < table->nrows; i++)
-		table->rows[i].tuple = NULL;
+	ownrows_truncate(&table->rows, 0, spill_drop);
+	table->ends = NULL;
 }
 
 void
@@ -252,42 +306,57 @@ own_subabort(SubTransactionId sub)
 	{
 		Undo	   *u = &undo[--nundo];
 
-		switch (u->kind)
-		{
-			case UNDO_INSERT:
-				u->table->rows[u->row - OWN_BASE].tuple = NULL;
-				break;
-			case UNDO_END_OWN:
-				{
-					OwnRow	   *own = &u->table->rows[u->row - OWN_BASE];
-
-					own->cmax = InvalidCommandId;
-					row_to_tid(u->row, &own->next);
-				}
-				break;
-			case UNDO_END_COMMITTED:
-				ownends_delete(u->table->ends, u->row);
-				break;
-		}
+		if (!u->end)
+			ownrows_truncate(&u->table->rows, u->first, spill_drop);
+		else if (u->table->ends)
+			ownends_remove(u->table->ends, u->first, u->count);
 	}
 }
 
 void
 own_subcommit(SubTransactionId sub, SubTransactionId parent)
 {
-	for (uint64 i = nundo; i > 0 && undo[i - 1].sub >= sub; i--)
-		undo[i - 1].sub = parent;
+	uint64		first = nundo;
+	uint64		kept;
+
+	while (first > 0 && undo[first - 1].sub >= sub)
+		first--;
+	if (parent == TopSubTransactionId)
+	{
+		nundo = first;
+		return;
+	}
+	kept = first;
+	for (uint64 i = first; i < nundo; i++)
+	{
+		Undo	   *u = &undo[i];
+		bool		covered = false;
+
+		u->sub = parent;
+		/* a loop of subtransactions leaves no trail where the parent's own note says it all */
+		if (!u->end)
+			for (uint64 j = kept; j > 0 && j + 4 > kept && undo[j - 1].sub == parent && !covered; j--)
+				covered = undo[j - 1].table == u->table && !undo[j - 1].end;
+		if (!covered)
+			undo[kept++] = *u;
+	}
+	nundo = kept;
 }
 
 /* The transaction is over; its memory goes with TopTransactionContext. */
 void
 own_reset(void)
 {
+	ListCell   *lc;
+
+	foreach(lc, tables)
+		rowset_free(((TxnTable *) lfirst(lc))->read_rows);
 	own_cxt = NULL;
 	tables = NIL;
 	last_table = NULL;
 	undo = NULL;
 	nundo = undo_capacity = 0;
+	ownrows_total_memory = 0;
 }
 
 void
@@ -295,36 +364,32 @@ txn_read_table(Relation rel, uint64 base)
 {
 	TxnTable   *table = make_table(rel);
 
-	if (!table->read_all)
+	if (table->read_all)
+		return;
+	/* a coarse claim keeps the oldest base of those it replaces */
+	table->read_base = table->read_rows ? Min(table->read_base, base) : base;
+	table->read_all = true;
+	rowset_free(table->read_rows);
+	table->read_rows = NULL;
+}
+
+void
+txn_read_row(Relation rel, uint64 row, uint64 base)
+{
+	TxnTable   *table = make_table(rel);
+
+	if (table->read_all)
+		return;
+	if (table->read_rows == NULL)
 	{
-		table->read_all = true;
+		table->read_rows = rowset_create();
 		table->read_base = base;
 	}
-}
-
-static int
-compare_ends(const void *a, const void *b)
-{
-	uint64		x = (*(OwnEnd *const *) a)->row,
-				y = (*(OwnEnd *const *) b)->row;
-
-	return x < y ? -1 : x > y;
-}
-
-OwnEnd **
-own_sorted_ends(TxnTable *table, uint64 *n)
-{
-	ownends_iterator it;
-	OwnEnd	   *end;
-	OwnEnd	  **sorted;
-
-	*n = 0;
-	if (table->ends == NULL)
-		return NULL;
-	sorted = MemoryContextAllocHuge(CurrentMemoryContext, Max(table->ends->members, 1) * sizeof(OwnEnd *));
-	ownends_start_iterate(table->ends, &it);
-	while ((end = ownends_iterate(table->ends, &it)) != NULL)
-		sorted[(*n)++] = end;
-	qsort(sorted, *n, sizeof(OwnEnd *), compare_ends);
-	return sorted;
+	table->read_base = Min(table->read_base, base);
+	if (!rowset_contains(table->read_rows, row))
+	{
+		rowset_add(table->read_rows, row);
+		if (++table->nread_rows > READ_ROWS_MAX)
+			txn_read_table(rel, base);
+	}
 }

@@ -15,6 +15,8 @@
 
 #include "node/node.h"
 #include "node/state.h"
+#include "txn/ownends.h"
+#include "txn/ownrows.h"
 
 /* Row ids as ctid: 291 rows to a virtual block.  Own rows that are not committed have ids from a range of their own. */
 #define ROWS_PER_BLOCK 291
@@ -34,44 +36,23 @@ row_to_tid(uint64 row, ItemPointer tid)
 	ItemPointerSet(tid, (BlockNumber) (row / ROWS_PER_BLOCK), (OffsetNumber) (row % ROWS_PER_BLOCK + 1));
 }
 
-/* A row that this transaction added. */
-typedef struct OwnRow
-{
-	HeapTuple	tuple;			/* NULL: undone with its subtransaction */
-	CommandId	cmin,
-				cmax;			/* InvalidCommandId: not removed */
-	SubTransactionId sub;
-	ItemPointerData next;		/* where it was updated to, as in a heap tuple's t_ctid */
-	bool		speculative;	/* insertion not yet confirmed */
-} OwnRow;
-
-/* A committed row that this transaction removed. */
-typedef struct OwnEnd
-{
-	uint64		row;			/* hash key */
-	char		status;			/* for simplehash */
-	bool		key;			/* deleted, or its key changed: claims UPDATE */
-	CommandId	cmax;
-	SubTransactionId sub;
-	ItemPointerData next;		/* as in OwnRow; own ctid if none */
-} OwnEnd;
-
+/* What this transaction did to one storage. */
 typedef struct TxnTable
 {
-	uint64		storage;		/* hash key */
-	char		status;
+	uint64		storage;
 	uint64		table;
-	Oid			relid;
+	Oid			tablespace,		/* by which the relation is found again: a rewrite gives its storage to another one */
+				relfilenode;
 	bool		created;		/* storage made by this transaction */
+	bool		touched;		/* written */
 	TupleDesc	desc;			/* by which the rows were formed */
-	OwnRow	   *rows;
-	uint64		nrows,
-				capacity;
-	Size		bytes;
-	struct ownends_hash *ends;
+	uint64		desc_generation;
+	OwnRows		rows;
+	OwnEnds    *ends;			/* of own and committed rows, by row id */
 	bool		read_all;		/* SERIALIZABLE: scanned */
 	uint64		read_base;
-	bool		touched;		/* written */
+	struct RowSet *read_rows;	/* SERIALIZABLE: read one by one */
+	uint32		nread_rows;
 } TxnTable;
 
 extern void txn_init(void);		/* from _PG_init: callbacks */
@@ -93,16 +74,21 @@ extern TxnTable *txn_table(uint64 storage);
 extern TxnTable *txn_table_for_write(Relation rel);
 extern bool txn_writes(void);	/* has this transaction uncommitted rows or deletes? */
 
-extern uint64 txn_insert(Relation rel, TxnTable *table, HeapTuple tuple, CommandId cid, bool speculative);
-extern void txn_confirm(TxnTable *table, uint64 row, bool succeeded);
-extern void txn_end_own(TxnTable *table, uint64 row, CommandId cid, ItemPointer next);
-extern void txn_end_committed(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next);
-extern OwnRow *txn_own_row(TxnTable *table, uint64 row);	/* NULL: undone or never there */
-extern OwnEnd *txn_own_end(TxnTable *table, uint64 row);	/* NULL: not removed by us */
+extern uint64 txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid);
+/* A speculative insertion failed: the row never was. */
+extern void txn_kill(TxnTable *table, uint64 row, CommandId cid);
+/* next: the own row that it became; NULL none; may indicate another partition. */
+extern void txn_end(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next);
+/* Has the transaction this own row (removed or not)?  False: undone or never there. */
+extern bool txn_has_row(TxnTable *table, uint64 row);
+extern bool txn_row_end(TxnTable *table, uint64 row, OwnEnd *end);	/* false: not removed by us */
+/* What a removed row became, as in a heap tuple's t_ctid. */
+extern void txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next);
 extern void txn_truncate(TxnTable *table);
 
 /* SERIALIZABLE: what was read is claimed (rule 18). */
 extern void txn_read_table(Relation rel, uint64 base);
+extern void txn_read_row(Relation rel, uint64 row, uint64 base);
 
 /* Throws 40001 if another node's commit has doomed this transaction (rule 22). */
 extern void txn_check_doomed(void);

@@ -1,0 +1,38 @@
+/*
+ * ownends.h: which rows of one storage the current transaction removed: when, and what they became.
+ *
+ * Rows are committed ones and own ones alike.  Neighbours that were removed by one command and whose successors are neighbours,
+ * too, share an entry: an UPDATE of a whole table costs a few bytes per thousand rows, one in no order 14 bytes a row.
+ */
+#ifndef S3AM_OWNENDS_H
+#define S3AM_OWNENDS_H
+
+#include "postgres.h"
+
+/* What a removed row became, if not row `next` of the own ones. */
+#define NEXT_NONE UINT64CONST(0xFFFFFFFFFFFF)
+#define NEXT_MOVED UINT64CONST(0xFFFFFFFFFFFE)	/* a row of another partition */
+#define NEXT_IS_ROW(next) ((next) < NEXT_MOVED)
+
+typedef struct OwnEnd
+{
+	CommandId	cmax;
+	bool		key;			/* deleted, or its key changed: claims UPDATE, not NO KEY UPDATE */
+	uint64		next;			/* number of an own row, or NEXT_... */
+} OwnEnd;
+
+typedef struct OwnEnds OwnEnds;
+
+extern OwnEnds *ownends_create(MemoryContext cxt);
+extern uint64 ownends_count(const OwnEnds *ends);
+extern bool ownends_get(OwnEnds *ends, uint64 row, OwnEnd *end);
+/* The row has none yet. */
+extern void ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end);
+/* Those of the rows that have any. */
+extern void ownends_remove(OwnEnds *ends, uint64 first, uint64 count);
+
+/* Those of rows first .. last, ascending, in runs: row i of a run has successor next + i, if it has one. */
+typedef void (*OwnEndsEach) (void *arg, uint64 row, uint32 count, const OwnEnd *end);
+extern void ownends_each(OwnEnds *ends, uint64 first, uint64 last, OwnEndsEach each, void *arg);
+
+#endif

@@ -1,0 +1,66 @@
+/*
+ * ownrows.h: the rows that the current transaction added to one storage.
+ *
+ * They are numbered in the order of their insertion.  Row data are in memory, in blocks, or, the older ones of a large
+ * transaction, in segments that it uploaded; which is always a prefix.  A rolled back subtransaction's rows are always the tail.
+ */
+#ifndef S3AM_OWNROWS_H
+#define S3AM_OWNROWS_H
+
+#include "postgres.h"
+
+#include "access/htup_details.h"
+
+typedef struct OwnSegment
+{
+	uint64		first;			/* number of its first row */
+	uint64		valid;			/* of its rows; those behind were rolled back, their numbers given again */
+	uint64		nrows;			/* that the object has */
+	uint64		epoch,
+				number,
+				size,
+				live_bytes;
+	uint32		footer_size;
+	int64		final;			/* while the record is built: where its rows stand in the edit; -1 nowhere */
+} OwnSegment;
+
+typedef struct OwnRows
+{
+	MemoryContext cxt;
+	uint64		nrows;
+	uint64		in_memory;		/* number of the first row in memory */
+	Size		memory;			/* of the blocks */
+	OwnSegment *segments;
+	int			nsegments,
+				segments_capacity;
+	struct OwnBlock **blocks;
+	uint32		nblocks,
+				blocks_capacity,
+				last_block;		/* looked up last */
+	struct CminRun *cmins;
+	uint64		ncmins,
+				cmins_capacity,
+				last_cmin;
+} OwnRows;
+
+/* Memory of the blocks of all OwnRows of this process. */
+extern Size ownrows_total_memory;
+
+extern void ownrows_init(OwnRows *rows, MemoryContext cxt);
+extern uint64 ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin);
+extern CommandId ownrows_cmin(OwnRows *rows, uint64 n);
+/* Of a row in memory; valid until rows are uploaded or rolled back. */
+extern MinimalTuple ownrows_tuple(OwnRows *rows, uint64 n);
+/* Of a row that is not. */
+extern OwnSegment *ownrows_segment(OwnRows *rows, uint64 n);
+
+/* Forgets row n and all after it.  Segments that have no row left then are handed to `drop`. */
+typedef void (*OwnSegmentDrop) (const OwnSegment *segment);
+extern void ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop);
+
+/* Where a portion of `bytes` that begins with the first row in memory ends: number of the row after it, at a block's end. */
+extern uint64 ownrows_portion(OwnRows *rows, Size bytes);
+/* Exactly such a portion is in this segment now. */
+extern void ownrows_uploaded(OwnRows *rows, const OwnSegment *segment);
+
+#endif
