@@ -12,11 +12,12 @@ SOURCES = $(sort $(filter-out %.pb-c.c,$(wildcard src/*.c $(foreach part,$(PARTS
 OBJS = $(SOURCES:.c=.o)
 
 # PostgreSQL 15 exports nothing by itself when visibility is hidden
-PG_CPPFLAGS = -Isrc -D_GNU_SOURCE '-DPGDLLEXPORT=__attribute__((visibility("default")))'
+# -MMD: an object is made anew when a header that it includes has changed
+PG_CPPFLAGS = -Isrc -MMD -D_GNU_SOURCE '-DPGDLLEXPORT=__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
 	-Wno-declaration-after-statement -Wno-cast-function-type -Wno-clobbered -fvisibility=hidden $(WERROR)
 SHLIB_LINK = -lcurl -lcrypto -lzstd -lxxhash -lroaring -lprotobuf-c
-EXTRA_CLEAN = $(GENERATED) $(GENERATED:.c=.h)
+EXTRA_CLEAN = $(GENERATED) $(GENERATED:.c=.h) $(OBJS:.o=.d)
 
 override with_llvm = no
 PGXS := $(shell $(PG_CONFIG) --pgxs)
@@ -25,8 +26,7 @@ include $(PGXS)
 $(OBJS): | $(GENERATED)
 $(OBJS): $(GENERATED:.c=.h)
 
-# a changed header changes every object: there are few of them, and stale objects cost days
-$(filter-out %.pb-c.o,$(OBJS)): $(wildcard src/*.h src/*/*.h)
+-include $(OBJS:.o=.d)
 
 %.pb-c.c %.pb-c.h: %.proto
 	protoc-c --c_out=$(dir $@) -I$(dir $<) $(notdir $<)

@@ -48,6 +48,11 @@ CREATE FUNCTION commit_id() RETURNS text
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_commit_id';
 COMMENT ON FUNCTION commit_id() IS 'id under which the current transaction will commit, for s3am.commit_status';
 
+CREATE FUNCTION commit_status(id text, resolve bool DEFAULT false, OUT status text, OUT version int8) RETURNS record
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 's3am_commit_status';
+COMMENT ON FUNCTION commit_status(text, bool) IS
+    'what became of a transaction: committed (in version), aborted, undecided, too old; resolve makes sure of an answer by aborting what is undecided';
+
 CREATE FUNCTION check_store(writers int4 DEFAULT 32, rounds int4 DEFAULT 5,
                             OUT create_if_absent bool, OUT compare_and_set bool, OUT read_after_write bool,
                             OUT list_after_write bool, OUT ranged_get bool, OUT detail text) RETURNS record
@@ -75,7 +80,7 @@ CREATE VIEW segments AS
 COMMENT ON VIEW segments IS 'objects that hold rows of s3am tables';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION commit_id() TO PUBLIC;
+GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
 GRANT SELECT ON tables, segments TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), table_states(), batches() TO pg_monitor;

@@ -3,6 +3,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "access/xact.h"
 #include "catalog/namespace.h"
 #include "commands/dbcommands.h"
@@ -16,6 +18,7 @@
 
 #include "node/bucket.h"
 #include "node/node.h"
+#include "node/request.h"
 #include "node/state.h"
 #include "compat.h"
 #include "s3am.h"
@@ -26,7 +29,20 @@ S3AM_FUNCTION(s3am_node);
 S3AM_FUNCTION(s3am_table_states);
 S3AM_FUNCTION(s3am_batches);
 S3AM_FUNCTION(s3am_commit_id);
+S3AM_FUNCTION(s3am_commit_status);
 S3AM_FUNCTION(s3am_check_store);
+
+/* The database is bound when CREATE EXTENSION has committed: the launcher need not wait for a session that wants a table. */
+static bool binding;
+
+static void
+ask_launcher(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && binding)
+		node_request(MyDatabaseId);
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT)
+		binding = false;
+}
 
 /*
  * s3am.bind(): called by the extension script: stores the repository's address with the database, by which the launcher finds
@@ -35,6 +51,7 @@ S3AM_FUNCTION(s3am_check_store);
 Datum
 s3am_bind(PG_FUNCTION_ARGS)
 {
+	static bool registered = false;
 	StringInfoData url,
 				command;
 	const char *database = get_database_name(MyDatabaseId);
@@ -62,6 +79,9 @@ s3am_bind(PG_FUNCTION_ARGS)
 	if (SPI_execute(command.data, false, 0) < 0)
 		elog(ERROR, "ALTER DATABASE failed");
 	SPI_finish();
+	if (!registered)
+		RegisterXactCallback(ask_launcher, NULL);
+	registered = binding = true;
 	PG_RETURN_TEXT_P(cstring_to_text(url.data));
 }
 
@@ -189,6 +209,82 @@ Datum
 s3am_commit_id(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "." UINT64_FORMAT, txn_commit_epoch(), txn_commit_seq())));
+}
+
+static void
+parse_commit_id(const char *text, uint64 *epoch, uint64 *seq)
+{
+	char	   *end;
+
+	errno = 0;
+	*epoch = strtou64(text, &end, 10);
+	if (end > text && *end == '.' && isdigit((unsigned char) end[1]) && errno == 0)
+	{
+		*seq = strtou64(end + 1, &end, 10);
+		if (*end == '\0' && errno == 0 && isdigit((unsigned char) text[0]) && *epoch > 0 && *seq > 0)
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+			 errmsg("invalid commit id: \"%s\"", text),
+			 errhint("s3am.commit_id() gives one like 7.42 before COMMIT, and so does the message of a COMMIT that failed with 08007.")));
+}
+
+/* s3am.commit_status(id, resolve): what became of a transaction, by the chain as it is now (rule 11). */
+Datum
+s3am_commit_status(PG_FUNCTION_ARGS)
+{
+	S3Node	   *node = node_wait_ready();
+	bool		resolve = PG_GETARG_BOOL(1);
+	uint64		epoch,
+				seq,
+				version = 0;
+	const char *status = NULL;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	parse_commit_id(text_to_cstring(PG_GETARG_TEXT_PP(0)), &epoch, &seq);
+	if (resolve && !superuser())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be superuser to resolve a transaction")));
+	switch (request_outcome(node, epoch, seq, resolve, &version))
+	{
+		case ANSWER_COMMITTED:
+			status = "committed";
+			break;
+		case ANSWER_ABORTED:
+			status = "aborted";
+			break;
+		case ANSWER_UNDECIDED:
+			status = "undecided";
+			break;
+		case ANSWER_TOO_OLD:
+			status = "too old";
+			break;
+		case ANSWER_NO_EPOCH:
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("there is no transaction " UINT64_FORMAT "." UINT64_FORMAT ": no server has begun epoch " UINT64_FORMAT,
+							epoch, seq, epoch)));
+			break;
+		case ANSWER_READ_ONLY:
+			ereport(ERROR,
+					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+					 errmsg("transaction " UINT64_FORMAT "." UINT64_FORMAT " is undecided, and this server may not write to repository \"%s\"",
+							epoch, seq, node->url),
+					 errhint("Resolve it on another server.")));
+			break;
+		case ANSWER_PENDING:
+			elog(ERROR, "a request was not answered");
+	}
+	values[0] = CStringGetTextDatum(status);
+	values[1] = Int64GetDatum(version);
+	nulls[1] = strcmp(status, "committed") != 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
 /* s3am.check_store(): the conformance race, on the repository of this database. */

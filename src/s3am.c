@@ -20,6 +20,7 @@
 #include "node/node.h"
 #include "s3am.h"
 #include "table/table.h"
+#include "txn/freshness.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 #include "worker/worker.h"
@@ -65,6 +66,7 @@ executor_start(QueryDesc *query, int eflags)
 		(void) node_wait_ready();
 		ready = true;
 	}
+	freshness_executor_start(query);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else
@@ -124,5 +126,6 @@ _PG_init(void)
 	ddl_init();
 	txn_init();
 	view_init();
+	freshness_init();
 	worker_register_launcher();
 }

@@ -101,6 +101,7 @@ struct Committer
 	bool		put_undecided;	/* some attempt had no verdict */
 	bool		put_readback;	/* the slot holds something: read it */
 	unsigned	put_attempts;
+	uint64_t	put_number;		/* counted with the reads: a PUT that succeeds proves the head as well as a probe does */
 	uint64_t	retry_at;
 	uint64_t	poll_at;
 	uint64_t	poll_ms;
@@ -108,6 +109,7 @@ struct Committer
 };
 
 static void advance(Committer *c);
+static void answer_probes(Committer *c, uint64_t number);
 
 static void
 manifest_key(uint64_t version, char *key, size_t size)
@@ -547,6 +549,7 @@ put_done(void *arg, StoreResult *result)
 				(void) apply_object(c, object, len);
 				free(object);
 				end_put(c);
+				answer_probes(c, c->put_number);
 				c->poll_ms = c->cfg.poll_min_ms;
 				c->group_since = 0;
 			}
@@ -593,6 +596,7 @@ start_put(Committer *c)
 {
 	c->put_under_way = true;
 	c->put_attempts++;
+	c->put_number = ++c->reads;
 	c->put_op = store_create(c->store, c->put_key, c->put_object, c->put_len, put_done, c);
 }
 
@@ -924,6 +928,12 @@ committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, 
 		return false;
 	*outcome = state == ID_COMMITTED ? OUTCOME_COMMITTED : OUTCOME_ABORTED;
 	return true;
+}
+
+uint64_t
+committer_last_epoch(const Committer *c)
+{
+	return outcomes_last_epoch(c->outcomes);
 }
 
 void

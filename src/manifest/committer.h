@@ -80,6 +80,9 @@ extern bool committer_cancel(Committer *c, void *member);
 /* Asks for the outcome of a commit id.  True: known: *outcome, *version (0 if unknown). */
 extern bool committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, uint64_t *version);
 
+/* The newest epoch that any node has begun. */
+extern uint64_t committer_last_epoch(const Committer *c);
+
 /* Has a manifest write an abort mark for an id, so that committer_outcome() will know. */
 extern void committer_mark(Committer *c, uint64_t epoch, uint64_t seq);
 

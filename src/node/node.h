@@ -132,6 +132,7 @@ typedef struct S3Node
 	dsa_handle	dsa;
 	NodeQueue	submissions;	/* Members, to the committer */
 	NodeQueue	deliveries;		/* to the publisher */
+	NodeQueue	requests;		/* questions to the committer, see request.h */
 	dsa_pointer pending;		/* those that the publisher has taken and not finished */
 
 	/* positions: version << 16 | step */
@@ -203,5 +204,7 @@ extern bool node_database_bound(void);
 #define POS(version, step) (((uint64) (version) << 16) | (uint64) (step))
 #define POS_VERSION(pos) ((pos) >> 16)
 #define POS_STEP_MAX 0xffff
+/* The last version that is there as a whole: what is claimed or validated by version must not count a part of one. */
+#define POS_WHOLE(pos) (((pos) & POS_STEP_MAX) == POS_STEP_MAX || (pos) < POS(1, 0) ? POS_VERSION(pos) : POS_VERSION(pos) - 1)
 
 #endif

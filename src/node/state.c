@@ -199,7 +199,10 @@ state_drop_table(S3Node *node, uint64 storage, uint64 pos)
 	TableState *table = state_table(node, storage);
 
 	if (table && table->dropped == 0)
+	{
 		table->dropped = pos;
+		pg_atomic_write_u64(&table->changed, pos);
+	}
 }
 
 void
@@ -311,6 +314,7 @@ state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, uint6
 	}
 	pg_write_barrier();
 	pg_atomic_write_u32(&array->count, count + 1);
+	pg_atomic_write_u64(&table->changed, pos);
 	if (first_row + batch->nrows > pg_atomic_read_u64(&table->next_row))
 		pg_atomic_write_u64(&table->next_row, first_row + batch->nrows);
 }
@@ -511,4 +515,5 @@ state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 su
 	if (DsaPointerIsValid(chunk->index))
 		((volatile uint16 *) dsa_get_address(area, chunk->index))[offset] = count + 1;
 	pg_atomic_fetch_add_u64(&table->deleted, 1);
+	pg_atomic_write_u64(&table->changed, pos);
 }

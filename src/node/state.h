@@ -42,6 +42,7 @@ typedef struct TableState
 	pg_atomic_uint64 next_row;
 	pg_atomic_uint64 deleted;	/* rows */
 	pg_atomic_uint64 bytes;		/* stored, of segments and inline rows */
+	pg_atomic_uint64 changed;	/* position of the last change of its rows */
 	dsa_pointer batches;		/* BatchArray */
 	dsa_pointer deletes;		/* DeleteDirectory */
 	dsa_pointer next;			/* in its hash bucket */

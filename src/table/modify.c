@@ -166,7 +166,7 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 	}
 	for (;;)
 	{
-		uint64		base = POS_VERSION(pg_atomic_read_u64(&view->node->published));
+		uint64		base = POS_WHOLE(pg_atomic_read_u64(&view->node->published));
 		RowEnd		end;
 
 		pg_memory_barrier();

@@ -29,6 +29,7 @@
 #include "node/bucket.h"
 #include "s3am.h"
 #include "txn/commit.h"
+#include "txn/freshness.h"
 #include "txn/own.h"
 #include "txn/record.h"
 #include "txn/rowlock.h"
@@ -114,6 +115,8 @@ txn_derive_xmin(uint64 epoch, uint64 seq)
 void
 txn_begin_use(S3Node *node)
 {
+	if (!used)
+		freshness_check();
 	state_pin(node);
 	if (!used)
 	{
@@ -336,12 +339,16 @@ build_record(S3Node *node)
 	 * All up to the base has been held against our locks by the publisher (rule 22), so the base is read before they are
 	 * collected: a lock that is moved to a successor meanwhile is validated again instead of being missed.
 	 */
-	txn->base_version = POS_VERSION(pg_atomic_read_u64(&node->published));
+	txn->base_version = POS_WHOLE(pg_atomic_read_u64(&node->published));
 	pg_memory_barrier();
 	rowlock_each(collect_lock, &locks);
 	txn_check_doomed();
-	if (txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong && !reads)
+	if (txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)
+	{
+		if (reads)
+			freshness_validate(node, txn);
 		return NULL;
+	}
 	return txn;
 }
 

@@ -25,6 +25,7 @@
 #include "manifest/committer.h"
 #include "manifest/repository.h"
 #include "node/bucket.h"
+#include "node/request.h"
 #include "s3am.h"
 #include "worker/worker.h"
 
@@ -33,6 +34,8 @@ static Store *store;
 static Committer *committer;
 static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
+static dsa_pointer unresolved;		/* requests that wait for an abort mark or a commit */
+static uint64 probes_asked;
 
 static void
 handle_stop(SIGNAL_ARGS)
@@ -86,6 +89,97 @@ deliver(dsa_pointer p)
 	node_wake(node->publisher_procno);
 }
 
+/* ------------------------------------------------------------------------------------ questions */
+
+/* Answers a request if the outcome is known. */
+static bool
+answer_known(dsa_pointer p)
+{
+	Request    *request = dsa_get_address(node_dsa(node), p);
+	Outcome		outcome;
+	uint64_t	version;
+
+	if (!committer_outcome(committer, request->epoch, request->seq, &outcome, &version))
+		return false;
+	request_answer(node, p, outcome == OUTCOME_COMMITTED ? ANSWER_COMMITTED : ANSWER_ABORTED, version);
+	return true;
+}
+
+/* All that the chain had when the question came is applied now. */
+static void
+on_outcome_probed(void *arg, uint64_t version)
+{
+	dsa_pointer p = (dsa_pointer) (uintptr_t) arg;
+	Request    *request = dsa_get_address(node_dsa(node), p);
+
+	if (request->epoch > committer_last_epoch(committer))
+		request_answer(node, p, ANSWER_NO_EPOCH, version);
+	else if (answer_known(p))
+		return;
+	else if (!request->resolve)
+		request_answer(node, p, ANSWER_UNDECIDED, version);
+	else if (committer_phase(committer) != COMMITTER_READY)
+		request_answer(node, p, ANSWER_READ_ONLY, version);
+	else
+	{
+		committer_mark(committer, request->epoch, request->seq);
+		request->next = unresolved;
+		unresolved = p;
+	}
+}
+
+/* Each version may bring the outcome of those that wait for one. */
+static void
+answer_resolved(void)
+{
+	dsa_pointer p = unresolved;
+
+	unresolved = InvalidDsaPointer;
+	while (DsaPointerIsValid(p))
+	{
+		Request    *request = dsa_get_address(node_dsa(node), p);
+		dsa_pointer next = request->next;
+
+		if (!answer_known(p))
+		{
+			request->next = unresolved;
+			unresolved = p;
+		}
+		p = next;
+	}
+}
+
+static void
+on_head_probed(void *arg, uint64_t version)
+{
+	pg_atomic_write_u64(&node->probe_version, version);
+	pg_write_barrier();
+	pg_atomic_write_u64(&node->probe_done, (uint64) (uintptr_t) arg);
+	ConditionVariableBroadcast(&node->probe_cv);
+}
+
+static void
+take_requests(void)
+{
+	dsa_pointer p = node_take_all(node, &node->requests);
+	uint64		wanted = pg_atomic_read_u64(&node->probe_wanted);
+
+	while (DsaPointerIsValid(p))
+	{
+		Request    *request = dsa_get_address(node_dsa(node), p);
+		dsa_pointer next = request->next;
+
+		committer_probe(committer, on_outcome_probed, (void *) (uintptr_t) p);
+		p = next;
+	}
+	/* one probe answers all who had asked before it (rule 31) */
+	if (wanted > probes_asked)
+	{
+		probes_asked = wanted;
+		committer_probe(committer, on_head_probed, (void *) (uintptr_t) wanted);
+	}
+}
+
 static void
 on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bool *voided,
 		   const uint8_t *object, size_t object_len)
@@ -105,6 +199,8 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 		delivery->payload[len + i] = voided ? voided[i] : false;
 	pg_atomic_write_u64(&node->head, version);
 	deliver(p);
+	if (DsaPointerIsValid(unresolved))
+		answer_resolved();
 }
 
 static void
@@ -329,6 +425,7 @@ run(void)
 
 		reload_settings();
 		take_submissions();
+		take_requests();
 		store_dispatch(store);
 		wait = committer_tick(committer);
 		store_wait_ms = store_timeout_ms(store);
@@ -356,6 +453,7 @@ s3am_committer_main(Datum arg)
 	(void) node_dsa(node);
 	pg_prng_seed(&pg_global_prng_state, ((uint64) MyProcPid << 32) ^ GetCurrentTimestamp());
 	node->committer_procno = MyProc->pgprocno;
+	probes_asked = pg_atomic_read_u64(&node->probe_done);
 
 	PG_TRY();
 	{

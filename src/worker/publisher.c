@@ -190,7 +190,8 @@ static void
 apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool attaching)
 {
 	const S3am__Step *s = manifest->steps[step];
-	uint64		pos = POS(manifest->version, step);
+	/* with its last step a version is there as a whole, and both its stamp and `published` say so */
+	uint64		pos = POS(manifest->version, step + 1 == manifest->n_steps ? POS_STEP_MAX : step);
 	uint64		epoch = pg_atomic_read_u64(&node->epoch);
 	bool		own = !attaching && s->n_txns == 1 && !voided[0] && s->txns[0]->own_step &&
 		s->txns[0]->id && s->txns[0]->id->epoch == epoch;
@@ -250,7 +251,7 @@ apply_version(Delivery *delivery)
 		elog(ERROR, "manifest " UINT64_FORMAT " cannot be decoded", delivery->version);
 	for (size_t i = 0; i < manifest->n_steps; i++)
 	{
-		if (POS(manifest->version, i) > pg_atomic_read_u64(&node->published))
+		if (POS(manifest->version, i + 1 == manifest->n_steps ? POS_STEP_MAX : i) > pg_atomic_read_u64(&node->published))
 		{
 			apply_step(manifest, i, voided, attaching);
 			MemoryContextSwitchTo(delivery_cxt);

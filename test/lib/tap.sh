@@ -12,6 +12,7 @@
 #   node NAME [LINE ...]        makes and starts a server in $work/NAME that is attached to $repository, with LINEs added to
 #                               its configuration, and makes it the current one ($dir); database `test`
 #   on NAME                     makes another one the current one
+#   worker KIND                 the process id of the current server's s3am KIND (launcher, committer, publisher)
 #   sql [option ...]            psql -At on the current server; fails at the first error
 #
 # $work is deleted and all servers are ended when the test ends, however it ends.
@@ -112,6 +113,16 @@ node() {
 		"shared_preload_libraries = 's3am'" "s3am.repository = '$repository'" "fsync = off" "$@" || exit 1
 	[ -z "${S3AM_ENDPOINT:-}" ] || cluster_conf "$dir" "s3am.endpoint = '$S3AM_ENDPOINT'"
 	cluster_start "$dir" && cluster_psql "$dir" -d postgres -c 'CREATE DATABASE test' || exit 1
+}
+
+# the committer has no database connection, and so no line in pg_stat_activity
+worker() {
+	local pid title
+	for pid in $(process_tree "$(cluster_postmaster "$dir")"); do
+		title=$(tr '\0' ' ' < "/proc/$pid/cmdline" 2> /dev/null)
+		[[ $title == *": s3am $1 "* ]] && { echo "$pid"; return 0; }
+	done
+	return 1
 }
 
 on() { dir=$work/$1; }
