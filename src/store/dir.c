@@ -487,7 +487,8 @@ run(DirStore *dir, StoreOp *op)
 			break;
 		case DIR_LIST:
 			list_directory(dir->root, "", op->key, op->extra, &listing);
-			qsort(listing.entries, listing.n, sizeof(struct StoreEntry), compare_entries);
+			if (listing.n > 1)
+				qsort(listing.entries, listing.n, sizeof(struct StoreEntry), compare_entries);
 			result.entries = listing.entries;
 			result.nentries = listing.n;
 			if (op->limit > 0 && listing.n > op->limit)

@@ -13,6 +13,9 @@
 #   as_server COMMAND ...                   run as the operating-system user who runs the servers
 #   server_dir [PREFIX]                     make a private directory of that user; prints its name
 #
+# S3AM_SERVER_PRELOAD names libraries that are loaded into every server first, S3AM_SERVER_OPTIONS sets variables of its
+# environment: for sanitizers.
+#
 # PostgreSQL refuses to run as root: then the servers belong to the user `postgres` (or $SERVER_USER); otherwise they
 # belong to whoever calls.  A server listens on 127.0.0.1 at a free port, with a password, and on a socket in DIR, which
 # only its owner can enter, without one.  DIR/password holds the password, DIR/log what the server said.
@@ -94,7 +97,9 @@ cluster_start() {
 		fi
 		from=$(($(stat -c %s "$dir/log" 2> /dev/null || echo 0) + 1))
 		echo "$port" > "$dir/port"
-		if (cd / && as_server "$cluster_bin/pg_ctl" -D "$dir/data" -l "$dir/log" -o "-p $port" -w -t 120 -s start) \
+		# shellcheck disable=SC2086
+		if (cd / && as_server env ${S3AM_SERVER_OPTIONS:-} ${S3AM_SERVER_PRELOAD:+"LD_PRELOAD=$S3AM_SERVER_PRELOAD"} \
+			"$cluster_bin/pg_ctl" -D "$dir/data" -l "$dir/log" -o "-p $port" -w -t 120 -s start) \
 			< /dev/null > "$dir/pg_ctl.log" 2>&1; then
 			return 0
 		fi
