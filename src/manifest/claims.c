@@ -2,14 +2,13 @@
  * claims.c: see claims.h.
  *
  * The locks that edits imply are claims too: rows removed are claimed in mode UPDATE, rows replaced in NO KEY UPDATE.
- * Version 0 stands for a member of the same group, which every claim is older than (rule 17).
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "manifest/claims.h"
-#include "manifest/rowset.h"
+#include "manifest/rules.h"
 
 bool
 claims_conflict(S3am__Mode a, S3am__Mode b)
@@ -25,40 +24,191 @@ claims_conflict(S3am__Mode a, S3am__Mode b)
 	return matrix[a & 3][b & 3];
 }
 
-/* One set of rows with a mode, of either transaction. */
-typedef struct Side
-{
-	uint64_t	storage;
-	S3am__Mode	mode;
-	const S3am__RowSet *rows;
-	uint64_t	base;
-	S3am__RowClaim *claim;		/* if it is an explicit one */
-	const S3am__TableEdit *edit;	/* if it comes from an edit */
-} Side;
+/* ------------------------------------------------------------------------------------ decoding */
 
-static size_t
-sides_of(const S3am__Txn *txn, Side **sides)
+static int
+compare_subjects(const void *a, const void *b)
 {
+	const Subject *x = a,
+			   *y = b;
+
+	if (x->kind != y->kind)
+		return x->kind < y->kind ? -1 : 1;
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int
+compare_hashes(const void *a, const void *b)
+{
+	uint64_t	x = *(const uint64_t *) a,
+				y = *(const uint64_t *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static uint64_t
+hash_text(uint64_t h, const char *text)
+{
+	for (; *text; text++)
+		h = (h ^ (uint8_t) *text) * 1099511628211ULL;
+	return (h ^ 0xff) * 1099511628211ULL;
+}
+
+static void
+add_subject(Claims *c, SubjectKind kind, uint64_t id)
+{
+	c->subjects[c->nsubjects++] = (Subject) {kind, id};
+}
+
+static void
+note_base(Claims *c, uint64_t base)
+{
+	if (base < c->oldest_base)
+		c->oldest_base = base;
+}
+
+static bool
+add_rows(Claims *c, uint64_t storage, S3am__Mode mode, uint64_t base, const S3am__RowSet *rows, S3am__RowClaim *claim,
+		 const S3am__TableEdit *edit)
+{
+	RowSet	   *set = rowset_decode(rows);
+
+	if (set == NULL)
+		return false;
+	c->rows[c->nrows++] = (RowsClaim) {storage, mode, base, set, NULL, claim, edit, false};
+	note_base(c, base);
+	return true;
+}
+
+static uint64_t
+base_of(const S3am__Txn *txn, uint64_t own)
+{
+	return own ? own : txn->base_version;
+}
+
+Claims *
+claims_decode(S3am__Txn *txn)
+{
+	Claims	   *c = calloc(1, sizeof(*c));
+	bool		ok = true;
 	size_t		n = 0;
 
-	*sides = malloc(sizeof(Side) * (txn->n_rows + 2 * txn->n_tables + 1));
-	for (size_t i = 0; i < txn->n_rows; i++)
+	c->txn = txn;
+	c->oldest_base = txn->base_version;
+	c->rows = malloc(sizeof(RowsClaim) * (txn->n_rows + 2 * txn->n_tables + 1));
+	c->nreads = txn->n_reads;
+	c->reads = calloc(txn->n_reads + 1, sizeof(RowSet *));
+	c->subjects = malloc(sizeof(Subject) * (txn->n_rows + txn->n_tables + txn->n_reads + txn->n_keys + txn->n_schemas +
+											txn->n_names + 2 * txn->n_storages + 1));
+	for (size_t i = 0; ok && i < txn->n_rows; i++)
 	{
-		S3am__RowClaim *c = txn->rows[i];
+		S3am__RowClaim *r = txn->rows[i];
 
-		(*sides)[n++] = (Side) {c->storage, c->mode, c->rows, c->base_version, c, NULL};
+		ok = add_rows(c, r->storage, r->mode, base_of(txn, r->base_version), r->rows, r, NULL);
+		add_subject(c, SUBJECT_STORAGE, r->storage);
 	}
-	for (size_t i = 0; i < txn->n_tables; i++)
+	for (size_t i = 0; ok && i < txn->n_tables; i++)
 	{
-		S3am__TableEdit *e = txn->tables[i];
+		const S3am__TableEdit *e = txn->tables[i];
 
 		if (e->removed)
-			(*sides)[n++] = (Side) {e->storage, S3AM__MODE__UPDATE, e->removed, 0, NULL, e};
-		if (e->replaced)
-			(*sides)[n++] = (Side) {e->storage, S3AM__MODE__NO_KEY_UPDATE, e->replaced, 0, NULL, e};
+			ok = add_rows(c, e->storage, S3AM__MODE__UPDATE, txn->base_version, e->removed, NULL, e);
+		if (ok && e->replaced)
+			ok = add_rows(c, e->storage, S3AM__MODE__NO_KEY_UPDATE, txn->base_version, e->replaced, NULL, e);
+		add_subject(c, SUBJECT_STORAGE, e->storage);
 	}
-	return n;
+	for (size_t i = 0; ok && i < txn->n_reads; i++)
+	{
+		c->reads[i] = rowset_decode(txn->reads[i]->rows);
+		ok = c->reads[i] != NULL;
+		add_subject(c, SUBJECT_STORAGE, txn->reads[i]->storage);
+		note_base(c, base_of(txn, txn->reads[i]->base_version));
+	}
+	for (size_t i = 0; i < txn->n_keys; i++)
+	{
+		S3am__KeyClaim *k = txn->keys[i];
+
+		qsort(k->hashes, k->n_hashes, sizeof(uint64_t), compare_hashes);
+		add_subject(c, SUBJECT_INDEX, k->index);
+		note_base(c, base_of(txn, k->base_version));
+	}
+	for (size_t i = 0; i < txn->n_schemas; i++)
+	{
+		add_subject(c, SUBJECT_TABLE, txn->schemas[i]->table);
+		note_base(c, base_of(txn, txn->schemas[i]->base_version));
+	}
+	for (size_t i = 0; i < txn->n_names; i++)
+	{
+		const S3am__NameClaim *name = txn->names[i];
+
+		add_subject(c, SUBJECT_NAME,
+					hash_text(hash_text(hash_text(14695981039346656037ULL, name->catalog), name->schema), name->name));
+		note_base(c, base_of(txn, name->base_version));
+	}
+	for (size_t i = 0; i < txn->n_storages; i++)
+		if (txn->storages[i]->drop)
+			add_subject(c, SUBJECT_STORAGE, txn->storages[i]->drop);
+	if (!ok)
+	{
+		claims_free(c);
+		return NULL;
+	}
+	qsort(c->subjects, c->nsubjects, sizeof(Subject), compare_subjects);
+	for (size_t i = 0; i < c->nsubjects; i++)
+		if (n == 0 || compare_subjects(&c->subjects[n - 1], &c->subjects[i]) != 0)
+			c->subjects[n++] = c->subjects[i];
+	c->nsubjects = n;
+	return c;
 }
+
+void
+claims_free(Claims *c)
+{
+	if (c == NULL)
+		return;
+	for (size_t i = 0; i < c->nrows; i++)
+	{
+		rowset_free(c->rows[i].rows);
+		rowset_free(c->rows[i].ahead);
+	}
+	for (size_t i = 0; i < c->nreads; i++)
+		rowset_free(c->reads[i]);
+	free(c->rows);
+	free(c->reads);
+	free(c->subjects);
+	free(c);
+}
+
+void
+claims_forget_ahead(Claims *c)
+{
+	for (size_t i = 0; i < c->nrows; i++)
+		if (c->rows[i].ahead)
+		{
+			rowset_free(c->rows[i].ahead);
+			c->rows[i].ahead = NULL;
+			c->rows[i].moved = true;	/* the message may have been written with it */
+		}
+}
+
+void
+claims_write(Claims *c)
+{
+	if (!RULE(P16_FOLLOW_OUT))
+		return;
+	for (size_t i = 0; i < c->nrows; i++)
+	{
+		RowsClaim  *r = &c->rows[i];
+
+		if (r->claim == NULL || !(r->moved || r->ahead))
+			continue;
+		s3am__row_set__free_unpacked(r->claim->rows, NULL);
+		r->claim->rows = rowset_encode(r->ahead ? r->ahead : r->rows);
+		r->moved = false;
+	}
+}
+
+/* ------------------------------------------------------------------------------------ following */
 
 typedef struct Follow
 {
@@ -96,188 +246,245 @@ follow_row(void *arg, uint64_t row)
 	return true;
 }
 
-/* The other transaction replaced rows of a weak claim: the claim goes on to their successors.  False: damaged or lost. */
+/* The other transaction replaced rows of a weak claim: the claim goes on to their successors.  False: one has none. */
 static bool
-follow(S3am__RowClaim *claim, const S3am__TableEdit *edit)
+follow(RowsClaim *mine, const Claims *other, const RowsClaim *replaced, bool ahead)
 {
-	Follow		f = {edit, NULL, NULL, 0, false};
-	RowSet	   *mine = rowset_decode(claim->rows);
-	RowSet	   *result = rowset_decode(claim->rows);
-	RowSet	   *removed = rowset_decode(edit->removed);
-	RowSet	   *replaced = rowset_decode(edit->replaced);
-	bool		ok = mine && result && removed && replaced;
+	const RowSet *now = mine->ahead ? mine->ahead : mine->rows;
+	Follow		f = {replaced->edit, now, rowset_copy(now), 0, false};
 
-	if (ok)
+	/* successors of removed rows come first */
+	for (size_t i = 0; i < other->nrows; i++)
+		if (other->rows[i].edit == replaced->edit && other->rows[i].mode == S3AM__MODE__UPDATE)
+			rowset_each(other->rows[i].rows, count_row, &f);
+	rowset_each(replaced->rows, follow_row, &f);
+	if (f.lost)
 	{
-		f.mine = mine;
-		f.result = result;
-		rowset_each(removed, count_row, &f);
-		rowset_each(replaced, follow_row, &f);
-		ok = !f.lost;
+		rowset_free(f.result);
+		return false;
 	}
-	if (ok)
+	if (ahead)
 	{
-		s3am__row_set__free_unpacked(claim->rows, NULL);
-		claim->rows = rowset_encode(result);
+		rowset_free(mine->ahead);
+		mine->ahead = f.result;
 	}
-	rowset_free(mine);
-	rowset_free(result);
-	rowset_free(removed);
-	rowset_free(replaced);
-	return ok;
+	else
+	{
+		rowset_free(mine->rows);
+		mine->rows = f.result;
+	}
+	mine->moved = true;
+	return true;
 }
 
-/* Do two sets of rows of one table conflict?  Where they only meet compatibly, a weak claim follows. */
-static bool
-rows_fit(Side *mine, const Side *other, char *detail, size_t size)
-{
-	RowSet	   *a,
-			   *b;
-	bool		meet;
+/* ------------------------------------------------------------------------------------ validation */
 
-	if (mine->storage != other->storage)
+static bool
+drops_batch(const S3am__TableEdit *mine, const S3am__Txn *other, uint64_t storage)
+{
+	for (size_t i = 0; i < other->n_tables; i++)
+		if (other->tables[i]->storage == storage)
+			for (size_t a = 0; a < other->tables[i]->n_drop_batches; a++)
+				for (size_t b = 0; b < mine->n_drop_batches; b++)
+					if (other->tables[i]->drop_batches[a] == mine->drop_batches[b])
+						return true;
+	return false;
+}
+
+static bool
+drops_storage(const S3am__Txn *txn, uint64_t storage)
+{
+	for (size_t i = 0; i < txn->n_storages; i++)
+		if (txn->storages[i]->drop == storage)
+			return true;
+	return false;
+}
+
+/* Merging that lost: a batch that it replaces, or all of the storage, is gone (rule 34). */
+static bool
+batches_fit(const Claims *mine, const Claims *other, uint64_t storage, uint64_t version, uint64_t held, char *detail, size_t size)
+{
+	if (!RULE(P34_LIVE) || mine->txn->base_version >= version || held >= version)
 		return true;
-	a = rowset_decode(mine->rows);
-	b = rowset_decode(other->rows);
-	meet = a == NULL || b == NULL || rowset_intersects(a, b);
-	rowset_free(a);
-	rowset_free(b);
-	if (!meet)
+	for (size_t i = 0; i < mine->txn->n_tables; i++)
+	{
+		const S3am__TableEdit *edit = mine->txn->tables[i];
+
+		if (edit->storage == storage && edit->n_drop_batches &&
+			(drops_batch(edit, other->txn, storage) || drops_storage(other->txn, storage)))
+		{
+			snprintf(detail, size, "A batch of storage %llu was replaced.", (unsigned long long) storage);
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+rows_fit(RowsClaim *mine, const Claims *other, const RowsClaim *theirs, bool ahead, char *detail, size_t size)
+{
+	if (!rowset_intersects(mine->ahead ? mine->ahead : mine->rows, theirs->rows))
 		return true;
-	if (claims_conflict(mine->mode, other->mode))
+	if (claims_conflict(mine->mode, theirs->mode))
 	{
 		snprintf(detail, size, "A row of storage %llu was changed or locked.", (unsigned long long) mine->storage);
 		return false;
 	}
-	if (mine->claim && other->edit && other->mode == S3AM__MODE__NO_KEY_UPDATE)
+	if (RULE(P16_FOLLOW) && mine->claim && theirs->edit && theirs->mode == S3AM__MODE__NO_KEY_UPDATE &&
+		!follow(mine, other, theirs, ahead))
 	{
-		if (!follow(mine->claim, other->edit))
-		{
-			snprintf(detail, size, "A row of storage %llu went away.", (unsigned long long) mine->storage);
-			return false;
-		}
-		mine->rows = mine->claim->rows;
+		snprintf(detail, size, "A row of storage %llu went away.", (unsigned long long) mine->storage);
+		return false;
 	}
-	return true;
-}
-
-static bool
-row_sides_fit(S3am__Txn *txn, const S3am__Txn *other, uint64_t version, char *detail, size_t size)
-{
-	Side	   *a,
-			   *b;
-	size_t		na,
-				nb;
-	bool		ok = true;
-
-	if (txn->n_rows + txn->n_tables == 0 || other->n_rows + other->n_tables == 0)
-		return true;
-	na = sides_of(txn, &a);
-	nb = sides_of(other, &b);
-	for (size_t i = 0; ok && i < na; i++)
-	{
-		if (a[i].base >= version && version != 0)
-			continue;			/* it looked after that */
-		for (size_t j = 0; ok && j < nb; j++)
-			ok = rows_fit(&a[i], &b[j], detail, size);
-	}
-	free(a);
-	free(b);
-	return ok;
-}
-
-static bool
-keys_fit(const S3am__Txn *txn, const S3am__Txn *other, char *detail, size_t size)
-{
-	for (size_t i = 0; i < txn->n_keys; i++)
-		for (size_t j = 0; j < other->n_keys; j++)
-		{
-			const S3am__KeyClaim *a = txn->keys[i],
-					   *b = other->keys[j];
-
-			if (a->index != b->index || !claims_conflict(a->mode, b->mode))
-				continue;
-			for (size_t x = 0; x < a->n_hashes; x++)
-				for (size_t y = 0; y < b->n_hashes; y++)
-					if (a->hashes[x] == b->hashes[y])
-					{
-						snprintf(detail, size, "A key of index %llu was taken.", (unsigned long long) a->index);
-						return false;
-					}
-		}
-	return true;
-}
-
-static bool
-schemas_fit(const S3am__Txn *txn, const S3am__Txn *other, char *detail, size_t size)
-{
-	for (size_t i = 0; i < txn->n_schemas; i++)
-		for (size_t j = 0; j < other->n_schemas; j++)
-			if (txn->schemas[i]->table == other->schemas[j]->table &&
-				claims_conflict(txn->schemas[i]->mode, other->schemas[j]->mode))
-			{
-				snprintf(detail, size, "The definition of table %llu was changed.",
-						 (unsigned long long) txn->schemas[i]->table);
-				return false;
-			}
-	for (size_t i = 0; i < txn->n_names; i++)
-		for (size_t j = 0; j < other->n_names; j++)
-			if (strcmp(txn->names[i]->catalog, other->names[j]->catalog) == 0 &&
-				strcmp(txn->names[i]->schema, other->names[j]->schema) == 0 &&
-				strcmp(txn->names[i]->name, other->names[j]->name) == 0)
-			{
-				snprintf(detail, size, "The name \"%.64s\" was created or dropped.", txn->names[i]->name);
-				return false;
-			}
 	return true;
 }
 
 /* What a SERIALIZABLE transaction read must not have changed since its snapshot (rule 18). */
 static bool
-reads_fit(const S3am__Txn *txn, const S3am__Txn *other, uint64_t version, char *detail, size_t size)
+read_fits(const S3am__ReadClaim *read, const RowSet *rows, const Claims *other)
 {
-	for (size_t i = 0; i < txn->n_reads; i++)
+	const S3am__Txn *txn = other->txn;
+
+	if (drops_storage(txn, read->storage))
+		return false;
+	for (size_t i = 0; i < txn->n_tables; i++)
 	{
-		const S3am__ReadClaim *read = txn->reads[i];
+		const S3am__TableEdit *edit = txn->tables[i];
 
-		if (read->base_version >= version && version != 0)
+		if (edit->storage == read->storage && edit->n_batches && edit->n_drop_batches == 0 &&
+			(read->added || read->all) && RULE(P18_ADDED))
+			return false;
+	}
+	for (size_t i = 0; i < other->nrows; i++)
+	{
+		const RowsClaim *ended = &other->rows[i];
+
+		if (ended->edit && ended->storage == read->storage && RULE(P18_REMOVED) &&
+			(read->all || rowset_intersects(rows, ended->rows)))
+			return false;
+	}
+	return true;
+}
+
+static bool
+storage_fits(Claims *mine, const Claims *other, uint64_t storage, uint64_t version, uint64_t held, bool ahead, char *detail,
+			 size_t size)
+{
+	for (size_t i = 0; i < mine->txn->n_reads; i++)
+	{
+		const S3am__ReadClaim *read = mine->txn->reads[i];
+
+		if (read->storage != storage || base_of(mine->txn, read->base_version) >= version || held >= version)
 			continue;
-		for (size_t j = 0; j < other->n_tables; j++)
+		if (!read_fits(read, mine->reads[i], other))
 		{
-			const S3am__TableEdit *edit = other->tables[j];
-			bool		meet = read->all;
+			snprintf(detail, size, "What was read from storage %llu was changed.", (unsigned long long) storage);
+			return false;
+		}
+	}
+	for (size_t i = 0; i < mine->nrows; i++)
+	{
+		RowsClaim  *a = &mine->rows[i];
 
-			if (edit->storage != read->storage)
-				continue;
-			if (!meet && read->rows)
-			{
-				RowSet	   *a = rowset_decode(read->rows),
-						   *b = rowset_decode(edit->removed),
-						   *c = rowset_decode(edit->replaced);
+		if (a->storage != storage || a->base >= version || held >= version)
+			continue;
+		for (size_t j = 0; j < other->nrows; j++)
+			if (other->rows[j].storage == storage && !rows_fit(a, other, &other->rows[j], ahead, detail, size))
+				return false;
+	}
+	return batches_fit(mine, other, storage, version, held, detail, size);
+}
 
-				meet = a == NULL || b == NULL || c == NULL || rowset_intersects(a, b) || rowset_intersects(a, c);
-				rowset_free(a);
-				rowset_free(b);
-				rowset_free(c);
-			}
-			if (meet)
+static bool
+keys_meet(const S3am__KeyClaim *a, const S3am__KeyClaim *b)
+{
+	/* the shorter one is looked up in the longer one; both are sorted */
+	if (a->n_hashes > b->n_hashes)
+	{
+		const S3am__KeyClaim *c = a;
+
+		a = b;
+		b = c;
+	}
+	for (size_t i = 0; i < a->n_hashes; i++)
+		if (bsearch(&a->hashes[i], b->hashes, b->n_hashes, sizeof(uint64_t), compare_hashes))
+			return true;
+	return false;
+}
+
+static bool
+keys_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t index, uint64_t version, uint64_t held, char *detail, size_t size)
+{
+	for (size_t i = 0; RULE(P20_KEYS) && i < mine->n_keys; i++)
+	{
+		const S3am__KeyClaim *a = mine->keys[i];
+
+		if (a->index != index || base_of(mine, a->base_version) >= version || held >= version)
+			continue;
+		for (size_t j = 0; j < other->n_keys; j++)
+			if (other->keys[j]->index == index && claims_conflict(a->mode, other->keys[j]->mode) &&
+				keys_meet(a, other->keys[j]))
 			{
-				snprintf(detail, size, "What was read from storage %llu was changed.",
-						 (unsigned long long) read->storage);
+				snprintf(detail, size, "A key of index %llu was taken.", (unsigned long long) index);
 				return false;
 			}
-		}
+	}
+	return true;
+}
+
+static bool
+schemas_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t table, uint64_t version, uint64_t held, char *detail, size_t size)
+{
+	for (size_t i = 0; RULE(P20_SCHEMA) && i < mine->n_schemas; i++)
+	{
+		const S3am__SchemaClaim *a = mine->schemas[i];
+
+		if (a->table != table || base_of(mine, a->base_version) >= version || held >= version)
+			continue;
+		for (size_t j = 0; j < other->n_schemas; j++)
+			if (other->schemas[j]->table == table && claims_conflict(a->mode, other->schemas[j]->mode))
+			{
+				snprintf(detail, size, "The definition of table %llu was changed.", (unsigned long long) table);
+				return false;
+			}
+	}
+	return true;
+}
+
+static bool
+names_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t version, uint64_t held, char *detail, size_t size)
+{
+	for (size_t i = 0; RULE(P20_SCHEMA) && i < mine->n_names; i++)
+	{
+		const S3am__NameClaim *a = mine->names[i];
+
+		if (base_of(mine, a->base_version) >= version || held >= version)
+			continue;
+		for (size_t j = 0; j < other->n_names; j++)
+			if (strcmp(a->catalog, other->names[j]->catalog) == 0 && strcmp(a->schema, other->names[j]->schema) == 0 &&
+				strcmp(a->name, other->names[j]->name) == 0)
+			{
+				snprintf(detail, size, "The name \"%.64s\" was created or dropped.", a->name);
+				return false;
+			}
 	}
 	return true;
 }
 
 bool
-claims_validate(S3am__Txn *txn, const S3am__Txn *other, uint64_t version, char *detail, size_t size)
+claims_fit(Claims *mine, const Claims *other, Subject subject, uint64_t version, uint64_t held, bool ahead, char *detail,
+		   size_t size)
 {
-	if (!reads_fit(txn, other, version, detail, size))
-		return false;
-	if (version != 0 && txn->base_version >= version)
-		return true;
-	return schemas_fit(txn, other, detail, size) && keys_fit(txn, other, detail, size) &&
-		row_sides_fit(txn, other, version, detail, size);
+	switch (subject.kind)
+	{
+		case SUBJECT_STORAGE:
+			return storage_fits(mine, other, subject.id, version, held, ahead, detail, size);
+		case SUBJECT_INDEX:
+			return keys_fit(mine->txn, other->txn, subject.id, version, held, detail, size);
+		case SUBJECT_TABLE:
+			return schemas_fit(mine->txn, other->txn, subject.id, version, held, detail, size);
+		case SUBJECT_NAME:
+			return names_fit(mine->txn, other->txn, version, held, detail, size);
+	}
+	return true;
 }

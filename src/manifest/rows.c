@@ -34,7 +34,7 @@ create(const NextRows *below, size_t size)
 NextRows *
 rows_create(void)
 {
-	return create(NULL, 256);
+	return create(NULL, 64);
 }
 
 NextRows *
@@ -114,6 +114,8 @@ rows_assign(NextRows *rows, S3am__Txn *txn)
 	{
 		S3am__TableEdit *edit = txn->tables[i];
 
+		if (edit->n_drop_batches)
+			continue;			/* what merging replaces keeps its row ids */
 		edit->first_row = get(rows, edit->storage);
 		set(rows, edit->storage, edit->first_row + added(edit));
 	}
@@ -130,4 +132,16 @@ rows_apply(NextRows *rows, const S3am__Txn *txn)
 		if (end > get(rows, edit->storage))
 			set(rows, edit->storage, end);
 	}
+}
+
+uint64_t
+rows_next(const NextRows *rows, uint64_t storage)
+{
+	return get(rows, storage);
+}
+
+void
+rows_set(NextRows *rows, uint64_t storage, uint64_t next)
+{
+	set(rows, storage, next);
 }

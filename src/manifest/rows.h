@@ -15,6 +15,9 @@ extern void rows_free(NextRows *rows);
 /* Gives the edits of a transaction their first row ids, and counts on. */
 extern void rows_assign(NextRows *rows, S3am__Txn *txn);
 
+extern uint64_t rows_next(const NextRows *rows, uint64_t storage);	/* 0: nothing was added yet */
+extern void rows_set(NextRows *rows, uint64_t storage, uint64_t next);
+
 /* Counts what an applied transaction added. */
 extern void rows_apply(NextRows *rows, const S3am__Txn *txn);
 

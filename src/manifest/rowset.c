@@ -115,6 +115,78 @@ rowset_intersects(const RowSet *a, const RowSet *b)
 	return false;
 }
 
+RowSet *
+rowset_copy(const RowSet *set)
+{
+	RowSet	   *copy = rowset_create();
+
+	rowset_add_all(copy, set);
+	return copy;
+}
+
+void
+rowset_add_all(RowSet *set, const RowSet *other)
+{
+	for (size_t i = 0; i < other->n; i++)
+		roaring_bitmap_or_inplace(part_of(set, other->parts[i].high), other->parts[i].bitmap);
+}
+
+/* The bounds of [from, to) within the rows that have these high bits.  False: there are none. */
+static bool
+bounds_within(uint32_t high, uint64_t from, uint64_t to, uint64_t *low_from, uint64_t *low_to)
+{
+	uint64_t	base = (uint64_t) high << 32;
+	uint64_t	end = base + ((uint64_t) 1 << 32);	/* 0: beyond the last */
+
+	if (to <= base || (end != 0 && from >= end))
+		return false;
+	*low_from = from > base ? from - base : 0;
+	*low_to = end != 0 && to >= end ? (uint64_t) 1 << 32 : to - base;
+	return *low_from < *low_to;
+}
+
+void
+rowset_remove_range(RowSet *set, uint64_t from, uint64_t to)
+{
+	for (size_t i = 0; i < set->n; i++)
+	{
+		uint64_t	a,
+					b;
+
+		if (bounds_within(set->parts[i].high, from, to, &a, &b))
+			roaring_bitmap_remove_range(set->parts[i].bitmap, a, b);
+	}
+}
+
+RowSet *
+rowset_part(const RowSet *set, uint64_t from, uint64_t to)
+{
+	RowSet	   *result = rowset_create();
+
+	for (size_t i = 0; i < set->n; i++)
+	{
+		uint64_t	a,
+					b;
+		roaring_bitmap_t *range;
+
+		if (!bounds_within(set->parts[i].high, from, to, &a, &b))
+			continue;
+		range = roaring_bitmap_from_range(a, b, 1);
+		roaring_bitmap_and_inplace(range, set->parts[i].bitmap);
+		if (!roaring_bitmap_is_empty(range))
+			roaring_bitmap_or_inplace(part_of(result, set->parts[i].high), range);
+		roaring_bitmap_free(range);
+	}
+	return result;
+}
+
+void
+rowset_optimize(RowSet *set)
+{
+	for (size_t i = 0; i < set->n; i++)
+		(void) roaring_bitmap_run_optimize(set->parts[i].bitmap);
+}
+
 typedef struct Each
 {
 	bool		(*each) (void *arg, uint64_t row);

@@ -19,6 +19,11 @@ extern void rowset_remove(RowSet *set, uint64_t row);
 extern bool rowset_contains(const RowSet *set, uint64_t row);
 extern bool rowset_empty(const RowSet *set);
 extern bool rowset_intersects(const RowSet *a, const RowSet *b);
+extern RowSet *rowset_copy(const RowSet *set);
+extern void rowset_add_all(RowSet *set, const RowSet *other);
+extern void rowset_remove_range(RowSet *set, uint64_t from, uint64_t to);	/* from <= row < to */
+extern RowSet *rowset_part(const RowSet *set, uint64_t from, uint64_t to);	/* those of the range, as a new set */
+extern void rowset_optimize(RowSet *set);	/* runs where they are smaller */
 
 /* Calls each(arg, row) in ascending order until it returns false. */
 extern void rowset_each(const RowSet *set, bool (*each) (void *arg, uint64_t row), void *arg);

@@ -27,7 +27,6 @@
 	X(P9_MARK, "what others may put is given up by an abort mark only") \
 	X(P12_FENCE_OWN, "a new epoch fences the node's earlier one") \
 	X(P12_REFUSE, "nothing of a fenced epoch is applied") \
-	X(P12_LEASE, "only a silent node is fenced by others") \
 	X(P13_FENCED, "unreferenced objects are deleted only if their epoch is fenced") \
 	X(P13_ONE_STATE, "fences and references are those of one version") \
 	X(P15_CLAIM_BASE, "a claim is held against everything after its own base") \
@@ -43,7 +42,6 @@
 	X(P31_PROBE, "a waiter uses only probes sent after it began to wait") \
 	X(P34_LIVE, "an edit that replaces batches that went away is void") \
 	X(P35_PARENT, "a checkpoint whose parent is stale loses") \
-	X(P35_ABOVE, "a hint counts only through a manifest above the boundary") \
 	X(P35_COVERED, "the boundary never passes the newest checkpoint") \
 	X(P36_PIN_CHECK, "the boundary is read again after a pin was written") \
 	X(P36_PINS_LAST, "pins are read after the boundary was advanced")

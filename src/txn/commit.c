@@ -378,6 +378,7 @@ throw_outcome(Member *member)
 					 errhint("The transaction might succeed if retried.")));
 			break;
 		case OUTCOME_FENCED:
+		case OUTCOME_TOO_OLD:
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
 					 errmsg("this server was fenced: another one took its place in the repository"),

@@ -204,7 +204,7 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 }
 
 static void
-on_restored(void *arg, const S3am__Checkpoint *checkpoint)
+on_restored(void *arg, const S3am__Checkpoint *root)
 {
 	ereport(FATAL,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -280,10 +280,8 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			break;
 		case COMMITTER_FENCED:
 			pg_atomic_write_u64(&node->epoch, 0);
-			node_set_phase(node, NODE_FENCED, "another server took this one's place in the repository");
-			ereport(LOG,
-					(errmsg("s3am: this server was fenced in repository \"%s\" and writes no more", node->url),
-					 errhint("Two servers with the same data directory must not share a repository.")));
+			node_set_phase(node, NODE_FENCED, error);
+			ereport(LOG, (errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
 			break;
 		case COMMITTER_FAILED:
 			node_set_phase(node, NODE_FAILED, error);
@@ -405,6 +403,7 @@ run(void)
 	memcpy(identity, node->facts.identity, node->facts.identity_len);
 	config.node = identity;
 	config.node_len = node->facts.identity_len;
+	config.description = node->facts.description;
 	config.now_ms = now_ms;
 	config.random = random_number;
 	config.group_wait_us = s3am_group_wait;

@@ -554,7 +554,8 @@ truth_reset(void)
 {
 	for (size_t i = 0; i < nversions; i++)
 		free(versions[i].voided);
-	memset(versions, 0, nversions * sizeof(Version));
+	if (nversions)
+		memset(versions, 0, nversions * sizeof(Version));
 	for (size_t i = 0; i < nstorages; i++)
 	{
 		free(storages[i]->rows);

@@ -1,0 +1,218 @@
+/*
+ * lease.c: signs of life, and what becomes of those who give none (rules 12, 36, 37).
+ *
+ * A node renews `nodes/<epoch>`, which also is its pin.  Now and then it looks at the others': whose object is older than the
+ * lease, by the store's clock alone, is fenced by a manifest.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "manifest/committer_int.h"
+#include "manifest/envelope.h"
+
+struct Lease
+{
+	Committer  *c;
+	StoreOp    *renew_op,
+			   *look_op;
+	uint8_t    *object;
+	bool		renewed;		/* at least once */
+	bool		unpinned;		/* the pin of attaching was removed */
+	StoreOp    *unpin_op;
+	uint64_t	renew_at,
+				look_at;
+	int			refs;
+};
+
+static void
+unref(Lease *l)
+{
+	if (--l->refs > 0)
+		return;
+	free(l->object);
+	free(l);
+}
+
+void
+lease_begin(Committer *c)
+{
+	Lease	   *l;
+
+	if (c->lease)
+		return;
+	l = calloc(1, sizeof(*l));
+	l->c = c;
+	l->refs = 1;
+	l->look_at = committer_now(c) + c->cfg.lease_ms / 4 + c->cfg.random(c->cfg.arg) % (c->cfg.lease_ms / 2 + 1);
+	c->lease = l;
+}
+
+void
+lease_free(Committer *c)
+{
+	Lease	   *l = c->lease;
+
+	c->lease = NULL;
+	if (l == NULL)
+		return;
+	l->c = NULL;
+	if (l->renew_op)
+		store_cancel(c->store, l->renew_op);
+	if (l->look_op)
+		store_cancel(c->store, l->look_op);
+	if (l->unpin_op)
+		store_cancel(c->store, l->unpin_op);
+	unref(l);
+}
+
+/* ------------------------------------------------------------------------------------ renewing */
+
+static void
+unpinned(void *arg, StoreResult *result)
+{
+	Lease	   *l = arg;
+
+	l->unpin_op = NULL;
+	if (l->c && result->status == STORE_OK)
+		l->unpinned = true;
+	unref(l);
+}
+
+static void
+renewed(void *arg, StoreResult *result)
+{
+	Lease	   *l = arg;
+	Committer  *c = l->c;
+
+	l->renew_op = NULL;
+	free(l->object);
+	l->object = NULL;
+	if (c)
+	{
+		committer_saw_date(c, result);
+		if (result->status == STORE_OK)
+		{
+			l->renewed = true;
+			l->renew_at = committer_now(c) + c->cfg.lease_ms / 4;
+		}
+		else
+			l->renew_at = committer_now(c) + c->cfg.lease_ms / 16 + 1;
+		if (l->renewed && !l->unpinned && l->unpin_op == NULL)
+		{
+			char		key[KEY_SIZE];
+
+			key_pin(key, c->nonce);
+			l->refs++;
+			l->unpin_op = store_remove(c->store, key, unpinned, l);
+		}
+	}
+	unref(l);
+}
+
+static void
+renew(Lease *l)
+{
+	Committer  *c = l->c;
+	S3am__Node	message = S3AM__NODE__INIT;
+	char		key[KEY_SIZE];
+	size_t		len;
+	uint8_t    *payload;
+
+	message.epoch = c->epoch;
+	message.node.data = (uint8_t *) c->cfg.node;
+	message.node.len = c->cfg.node_len;
+	message.applied = c->state.version;
+	message.oldest = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : c->state.version;
+	if (c->cfg.description)
+		message.description = (char *) c->cfg.description;
+	len = s3am__node__get_packed_size(&message);
+	payload = malloc(len + 1);
+	s3am__node__pack(&message, payload);
+	key_node(key, c->epoch);
+	l->object = envelope_seal(ENVELOPE_NODE, c->uuid, key, payload, len, &len);
+	free(payload);
+	l->refs++;
+	l->renew_op = store_put(c->store, key, l->object, len, renewed, l);
+}
+
+/* ------------------------------------------------------------------------------------ looking */
+
+typedef struct Look
+{
+	Committer  *c;
+	const StoreResult *result;
+} Look;
+
+static bool
+look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
+{
+	Look	   *look = arg;
+	Committer  *c = look->c;
+	int64_t		last = (int64_t) begun_ms;
+	char		key[KEY_SIZE];
+
+	if (epoch == c->epoch)
+		return true;
+	for (Fence *f = c->fences; f; f = f->next)
+		if (f->epoch == epoch)
+			return true;
+	key_node(key, epoch);
+	for (int i = 0; i < look->result->nentries; i++)
+		if (strcmp(look->result->entries[i].key, key) == 0 && look->result->entries[i].modified_ms > last)
+			last = look->result->entries[i].modified_ms;
+	if (look->result->date_ms > last + (int64_t) c->cfg.lease_ms)
+	{
+		Fence	   *f = malloc(sizeof(*f));
+
+		*f = (Fence) {c->fences, epoch, true, NULL, NULL};
+		c->fences = f;
+	}
+	return true;
+}
+
+static void
+looked(void *arg, StoreResult *result)
+{
+	Lease	   *l = arg;
+	Committer  *c = l->c;
+
+	l->look_op = NULL;
+	if (c && c->phase == COMMITTER_READY && result->status == STORE_OK && result->date_ms && result->next == NULL)
+	{
+		Look		look = {c, result};
+
+		committer_saw_date(c, result);
+		outcomes_each_live(c->state.outcomes, look_at, &look);
+		committer_advance(c);
+	}
+	unref(l);
+}
+
+void
+lease_tick(Committer *c)
+{
+	Lease	   *l = c->lease;
+	uint64_t	t = committer_now(c);
+
+	if (l == NULL)
+		return;
+	if (l->renew_op == NULL && t >= l->renew_at && c->phase == COMMITTER_READY)
+		renew(l);
+	if (l->look_op == NULL && t >= l->look_at && c->phase == COMMITTER_READY)
+	{
+		l->look_at = t + c->cfg.lease_ms / 2;
+		l->refs++;
+		l->look_op = store_list(c->store, "nodes/", NULL, 0, looked, l);
+	}
+}
+
+uint64_t
+lease_due(const Committer *c)
+{
+	const Lease *l = c->lease;
+	uint64_t	renew = l->renew_op ? UINT64_MAX : l->renew_at;
+	uint64_t	look = l->look_op ? UINT64_MAX : l->look_at;
+
+	return renew < look ? renew : look;
+}
