@@ -237,6 +237,12 @@ committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, 
 	return true;
 }
 
+uint64_t
+committer_last_epoch(const Committer *c)
+{
+	return outcomes_last_epoch(c->state.outcomes);
+}
+
 void
 committer_mark(Committer *c, uint64_t epoch, uint64_t seq)
 {

@@ -101,7 +101,8 @@ answer_known(dsa_pointer p)
 
 	if (!committer_outcome(committer, request->epoch, request->seq, &outcome, &version))
 		return false;
-	request_answer(node, p, outcome == OUTCOME_COMMITTED ? ANSWER_COMMITTED : ANSWER_ABORTED, version);
+	request_answer(node, p, outcome == OUTCOME_COMMITTED ? ANSWER_COMMITTED
+				   : outcome == OUTCOME_TOO_OLD ? ANSWER_TOO_OLD : ANSWER_ABORTED, version);
 	return true;
 }
 
