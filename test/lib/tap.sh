@@ -26,10 +26,12 @@ chmod 755 "$work"
 repository=${S3AM_REPOSITORY:-file://$work/repository}
 tap_run=0
 tap_failed=0
+tap_done=0
 
 tap_end() {
 	local status=$?
 	trap - EXIT INT TERM
+	[ "$tap_done" = 1 ] || [ "$status" -ne 0 ] || status=1	# it ended before its end
 	trap '' PIPE					# whoever read this may be gone; the servers must go, too
 	if [ "$tap_failed" -gt 0 ] || [ "$status" -ne 0 ]; then
 		local log
@@ -44,6 +46,7 @@ tap_end() {
 trap tap_end EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 141' PIPE
 
 diag() { printf '%s\n' "$@" | sed 's/^/# /'; }
 
@@ -98,6 +101,7 @@ fails_like() {
 
 done_testing() {
 	echo "1..$tap_run"
+	tap_done=1
 	[ "$tap_failed" = 0 ]
 }
 
