@@ -3,6 +3,7 @@
 #   make, make install, make clean    the extension alone, for the PostgreSQL that $PG_CONFIG belongs to
 #   make quickstart                   installs what is missing, builds, shows s3am on a throw-away server
 #   make check                        installs what is missing, builds, runs every test that must pass
+#   make soak                         five minutes of TPC-B over two servers on Ceph RGW, whose processes are killed throughout
 
 PG_CONFIG ?= pg_config
 export PG_CONFIG
@@ -10,7 +11,7 @@ export PG_CONFIG
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 EXTENSION_MAKE = $(MAKE) --no-print-directory -f extension.mk
 
-.PHONY: all install uninstall clean installed deps check-deps quickstart check
+.PHONY: all install uninstall clean installed deps check-deps quickstart check soak
 
 all install uninstall clean:
 	@$(EXTENSION_MAKE) $@
@@ -32,3 +33,7 @@ quickstart: deps
 check: check-deps
 	@$(MAKE) --no-print-directory -s installed WERROR=-Werror
 	test/run
+
+soak: check-deps
+	@$(MAKE) --no-print-directory -s installed
+	test/soak/pgbench --s3 rgw 300
