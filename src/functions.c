@@ -287,6 +287,12 @@ s3am_commit_status(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 
+static bool
+interrupt_pending(void)
+{
+	return InterruptPending && (QueryCancelPending || ProcDiePending);
+}
+
 /* s3am.check_store(): the conformance race, on the repository of this database. */
 Datum
 s3am_check_store(PG_FUNCTION_ARGS)
@@ -298,9 +304,13 @@ s3am_check_store(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
-	memset(&verdict, 0, sizeof(verdict));
-	store_check(bucket_store(), PG_GETARG_INT32(0), PG_GETARG_INT32(1), NULL, &verdict);
+	store_check(bucket_store(), PG_GETARG_INT32(0), PG_GETARG_INT32(1), interrupt_pending, &verdict);
 	CHECK_FOR_INTERRUPTS();
+	if (verdict.status != STORE_OK)
+		ereport(ERROR,
+				(errcode(bucket_sqlstate(verdict.status)),
+				 errmsg("the store of the repository cannot be checked"),
+				 errdetail("%s", verdict.detail)));
 	values[0] = BoolGetDatum(verdict.create_if_absent);
 	values[1] = BoolGetDatum(verdict.compare_and_set);
 	values[2] = BoolGetDatum(verdict.read_after_write);

@@ -22,7 +22,8 @@ typedef struct Wait
 	uint8_t    *data;
 	size_t		len;
 	bool		foreign;
-	char		error[400];
+	char	   *next;			/* where the list goes on */
+	char		error[768];
 } Wait;
 
 static void
@@ -37,6 +38,7 @@ finished(void *arg, StoreResult *result)
 	{
 		w->len = result->len;
 		w->data = store_take(result);
+		w->next = result->next ? strdup(result->next) : NULL;
 		for (int i = 0; i < result->nentries; i++)
 			if (strncmp(result->entries[i].key, "check/", 6) != 0 && strcmp(result->entries[i].key, KEY) != 0)
 				w->foreign = true;
@@ -47,7 +49,7 @@ finished(void *arg, StoreResult *result)
 static char *
 text(const char *format, const char *a, const char *b)
 {
-	char		buffer[700];
+	char		buffer[1200];
 
 	snprintf(buffer, sizeof(buffer), format, a, b);
 	return strdup(buffer);
@@ -105,6 +107,41 @@ decode(const Wait *w, const S3am__Repository *want, S3am__Repository **result, c
 	return status;
 }
 
+/* Nobody answered, or somebody with a refusal: which one, and what to do, is in the message. */
+static RepositoryStatus
+unreachable(const Wait *w, char **error)
+{
+	*error = strdup(w->error[0] ? w->error : "out of memory");
+	return REPOSITORY_UNREACHABLE;
+}
+
+/* Is there anything under the prefix that neither a repository nor a check of the store left? */
+static RepositoryStatus
+look_for_others(Store *store, bool (*interrupted) (void), bool *foreign, char **error)
+{
+	char	   *after = NULL;
+
+	*foreign = false;
+	do
+	{
+		Wait		w = {0};
+		StoreOp    *op = store_list(store, "", after, 100, finished, &w);
+
+		free(after);
+		if (!store_finish(store, op, &w.done, interrupted) && op)
+		{
+			free(w.next);
+			return REPOSITORY_INTERRUPTED;
+		}
+		if (op == NULL || w.status != STORE_OK)
+			return unreachable(&w, error);
+		*foreign |= w.foreign;
+		after = w.next;
+	} while (after && !*foreign);
+	free(after);
+	return REPOSITORY_OK;
+}
+
 static RepositoryStatus
 create_object(Store *store, const S3am__Repository *create, bool (*interrupted) (void), S3am__Repository **result,
 			  char **error)
@@ -116,12 +153,12 @@ create_object(Store *store, const S3am__Repository *create, bool (*interrupted) 
 	size_t		len,
 				object_len;
 	uint8_t    *payload,
-			   *object;
+			   *object = NULL;
 	Wait		w = {0};
+	StoreOp    *op;
 
-	memset(&found, 0, sizeof(found));
 	store_check(store, 32, 3, interrupted, &found);
-	if (interrupted && interrupted())
+	if (found.status == STORE_CANCELLED)
 		return REPOSITORY_INTERRUPTED;
 	if (found.status != STORE_OK)
 	{
@@ -150,18 +187,26 @@ create_object(Store *store, const S3am__Repository *create, bool (*interrupted) 
 	message.format_level = S3AM_FORMAT_LEVEL;
 	len = s3am__repository__get_packed_size(&message);
 	payload = malloc(len);
-	s3am__repository__pack(&message, payload);
-	object = envelope_seal(ENVELOPE_REPOSITORY, uuid, KEY, payload, len, &object_len);
-	free(payload);
-	(void) store_create(store, KEY, object, object_len, finished, &w);
-	/* the object must live until the callback, so this wait is not interrupted; requests time out */
-	(void) store_wait(store, &w.done, NULL);
+	if (payload)
+	{
+		s3am__repository__pack(&message, payload);
+		object = envelope_seal(ENVELOPE_REPOSITORY, uuid, KEY, payload, len, &object_len);
+		free(payload);
+	}
+	if (object == NULL)
+		return unreachable(&w, error);
+	/* if this is interrupted, the repository may be there or not; the next server to come finds out */
+	op = store_create(store, KEY, object, object_len, finished, &w);
+	if (!store_finish(store, op, &w.done, interrupted) && op)
+	{
+		free(object);
+		return REPOSITORY_INTERRUPTED;
+	}
 	free(object);
 	free(w.data);
-	if (w.status == STORE_OK || w.status == STORE_PRECONDITION || w.status == STORE_UNDECIDED)
+	if (op && (w.status == STORE_OK || w.status == STORE_PRECONDITION || w.status == STORE_UNDECIDED))
 		return repository_open(store, NULL, interrupted, result, error);
-	*error = strdup(w.error);
-	return REPOSITORY_UNREACHABLE;
+	return unreachable(&w, error);
 }
 
 RepositoryStatus
@@ -169,32 +214,32 @@ repository_open(Store *store, const S3am__Repository *create, bool (*interrupted
 				char **error)
 {
 	Wait		w = {0};
+	StoreOp    *op;
 	RepositoryStatus status;
+	bool		foreign;
 
 	*result = NULL;
 	*error = NULL;
-	(void) store_get(store, KEY, 0, -1, finished, &w);
-	(void) store_wait(store, &w.done, NULL);
-	if (w.status == STORE_OK)
+	op = store_get(store, KEY, 0, -1, finished, &w);
+	if (!store_finish(store, op, &w.done, interrupted) && op)
+	{
+		free(w.data);
+		return REPOSITORY_INTERRUPTED;
+	}
+	if (op && w.status == STORE_OK)
 	{
 		status = decode(&w, create, result, error);
 		free(w.data);
+		if (status == REPOSITORY_OK && (*result)->verdict)
+			store->unquoted_etag = (*result)->verdict->unquoted_etag;
 		return status;
 	}
-	if (w.status != STORE_NOT_FOUND)
-	{
-		*error = strdup(w.error);
-		return REPOSITORY_UNREACHABLE;
-	}
-	memset(&w, 0, sizeof(w));
-	(void) store_list(store, "", NULL, 100, finished, &w);
-	(void) store_wait(store, &w.done, NULL);
-	if (w.status != STORE_OK && w.status != STORE_NOT_FOUND)
-	{
-		*error = strdup(w.error);
-		return REPOSITORY_UNREACHABLE;
-	}
-	if (w.foreign)
+	if (op == NULL || w.status != STORE_NOT_FOUND)
+		return unreachable(&w, error);
+	status = look_for_others(store, interrupted, &foreign, error);
+	if (status != REPOSITORY_OK)
+		return status;
+	if (foreign)
 	{
 		*error = strdup("the prefix holds other objects and no repository: choose another prefix, or restore object \"" KEY "\"");
 		return REPOSITORY_FOREIGN;

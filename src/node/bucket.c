@@ -52,7 +52,7 @@ static int	uploads_in_flight;
 static Size upload_bytes;
 static Removal *removals;		/* waiting */
 static int	removals_in_flight;
-static char upload_error[512];
+static char upload_error[768];
 static StoreStatus upload_status;
 
 static void
@@ -184,7 +184,7 @@ typedef struct ReadWait
 	StoreStatus status;
 	uint8	   *data;
 	size_t		len;
-	char		error[512];
+	char		error[768];
 } ReadWait;
 
 static void
@@ -206,8 +206,8 @@ read_done(void *arg, StoreResult *result)
 	wait->done = true;
 }
 
-static int
-store_sqlstate(StoreStatus status)
+int
+bucket_sqlstate(StoreStatus status)
 {
 	switch (status)
 	{
@@ -234,6 +234,11 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 	if (wait == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	op = store_get(store, key, offset, length, read_done, wait);
+	if (op == NULL)
+	{
+		free(wait);
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
 	PG_TRY();
 	{
 		bucket_wait(store, &wait->done);
@@ -255,13 +260,13 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 	PG_END_TRY();
 	if (wait->status != STORE_OK)
 	{
-		char		message[512];
+		char		message[768];
 		StoreStatus status = wait->status;
 
 		strlcpy(message, wait->error, sizeof(message));
 		free(wait);
 		ereport(ERROR,
-				(errcode(store_sqlstate(status)),
+				(errcode(bucket_sqlstate(status)),
 				 errmsg("cannot read object \"%s\" of the repository", key),
 				 message[0] ? errdetail("%s", message) : 0));
 	}
@@ -326,6 +331,8 @@ bucket_segment_emit(void *arg, const void *data, Size len)
 	}
 	memcpy(upload->data + upload->len, data, len);
 	upload->len += len;
+	if (uploads_in_flight > 0)
+		store_dispatch(process_store);
 }
 
 static void
@@ -390,7 +397,7 @@ check_uploads(void)
 {
 	if (upload_status != STORE_OK)
 		ereport(ERROR,
-				(errcode(store_sqlstate(upload_status)),
+				(errcode(bucket_sqlstate(upload_status)),
 				 errmsg("cannot write a segment to the repository"),
 				 errdetail("%s", upload_error),
 				 errhint("The transaction must be rolled back.")));
@@ -431,6 +438,16 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 	uploads_in_flight++;
 	upload_bytes += upload->len;
 	upload->op = store_put(bucket_store(), upload->key, upload->data, upload->len, upload_done, upload);
+	if (upload->op == NULL)
+	{
+		uploads = upload->next;
+		uploads_in_flight--;
+		upload_bytes -= upload->len;
+		bucket_segment_discard(upload);
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	}
+	/* it is sent while the next segment is made */
+	store_dispatch(bucket_store());
 }
 
 void

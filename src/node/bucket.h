@@ -18,6 +18,9 @@ extern Store *bucket_try_open(const char *url, char *error, Size size);
 /* Passes settings that changed on to the store. */
 extern void bucket_settings(Store *store, const char *url);
 
+/* The SQLSTATE of a failure. */
+extern int	bucket_sqlstate(StoreStatus status);
+
 /* This process's store on the repository of its database. */
 extern Store *bucket_store(void);
 

@@ -1,6 +1,11 @@
 /*
  * check.c: the conformance race: may several writers share this store?
+ *
+ * Whoever loses a race must be told so, whoever wins must find the own bytes, and what was refused must not have changed anything.  An
+ * attempt without a verdict (undecided) is neither: it may be the one that landed.  So a round is judged by the verdicts that came,
+ * and a store where none comes cannot be judged now.
  */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +14,7 @@
 #include "store/store.h"
 
 #define MAX_WRITERS 128
+#define BODY 32
 
 typedef struct Racer
 {
@@ -18,8 +24,22 @@ typedef struct Racer
 	size_t		len;
 	char		etag[136];
 	int			nentries;
-	char		error[256];
+	char		first[96];		/* of a list */
+	char		body[BODY];
+	char		error[400];
 } Racer;
+
+typedef struct Check
+{
+	Store	   *store;
+	bool		(*interrupted) (void);
+	StoreVerdict *verdict;
+	int			writers;
+	uint64_t	nonce;
+	int			nkeys;			/* keys so far; all are removed at the end */
+	char		key[96];		/* the one at hand */
+	Racer		racers[MAX_WRITERS];
+} Check;
 
 static void
 finished(void *arg, StoreResult *result)
@@ -29,8 +49,9 @@ finished(void *arg, StoreResult *result)
 	r->status = result->status;
 	memcpy(r->etag, result->etag, sizeof(r->etag));
 	r->nentries = result->nentries;
-	if (result->error)
-		snprintf(r->error, sizeof(r->error), "%s", result->error);
+	if (result->nentries > 0)
+		snprintf(r->first, sizeof(r->first), "%s", result->entries[0].key);
+	snprintf(r->error, sizeof(r->error), "%s", result->error ? result->error : "");
 	if (result->status == STORE_OK && result->data)
 	{
 		r->len = result->len;
@@ -39,142 +60,385 @@ finished(void *arg, StoreResult *result)
 	r->done = true;
 }
 
-static void
-read_back(Store *store, const char *key, uint64_t offset, int64_t length, Racer *r)
+/*
+ * Waits for operations that have their memory in the Check: where interrupted, they are cancelled first, since the memory goes.  False:
+ * interrupted.
+ */
+static bool
+wait_for(Check *c, Racer *racers, StoreOp **ops, int n)
 {
-	memset(r, 0, sizeof(*r));
-	(void) store_get(store, key, offset, length, finished, r);
-	(void) store_wait(store, &r->done, NULL);
+	bool		going_on = true;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (ops[i] == NULL)
+		{
+			racers[i].status = STORE_UNAVAILABLE;
+			snprintf(racers[i].error, sizeof(racers[i].error), "out of memory");
+			racers[i].done = true;
+		}
+		if (going_on && !store_wait(c->store, &racers[i].done, c->interrupted))
+		{
+			going_on = false;
+			for (int j = i; j < n; j++)
+				if (ops[j] && !racers[j].done)
+					store_cancel(c->store, ops[j]);
+		}
+		if (!going_on && ops[i])
+			(void) store_wait(c->store, &racers[i].done, NULL);
+	}
+	if (!going_on)
+		c->verdict->status = STORE_CANCELLED;
+	return going_on;
 }
 
-/* One round of concurrent creators.  Exactly one must win, and its bytes must be there afterwards. */
-static bool
-create_round(Store *store, const char *key, int writers, char *detail, size_t size, StoreStatus *status)
+static void
+next_key(Check *c)
 {
-	Racer		racers[MAX_WRITERS] = {0};
-	char		bodies[MAX_WRITERS][32];
-	int			winners = 0,
-				winner = -1;
-	Racer		back;
-	bool		same;
+	snprintf(c->key, sizeof(c->key), "check/%016llx-%d", (unsigned long long) c->nonce, c->nkeys++);
+}
 
-	for (int i = 0; i < writers; i++)
+typedef enum Verb
+{
+	GET, PUT, CREATE, REPLACE, LIST, REMOVE
+} Verb;
+
+/* One operation on the key at hand; the caller frees r->data.  False: interrupted. */
+static bool
+one(Check *c, Verb verb, const char *body, const char *etag, uint64_t offset, int64_t length, Racer *r)
+{
+	StoreOp    *op = NULL;
+	size_t		len = body ? strlen(body) : 0;
+
+	memset(r, 0, sizeof(*r));
+	switch (verb)
 	{
-		snprintf(bodies[i], sizeof(bodies[i]), "writer %d", i);
-		(void) store_create(store, key, bodies[i], strlen(bodies[i]), finished, &racers[i]);
+		case GET:
+			op = store_get(c->store, c->key, offset, length, finished, r);
+			break;
+		case PUT:
+			op = store_put(c->store, c->key, body, len, finished, r);
+			break;
+		case CREATE:
+			op = store_create(c->store, c->key, body, len, finished, r);
+			break;
+		case REPLACE:
+			op = store_replace(c->store, c->key, etag, body, len, finished, r);
+			break;
+		case LIST:
+			op = store_list(c->store, c->key, NULL, 10, finished, r);
+			break;
+		case REMOVE:
+			op = store_remove(c->store, c->key, finished, r);
+			break;
 	}
-	for (int i = 0; i < writers; i++)
+	return wait_for(c, r, &op, 1);
+}
+
+/* The race cannot go on because of this operation. */
+static bool
+cannot(Check *c, const Racer *r)
+{
+	c->verdict->status = r->status;
+	snprintf(c->verdict->detail, sizeof(c->verdict->detail), "%s", r->error);
+	return false;
+}
+
+/* The store is unfit; the first reason is kept. */
+static bool __attribute__((format(printf, 3, 4)))
+unfit(Check *c, bool *property, const char *format, ...)
+{
+	va_list		args;
+	size_t		used = strlen(c->verdict->detail);
+
+	*property = false;
+	if (used > 0)
+		return true;
+	va_start(args, format);
+	(void) vsnprintf(c->verdict->detail, sizeof(c->verdict->detail), format, args);
+	va_end(args);
+	return true;
+}
+
+/* Starts all writers at once, waits, and counts. */
+static bool
+race(Check *c, const char *etag, int *winners, int *undecided, const Racer **winner)
+{
+	StoreOp    *ops[MAX_WRITERS];
+
+	*winners = *undecided = 0;
+	*winner = NULL;
+	memset(c->racers, 0, sizeof(c->racers));
+	for (int i = 0; i < c->writers; i++)
 	{
-		(void) store_wait(store, &racers[i].done, NULL);
-		free(racers[i].data);
-		if (racers[i].status == STORE_OK)
-		{
-			winners++;
-			winner = i;
-		}
-		else if (racers[i].status == STORE_DENIED || racers[i].status == STORE_NOT_FOUND)
-		{
-			*status = racers[i].status;
-			snprintf(detail, size, "%s", racers[i].error);
-			return false;
-		}
+		Racer	   *r = &c->racers[i];
+
+		snprintf(r->body, sizeof(r->body), "%s %d", etag ? "replaced" : "writer", i);
+		ops[i] = etag ? store_replace(c->store, c->key, etag, r->body, strlen(r->body), finished, r) :
+			store_create(c->store, c->key, r->body, strlen(r->body), finished, r);
 	}
-	if (winners == 0)
-	{
-		/* nobody got a verdict: not unfit, but not now */
-		*status = STORE_UNAVAILABLE;
-		snprintf(detail, size, "%s", racers[0].error);
+	if (!wait_for(c, c->racers, ops, c->writers))
 		return false;
-	}
-	read_back(store, key, 0, -1, &back);
-	same = back.status == STORE_OK && back.len == strlen(bodies[winner]) &&
-		memcmp(back.data, bodies[winner], back.len) == 0;
-	free(back.data);
-	if (winners != 1 || !same)
+	for (int i = 0; i < c->writers; i++)
 	{
-		snprintf(detail, size, "of %d writers that created one key at once %d were told that they did%s", writers, winners,
-				 same ? "" : ", and the key holds something else");
-		return false;
+		Racer	   *r = &c->racers[i];
+
+		if (r->status == STORE_OK)
+		{
+			(*winners)++;
+			*winner = r;
+		}
+		else if (r->status != STORE_PRECONDITION)
+			(*undecided)++;
 	}
 	return true;
 }
 
 static bool
-replace_round(Store *store, const char *key, int writers, char *detail, size_t size)
+holds(const Racer *read, const char *body)
 {
-	Racer		racers[MAX_WRITERS] = {0};
-	Racer		back;
-	char		etag[136];
-	int			winners = 0;
+	return read->status == STORE_OK && read->len == strlen(body) && memcmp(read->data, body, read->len) == 0;
+}
 
-	read_back(store, key, 0, -1, &back);
-	free(back.data);
-	memcpy(etag, back.etag, sizeof(etag));
-	for (int i = 0; i < writers; i++)
-		(void) store_replace(store, key, etag, "replaced", 8, finished, &racers[i]);
-	for (int i = 0; i < writers; i++)
+/*
+ * Something that takes the condition out of a request breaks its signature, so that the store refuses it as badly signed, though it
+ * takes the same write without a condition.
+ */
+static bool
+refused(Check *c, const Racer *r)
+{
+	Racer		plain;
+
+	if (!one(c, PUT, "plain", NULL, 0, 0, &plain))
+		return false;
+	if (plain.status != STORE_OK)
+		return cannot(c, r);
+	return unfit(c, &c->verdict->create_if_absent, "writes are taken, but not those that depend on the key being absent; something "
+				 "between here and the store may change or remove the header If-None-Match (%s)", r->error);
+}
+
+/* Concurrent creators of one key.  False: the race cannot go on. */
+static bool
+create_round(Check *c)
+{
+	int			winners,
+				undecided;
+	const Racer *winner;
+	Racer		back,
+				again;
+	bool		same;
+
+	if (!race(c, NULL, &winners, &undecided, &winner))
+		return false;
+	if (winners == 0)
 	{
-		(void) store_wait(store, &racers[i].done, NULL);
-		free(racers[i].data);
-		if (racers[i].status == STORE_OK)
-			winners++;
+		for (int i = 0; i < c->writers; i++)
+			if (c->racers[i].status == STORE_DENIED)
+				return refused(c, &c->racers[i]);
+		if (undecided > 0)
+			return cannot(c, &c->racers[0]);
+		return unfit(c, &c->verdict->create_if_absent, "of %d writers that created one new key at once none was told that it did",
+					 c->writers);
 	}
+	if (!one(c, GET, NULL, NULL, 0, -1, &back))
+		return false;
+	same = holds(&back, winner->body);
+	free(back.data);
+	if (back.status != STORE_OK && back.status != STORE_NOT_FOUND)
+		return cannot(c, &back);
 	if (winners != 1)
-		snprintf(detail, size, "of %d writers that replaced one key at once %d were told that they did", writers, winners);
-	return winners == 1;
+		return unfit(c, &c->verdict->create_if_absent, "of %d writers that created one key at once %d were told that they did",
+					 c->writers, winners);
+	if (!same)
+		return unfit(c, back.status == STORE_OK ? &c->verdict->create_if_absent : &c->verdict->read_after_write,
+					 back.status == STORE_OK ? "a key holds something else than what its creator wrote"
+					 : "a key that was created is not there");
+	/* and one that comes late */
+	if (!one(c, CREATE, "late", NULL, 0, 0, &again))
+		return false;
+	if (again.status == STORE_OK)
+		return unfit(c, &c->verdict->create_if_absent, "a key that exists could be created again");
+	return true;
+}
+
+/* Is it the quotes that the store does not take?  RGW 16 compares If-Match with the ETag without them. */
+static bool
+find_etag_form(Check *c, const char *etag)
+{
+	Racer		r;
+
+	for (int form = 0; form < 2; form++)
+	{
+		c->store->unquoted_etag = form == 1;
+		if (!one(c, REPLACE, "form", etag, 0, 0, &r))
+			return false;
+		if (r.status == STORE_OK)
+		{
+			c->verdict->unquoted_etag = form == 1;
+			return true;
+		}
+		if (r.status != STORE_PRECONDITION && r.status != STORE_DENIED)
+			return cannot(c, &r);
+	}
+	c->store->unquoted_etag = false;
+	return unfit(c, &c->verdict->compare_and_set, "a write that depends on the key's ETag %s is refused (%s)", etag, r.error);
+}
+
+/* Concurrent replacers that know the same ETag. */
+static bool
+replace_round(Check *c, bool first)
+{
+	int			winners,
+				undecided;
+	const Racer *winner;
+	Racer		before,
+				back,
+				stale;
+	bool		same;
+
+	if (first)
+	{
+		if (!one(c, GET, NULL, NULL, 0, -1, &before))
+			return false;
+		free(before.data);
+		if (before.status != STORE_OK)
+			return cannot(c, &before);
+		if (before.etag[0] == '\0')
+			return unfit(c, &c->verdict->compare_and_set, "the store tells no ETag");
+		if (!find_etag_form(c, before.etag))
+			return false;
+		if (!c->verdict->compare_and_set)
+			return true;
+	}
+	if (!one(c, GET, NULL, NULL, 0, -1, &before))
+		return false;
+	free(before.data);
+	if (before.status != STORE_OK)
+		return cannot(c, &before);
+	if (!race(c, before.etag, &winners, &undecided, &winner))
+		return false;
+	if (winners == 0 && undecided > 0)
+		return cannot(c, &c->racers[0]);
+	if (winners != 1)
+		return unfit(c, &c->verdict->compare_and_set, "of %d writers that replaced one key at once %d were told that they did",
+					 c->writers, winners);
+	if (!one(c, GET, NULL, NULL, 0, -1, &back))
+		return false;
+	same = holds(&back, winner->body);
+	free(back.data);
+	if (back.status != STORE_OK)
+		return cannot(c, &back);
+	if (!same)
+		return unfit(c, &c->verdict->compare_and_set, "a key holds something else than what the one who replaced it wrote");
+	if (!one(c, REPLACE, "stale", before.etag, 0, 0, &stale))
+		return false;
+	if (stale.status == STORE_OK)
+		return unfit(c, &c->verdict->compare_and_set, "a key could be replaced by somebody who knew an old ETag");
+	return true;
+}
+
+/* What is not there cannot be replaced: else it would come back after its removal. */
+static bool
+absent_round(Check *c)
+{
+	Racer		r;
+
+	next_key(c);
+	if (!one(c, REPLACE, "absent", "\"00000000000000000000000000000000\"", 0, 0, &r))
+		return false;
+	if (r.status == STORE_OK)
+		return unfit(c, &c->verdict->compare_and_set, "a key that does not exist could be replaced");
+	if (r.status != STORE_NOT_FOUND && r.status != STORE_PRECONDITION)
+		return cannot(c, &r);
+	return true;
+}
+
+static bool
+overwrite_round(Check *c, int round)
+{
+	char		body[BODY];
+	Racer		r;
+
+	snprintf(body, sizeof(body), "0123456789 %d", round);
+	if (!one(c, PUT, body, NULL, 0, 0, &r))
+		return false;
+	if (r.status != STORE_OK)
+		return cannot(c, &r);
+	if (!one(c, GET, NULL, NULL, 0, -1, &r))
+		return false;
+	if (r.status != STORE_OK && r.status != STORE_NOT_FOUND)
+		return cannot(c, &r);
+	if (!holds(&r, body))
+		(void) unfit(c, &c->verdict->read_after_write, "what was just written is not what is read");
+	free(r.data);
+	if (!one(c, GET, NULL, NULL, 3, 4, &r))
+		return false;
+	if (!holds(&r, "3456"))
+		(void) unfit(c, &c->verdict->ranged_get, "a part of an object cannot be read%s%s", r.error[0] ? ": " : "", r.error);
+	free(r.data);
+	if (!one(c, LIST, NULL, NULL, 0, 0, &r))
+		return false;
+	if (r.status != STORE_OK)
+		return cannot(c, &r);
+	if (r.nentries != 1 || strcmp(r.first, c->key) != 0)
+		(void) unfit(c, &c->verdict->list_after_write, "what was just written is not listed");
+	return true;
+}
+
+/* Nothing stays behind, also after a failure; what cannot be removed does not change the verdict. */
+static void
+remove_keys(Check *c)
+{
+	StoreVerdict verdict = *c->verdict;
+	Racer		r;
+
+	for (int i = 0; i < c->nkeys; i++)
+	{
+		snprintf(c->key, sizeof(c->key), "check/%016llx-%d", (unsigned long long) c->nonce, i);
+		if (!one(c, REMOVE, NULL, NULL, 0, 0, &r) || r.status != STORE_OK)
+			break;
+	}
+	*c->verdict = verdict;
 }
 
 void
 store_check(Store *store, int writers, int rounds, bool (*interrupted) (void), StoreVerdict *verdict)
 {
-	uint64_t	nonce = 0;
-	char		key[96];
-	Racer		r;
+	Check	   *c = calloc(1, sizeof(Check));
+	bool		going_on;
 
 	memset(verdict, 0, sizeof(*verdict));
-	if (writers < 2)
-		writers = 2;
-	if (writers > MAX_WRITERS)
-		writers = MAX_WRITERS;
-	if (getrandom(&nonce, sizeof(nonce), 0) < 0)
-		nonce = (uintptr_t) &nonce;
+	if (c == NULL)
+	{
+		verdict->status = STORE_UNAVAILABLE;
+		snprintf(verdict->detail, sizeof(verdict->detail), "out of memory");
+		return;
+	}
+	c->store = store;
+	c->interrupted = interrupted;
+	c->verdict = verdict;
+	c->writers = writers < 2 ? 2 : writers > MAX_WRITERS ? MAX_WRITERS : writers;
+	if (getrandom(&c->nonce, sizeof(c->nonce), 0) != sizeof(c->nonce))
+		c->nonce = (uintptr_t) c;
 	verdict->create_if_absent = verdict->compare_and_set = true;
-	for (int round = 0; round < rounds && verdict->create_if_absent; round++)
+	verdict->read_after_write = verdict->list_after_write = verdict->ranged_get = true;
+	going_on = true;
+	for (int round = 0; round < (rounds < 1 ? 1 : rounds) && going_on && verdict->create_if_absent; round++)
 	{
-		if (interrupted && interrupted())
-		{
-			verdict->status = STORE_CANCELLED;
-			return;
-		}
-		snprintf(key, sizeof(key), "check/%016llx-%d", (unsigned long long) nonce, round);
-		verdict->create_if_absent = create_round(store, key, writers, verdict->detail, sizeof(verdict->detail),
-												 &verdict->status);
-		if (verdict->status != STORE_OK)
-			return;
-		if (verdict->create_if_absent && verdict->compare_and_set)
-			verdict->compare_and_set = replace_round(store, key, writers, verdict->detail, sizeof(verdict->detail));
+		next_key(c);
+		going_on = create_round(c);
+		if (going_on && verdict->create_if_absent && verdict->compare_and_set)
+			going_on = replace_round(c, round == 0);
+		if (going_on && verdict->create_if_absent)
+			going_on = overwrite_round(c, round);
 	}
-	memset(&r, 0, sizeof(r));
-	(void) store_put(store, key, "0123456789", 10, finished, &r);
-	(void) store_wait(store, &r.done, NULL);
-	free(r.data);
-	read_back(store, key, 0, -1, &r);
-	verdict->read_after_write = r.status == STORE_OK && r.len == 10 && memcmp(r.data, "0123456789", 10) == 0;
-	free(r.data);
-	read_back(store, key, 3, 4, &r);
-	verdict->ranged_get = r.status == STORE_OK && r.len == 4 && memcmp(r.data, "3456", 4) == 0;
-	free(r.data);
-	memset(&r, 0, sizeof(r));
-	(void) store_list(store, key, NULL, 10, finished, &r);
-	(void) store_wait(store, &r.done, NULL);
-	free(r.data);
-	verdict->list_after_write = r.status == STORE_OK && r.nentries == 1;
-	for (int round = 0; round < rounds; round++)
-	{
-		snprintf(key, sizeof(key), "check/%016llx-%d", (unsigned long long) nonce, round);
-		memset(&r, 0, sizeof(r));
-		(void) store_remove(store, key, finished, &r);
-		(void) store_wait(store, &r.done, NULL);
-		free(r.data);
-	}
+	if (going_on && verdict->create_if_absent && verdict->compare_and_set)
+		going_on = absent_round(c);
+	/* what was not tried is not there */
+	if (!going_on)
+		verdict->create_if_absent = false;
+	if (!verdict->create_if_absent)
+		verdict->compare_and_set = verdict->read_after_write = verdict->list_after_write = verdict->ranged_get = false;
+	remove_keys(c);
+	free(c);
 }

@@ -80,3 +80,15 @@ store_wait(Store *store, volatile const bool *done, bool (*interrupted) (void))
 	}
 	return true;
 }
+
+bool
+store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interrupted) (void))
+{
+	if (op == NULL)
+		return false;
+	if (store_wait(store, done, interrupted))
+		return true;
+	store_cancel(store, op);
+	(void) store_wait(store, done, NULL);
+	return false;
+}

@@ -152,6 +152,9 @@ extern uint8_t *store_take(StoreResult *result);
  */
 extern bool store_wait(Store *store, volatile const bool *done, bool (*interrupted) (void));
 
+/* The same for one operation (NULL: nothing is done), which an interrupt cancels: after it the operation has ended, either way. */
+extern bool store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interrupted) (void));
+
 /*
  * The conformance race: `writers` concurrent creators of one key over `rounds` rounds, the same with If-Match,
  * overwrite, read- and list-after-write, ranged reads.  Synchronous; `interrupted` (may be NULL) is asked now and then and

@@ -6,13 +6,13 @@
 #   s3_stop             ends the server that runs, and its proxies
 #   s3_kill             the same by SIGKILL; the data of minio survives, that of rgw is in memory
 #   s3_restart          starts minio again on what is there
-#   s3_proxy [OPTION ...]   puts test/lib/s3proxy before it and points S3AM_ENDPOINT at that; options: --delay MS, --strip HEADER.
-#                       $s3_counts is the file that counts requests (see s3proxy)
+#   s3_proxy [OPTION ...]   puts test/lib/s3proxy before it and points S3AM_ENDPOINT at that; options: --delay MS, --strip HEADER
+#   s3_counts, s3_reset, s3_delay MS    what the proxy counted (METHOD requests bytes-sent bytes-received); count from 0; delay
 #   s3_direct           points S3AM_ENDPOINT at the server itself again
 #   s3tool ...          test/store/s3tool, built if need be
 #   s3_unset            forgets everything that was exported
 #
-# A server runs as the user who runs PostgreSQL, in a directory of its own that goes with it, and cannot outlive this shell.
+# A server runs as the user who runs PostgreSQL, in a directory of its own that goes with it, and does not outlive this shell.
 
 s3_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 s3_cache=${S3AM_CACHE:-${HOME:-/tmp}/.cache/s3am}
@@ -22,11 +22,11 @@ s3_dir=
 s3_pids=()
 s3_proxies=()
 
-# In the background, as the servers' user; ends with this shell at the latest.  The process id is in s3_pid.
+# s3_spawn server|caller LOG COMMAND ...: in the background, as that user; ends with this shell at the latest.  The process id is in s3_pid.
 s3_spawn() {
-	local log=$1 as=()
-	shift
-	[ "$(id -u)" != 0 ] || as=(--reuid="$cluster_owner" --regid="$cluster_group" --init-groups)
+	local user=$1 log=$2 as=()
+	shift 2
+	[ "$(id -u)" != 0 ] || [ "$user" = caller ] || as=(--reuid="$cluster_owner" --regid="$cluster_group" --init-groups)
 	(cd / && exec setpriv "${as[@]}" --pdeathsig KILL -- "$@") > "$log" 2>&1 < /dev/null &
 	s3_pid=$!
 	disown "$s3_pid"				# or bash would report its end
@@ -53,7 +53,7 @@ s3_wait() {
 	local try pid
 	for try in {1..600}; do
 		s3_answers "$1" && return 0
-		for pid in "${s3_pids[@]}"; do
+		for pid in "${s3_pids[@]}" "${s3_proxies[@]}"; do
 			kill -0 "$pid" 2> /dev/null || return 1
 		done
 		sleep 0.1
@@ -107,17 +107,17 @@ CONF
 	chmod 644 "$d/ceph.conf"
 	as_server monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:$mon]" "$d/monmap" > "$d/log" 2>&1 &&
 		as_server ceph-mon -c "$d/ceph.conf" -i a --mkfs --monmap "$d/monmap" >> "$d/log" 2>&1 || return 1
-	s3_spawn "$d/mon.out" ceph-mon -c "$d/ceph.conf" -i a -f
+	s3_spawn server "$d/mon.out" ceph-mon -c "$d/ceph.conf" -i a -f
 	s3_pids+=("$s3_pid")
 	local uuid
 	uuid=$(cat /proc/sys/kernel/random/uuid)
 	as_server timeout 60 ceph -c "$d/ceph.conf" osd new "$uuid" >> "$d/log" 2>&1 &&
 		as_server ceph-osd -c "$d/ceph.conf" -i 0 --mkfs --osd-uuid "$uuid" >> "$d/log" 2>&1 || return 1
-	s3_spawn "$d/osd.out" ceph-osd -c "$d/ceph.conf" -i 0 -f
+	s3_spawn server "$d/osd.out" ceph-osd -c "$d/ceph.conf" -i 0 -f
 	s3_pids+=("$s3_pid")
 	as_server timeout 120 radosgw-admin -c "$d/ceph.conf" -n client.rgw user create --uid=s3am --display-name=s3am \
 		--access-key="$AWS_ACCESS_KEY_ID" --secret-key="$AWS_SECRET_ACCESS_KEY" >> "$d/log" 2>&1 || return 1
-	s3_spawn "$d/rgw.out" radosgw -c "$d/ceph.conf" -n client.rgw -f
+	s3_spawn server "$d/rgw.out" radosgw -c "$d/ceph.conf" -n client.rgw -f
 	s3_pids+=("$s3_pid")
 	s3_port=$port
 	s3_wait "$port"
@@ -151,7 +151,7 @@ s3_minio() {
 }
 
 s3_run_minio() {
-	s3_spawn "$s3_dir/minio.out" env HOME="$s3_dir" MINIO_ROOT_USER="$AWS_ACCESS_KEY_ID" MINIO_ROOT_PASSWORD="$AWS_SECRET_ACCESS_KEY" \
+	s3_spawn server "$s3_dir/minio.out" env HOME="$s3_dir" MINIO_ROOT_USER="$AWS_ACCESS_KEY_ID" MINIO_ROOT_PASSWORD="$AWS_SECRET_ACCESS_KEY" \
 		MINIO_UPDATE=off MINIO_BROWSER=off "$s3_program" server --quiet --certs-dir "$s3_dir/certs" \
 		--address "127.0.0.1:$s3_port" "$s3_dir/data"
 	s3_pids+=("$s3_pid")
@@ -231,12 +231,15 @@ s3_restart() {
 s3_proxy() {
 	local port
 	port=$(cluster_free_port)
-	s3_counts=$s3_dir/counts.$port
-	s3_spawn "$s3_dir/proxy.$port.out" python3 "$s3_top/test/lib/s3proxy" --listen "$port" --to "$s3_port" --counts "$s3_counts" "$@"
+	s3_spawn caller "$s3_dir/proxy.$port.out" python3 "$s3_top/test/lib/s3proxy" --listen "$port" --to "$s3_port" "$@"
 	s3_proxies+=("$s3_pid")
-	s3_wait "$port" || return 1
+	s3_wait "$port" || { cat "$s3_dir/proxy.$port.out" >&2; return 1; }
 	export S3AM_ENDPOINT=http://127.0.0.1:$port
 }
+
+s3_counts() { curl -s "$S3AM_ENDPOINT/-/counts"; }
+s3_reset() { curl -s -X PUT "$S3AM_ENDPOINT/-/reset" > /dev/null; }
+s3_delay() { curl -s -X PUT "$S3AM_ENDPOINT/-/delay/$1" > /dev/null; }
 
 s3_unset() {
 	unset S3AM_ENDPOINT S3AM_REPOSITORY AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION
