@@ -375,7 +375,7 @@ add_entry(Listed *l, char *key, Piece entry)
 }
 
 const char *
-answer_list(const Answer *a, const char *store_prefix, Listed *l)
+answer_list(const Answer *a, const char *store_prefix, const char *prefix, Listed *l)
 {
 	static const char end_tag[] = "</ListBucketResult>";
 	Piece		all = {(const char *) a->body, (const char *) a->body + a->len};
@@ -402,7 +402,7 @@ answer_list(const Answer *a, const char *store_prefix, Listed *l)
 			return "the list of objects has an entry without a key";
 		if (encoded)
 			decode_url(key);
-		if (strncmp(key, store_prefix, prefix_len) != 0)
+		if (strncmp(key, store_prefix, prefix_len) != 0 || strncmp(key + prefix_len, prefix, strlen(prefix)) != 0)
 		{
 			free(key);
 			return "the list of objects has an entry outside of the prefix";

@@ -55,9 +55,10 @@ typedef struct Listed
 } Listed;
 
 /*
- * Reads the body of a ListObjectsV2; keys lose the prefix of the store.  NULL, or what is wrong with it (a constant).
+ * Reads the body of a ListObjectsV2 of keys that begin with the store's prefix, which they lose, and then with `prefix`.  NULL, or
+ * what is wrong with it (a constant).
  */
-extern const char *answer_list(const Answer *answer, const char *store_prefix, Listed *listed);
+extern const char *answer_list(const Answer *answer, const char *store_prefix, const char *prefix, Listed *listed);
 extern void listed_free(Listed *listed);
 
 #endif

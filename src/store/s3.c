@@ -110,7 +110,8 @@ submit(Store *store, S3Kind kind, const char *key, const char *extra, StoreCallb
 		s3_error(op, STORE_UNAVAILABLE, "out of memory");
 	else if (key && kind != S3_LIST && (wrong = store_key_error(key)) != NULL)
 		s3_error(op, STORE_DENIED, "%s", wrong);
-	link_op(op, op->status == STORE_OK ? S3_QUEUED : S3_FINISHED);
+	/* nothing can be there, so nobody is asked */
+	link_op(op, op->status != STORE_OK || (kind == S3_LIST && !store_prefix_possible(key)) ? S3_FINISHED : S3_QUEUED);
 	return op;
 }
 

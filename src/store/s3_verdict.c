@@ -220,7 +220,7 @@ succeeded(StoreOp *op)
 			return check_bytes(op);
 		case S3_LIST:
 			listed_free(&op->listed);
-			wrong = answer_list(a, op->s3->target.prefix, &op->listed);
+			wrong = answer_list(a, op->s3->target.prefix, op->key, &op->listed);
 			if (wrong)
 			{
 				s3_error(op, STORE_DAMAGED, "%s: %s", op->s3->target.endpoint, wrong);

@@ -1,8 +1,9 @@
 /*
  * sigv4.c: AWS Signature Version 4, in the header.
  *
- * A signer of our own because libcurl's does not do for S3: that of 7.88 signs no session token by itself, leaves the query
- * unsorted, does not squeeze header values, and signs no payload hash but its own; test/store/vectors.c has what AWS published.
+ * A signer of our own because libcurl's (CURLOPT_AWS_SIGV4 of 7.88) does not do: it sends no x-amz-content-sha256, without which Ceph's
+ * RGW refuses every request, leaves the query in the order in which it came, and signs encoded keys in a way that no server here
+ * takes.  test/store/vectors.c has the published examples.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -50,6 +50,19 @@ store_key_error(const char *key)
 	}
 }
 
+bool
+store_prefix_possible(const char *prefix)
+{
+	for (const char *p = prefix; *p; p++)
+	{
+		bool		begins = p == prefix || p[-1] == '/';
+
+		if ((unsigned char) *p < 32 || *p == 127 || (begins && (*p == '.' || *p == '/')))
+			return false;
+	}
+	return strlen(prefix) <= 512;
+}
+
 void
 store_cancel(Store *store, StoreOp *op)
 {
