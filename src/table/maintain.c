@@ -237,6 +237,13 @@ relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, dou
 	(void) table_virtual_blocks(rel, tuples);
 	bytes = *tuples * (width + 8);
 	*pages = (BlockNumber) Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber);
+	/* as heap: a table that is still young is likely to grow under a plan that was made for it */
+	if (*pages < 10 && rel->rd_rel->reltuples < 0 && !rel->rd_rel->relhassubclass)
+	{
+		*pages = 10;
+		*tuples = Max(*tuples, rint(10.0 * (BLCKSZ - SizeOfPageHeaderData) /
+									(MAXALIGN(width) + MAXALIGN(SizeofHeapTupleHeader) + sizeof(ItemIdData))));
+	}
 	if (*pages == 0)
 		*pages = 1;
 	*allvisfrac = 1.0;

@@ -128,8 +128,54 @@ static void
 fill_own_failure(TM_FailureData *tmfd, uint64 row, const OwnEnd *end)
 {
 	txn_next_tid(row, end, &tmfd->ctid);
-	tmfd->xmax = GetTopTransactionIdIfAny();
+	/* MERGE asks whether it is ours */
+	tmfd->xmax = txn_own_xmin();
 	tmfd->cmax = end->cmax;
+}
+
+/* Finds the committed row; throws if there is none. */
+static void
+require_row(TableView *view, uint64 row)
+{
+	if (view->table && state_find_batch(view->batches, view->nbatches, row) >= 0)
+		return;
+	/* perhaps it came after the view was opened */
+	view->batches = view->table ? state_batches(view->node, view->table, &view->nbatches) : NULL;
+	if (view->batches == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
+		elog(ERROR, "attempted to change a row that does not exist");
+}
+
+/*
+ * A row was updated, and somebody wants its key to stay, which the update left alone: as in heap he gets the old version, and the
+ * lock goes to the newest.  TM_Updated: that was deleted.
+ */
+static TM_Result
+lock_successor_key(Relation rel, TableView *view, const RowEnd *first, LockWaitPolicy policy)
+{
+	RowEnd		end = *first;
+
+	for (;;)
+	{
+		uint64		base = POS_VERSION(pg_atomic_read_u64(&view->node->published));
+		uint64		row = end.successor - 1;
+		OwnEnd		own_end;
+
+		if (end.successor == ROW_NONE || end.successor == ROW_MOVED)
+			return TM_Updated;
+		/* what we changed ourselves is locked */
+		if (txn_row_end(view->own, row, &own_end))
+			return TM_Ok;
+		pg_memory_barrier();
+		if (state_row_ended(view->node, view->table, row, &end))
+			continue;
+		if (rowlock_acquire(rel, view->storage, row, LockTupleKeyShare, policy, base) == ROWLOCK_SKIPPED)
+			return TM_WouldBlock;
+		pg_memory_barrier();
+		txn_check_doomed();
+		if (!state_row_ended(view->node, view->table, row, &end))
+			return TM_Ok;
+		rowlock_release(view->storage, row, LockTupleKeyShare);
+	}
 }
 
 /*
@@ -157,13 +203,17 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 		return own_end.cmax >= cid ? TM_SelfModified : TM_Invisible;
 	}
 	if (ROW_IS_OWN(row))
-		return TM_Ok;
-	if (view->table == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
 	{
-		view->batches = view->table ? state_batches(view->node, view->table, &view->nbatches) : NULL;
-		if (view->batches == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
-			elog(ERROR, "attempted to change a row that does not exist");
+		uint64		origin;
+
+		/* others know it as the committed row that it was, which we hold; now perhaps in a stronger mode */
+		if (txn_origin(view->own, row, &origin) &&
+			rowlock_acquire(rel, view->storage, origin, mode, policy,
+							POS_VERSION(pg_atomic_read_u64(&view->node->published))) == ROWLOCK_SKIPPED)
+			return TM_WouldBlock;
+		return TM_Ok;
 	}
+	require_row(view, row);
 	for (;;)
 	{
 		uint64		base = POS_WHOLE(pg_atomic_read_u64(&view->node->published));
@@ -186,7 +236,7 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 				return TM_Updated;
 			}
 			row_to_tid(end.successor - 1, &tmfd->ctid);
-			return TM_Updated;
+			return mode == LockTupleKeyShare ? lock_successor_key(rel, view, &end, policy) : TM_Updated;
 		}
 		if (rowlock_acquire(rel, view->storage, row, mode, policy, base) == ROWLOCK_SKIPPED)
 			return TM_WouldBlock;
@@ -296,7 +346,27 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 			traversed = true;
 			continue;
 		}
-		if (result == TM_Ok || (result == TM_SelfModified && traversed))
+		if (traversed && (result == TM_SelfModified || result == TM_Invisible))
+		{
+			/* somebody else's update led to a row that we changed */
+			OwnEnd		end;
+
+			if (!txn_row_end(view->own, row, &end))
+			{
+				tmfd->xmax = txn_own_xmin();
+				tmfd->cmax = ownrows_cmin(&view->own->rows, row - OWN_BASE);
+				return TM_SelfModified;
+			}
+			if (end.next == NEXT_NONE)
+				return TM_Deleted;
+			if (!NEXT_IS_ROW(end.next))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						 errmsg("tuple to be locked was already moved to another partition due to concurrent update")));
+			row_to_tid(OWN_BASE + end.next, &current);
+			continue;
+		}
+		if (result == TM_Ok)
 		{
 			*tid = current;
 			view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);

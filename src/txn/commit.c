@@ -145,6 +145,18 @@ txn_check_doomed(void)
 				 errdetail("Version " UINT64_FORMAT " changed or locked a row that this transaction relies on.",
 						   me->doomed_by),
 				 errhint("The transaction might succeed if retried.")));
+	/* one that only reads is as good as done before the change */
+	if (used && IsolationIsSerializable() && txn_writes())
+	{
+		uint64		version = txn_reads_changed(node_wait_ready());
+
+		if (version != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to read/write dependencies among transactions"),
+					 errdetail("Version " UINT64_FORMAT " changed what this transaction has read.", version),
+					 errhint("The transaction might succeed if retried.")));
+	}
 }
 
 /* ------------------------------------------------------------------------------------ storage edits */
@@ -172,6 +184,22 @@ commit_storage_is_new(uint64 storage)
 		if (((StorageChange *) lfirst(lc))->create == storage)
 			return true;
 	return false;
+}
+
+bool
+commit_storage_is_replaced(uint64 table, uint64 storage)
+{
+	uint64		newest = 0;
+	ListCell   *lc;
+
+	foreach(lc, storage_changes)
+	{
+		StorageChange *change = lfirst(lc);
+
+		if (change->table == table && change->create)
+			newest = change->create;
+	}
+	return newest != 0 && newest != storage;
 }
 
 bool
@@ -355,7 +383,7 @@ build_record(S3Node *node)
 /* ------------------------------------------------------------------------------------ handing over */
 
 static void
-throw_outcome(Member *member)
+throw_outcome(Member *member, bool reads)
 {
 	char	   *detail = pstrdup(member->detail);
 
@@ -366,7 +394,8 @@ throw_outcome(Member *member)
 		case OUTCOME_CONFLICT:
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to a concurrent commit on another server"),
+					 reads ? errmsg("could not serialize access due to read/write dependencies among transactions")
+					 : errmsg("could not serialize access due to a concurrent commit on another server"),
 					 detail[0] ? errdetail("%s", detail) : 0,
 					 errhint("The transaction might succeed if retried.")));
 			break;
@@ -398,7 +427,7 @@ release_member(S3Node *node, dsa_pointer p)
 
 /* Waits for the outcome.  Leaves by error, or returns when committed. */
 static void
-wait_for_outcome(S3Node *node, dsa_pointer p)
+wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 {
 	Member	   *member = dsa_get_address(node_dsa(node), p);
 	TimestampTz start = GetCurrentTimestamp();
@@ -457,7 +486,7 @@ wait_for_outcome(S3Node *node, dsa_pointer p)
 		handed_over = member->outcome == OUTCOME_FENCED;
 		PG_TRY();
 		{
-			throw_outcome(member);
+			throw_outcome(member, reads);
 		}
 		PG_FINALLY();
 		{
@@ -484,6 +513,7 @@ commit_transaction(void)
 	NodeBackend *me;
 	size_t		len;
 	int			proc;
+	bool		reads;
 
 	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any())
 		return;
@@ -517,6 +547,7 @@ commit_transaction(void)
 		: txn_derive_xmin(my_epoch, my_seq);
 	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 
+	reads = txn->n_reads > 0;
 	len = s3am__txn__get_packed_size(txn);
 	p = dsa_allocate_extended(node_dsa(node), offsetof(Member, record) + len, DSA_ALLOC_HUGE);
 	member = dsa_get_address(node_dsa(node), p);
@@ -539,7 +570,7 @@ commit_transaction(void)
 	handed_over = true;
 	node_push(node, &node->submissions, p);
 	node_wake(node->committer_procno);
-	wait_for_outcome(node, p);
+	wait_for_outcome(node, p, reads);
 }
 
 void

@@ -12,6 +12,9 @@
 extern void commit_storage_edit(uint64 table, uint64 drop, uint64 create);
 extern bool commit_storage_is_new(uint64 storage);	/* made by this transaction */
 
+/* Has this transaction given the table another storage, to which rows are being, or were, rewritten? */
+extern bool commit_storage_is_replaced(uint64 table, uint64 storage);
+
 /* A number for a storage or a segment: epoch << 32 | counter; never used twice. */
 extern uint64 commit_new_object_id(void);
 

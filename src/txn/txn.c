@@ -217,6 +217,9 @@ own_refresh_desc(TxnTable *table)
 
 	if (table->desc == NULL || table->desc_generation == desc_generation)
 		return;
+	/* a rewrite reads them by the old definition while the catalogs have the new one */
+	if (commit_storage_is_replaced(table->table, table->storage))
+		return;
 	relid = RelidByRelfilenode(table->tablespace, table->relfilenode);
 	if (!OidIsValid(relid))
 		return;
@@ -277,7 +280,17 @@ txn_end(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next)
 	if (next && ItemPointerIndicatesMovedPartitions(next))
 		end.next = NEXT_MOVED;
 	else if (next)
+	{
+		OwnEnd		origin = {FirstCommandId, false, row};
+
 		end.next = tid_to_row(next) - OWN_BASE;
+		if (!ROW_IS_OWN(row) || txn_origin(table, row, &origin.next))
+		{
+			if (table->origins == NULL)
+				table->origins = ownends_create(own_context());
+			ownends_add(table->origins, end.next, &origin);
+		}
+	}
 	if (table->ends == NULL)
 		table->ends = ownends_create(own_context());
 	ownends_add(table->ends, row, &end);
@@ -291,11 +304,31 @@ txn_kill(TxnTable *table, uint64 row, CommandId cid)
 	txn_end(table, row, cid, true, NULL);
 }
 
+bool
+txn_origin(TxnTable *table, uint64 row, uint64 *origin)
+{
+	OwnEnd		end;
+
+	if (table == NULL || !ownends_get(table->origins, row - OWN_BASE, &end))
+		return false;
+	*origin = end.next;
+	return true;
+}
+
+/* Row n and all after it never were. */
+static void
+forget_rows(TxnTable *table, uint64 n)
+{
+	if (table->origins && n < table->rows.nrows)
+		ownends_remove(table->origins, n, table->rows.nrows - n);
+	ownrows_truncate(&table->rows, n, spill_drop);
+}
+
 /* TRUNCATE of a table whose storage this very subtransaction made: nobody can want the rows back. */
 void
 txn_truncate(TxnTable *table)
 {
-	ownrows_truncate(&table->rows, 0, spill_drop);
+	forget_rows(table, 0);
 	table->ends = NULL;
 }
 
@@ -307,7 +340,7 @@ own_subabort(SubTransactionId sub)
 		Undo	   *u = &undo[--nundo];
 
 		if (!u->end)
-			ownrows_truncate(&u->table->rows, u->first, spill_drop);
+			forget_rows(u->table, u->first);
 		else if (u->table->ends)
 			ownends_remove(u->table->ends, u->first, u->count);
 	}
@@ -392,4 +425,44 @@ txn_read_row(Relation rel, uint64 row, uint64 base)
 		if (++table->nread_rows > READ_ROWS_MAX)
 			txn_read_table(rel, base);
 	}
+}
+
+static bool
+row_is_there(void *arg, uint64_t row)
+{
+	TableState *state = ((void **) arg)[1];
+	RowEnd		end;
+
+	if (!state_row_ended(((void **) arg)[0], state, row, &end))
+		return true;
+	((void **) arg)[2] = state;
+	return false;
+}
+
+uint64
+txn_reads_changed(S3Node *node)
+{
+	ListCell   *lc;
+
+	foreach(lc, tables)
+	{
+		TxnTable   *table = lfirst(lc);
+		TableState *state;
+		uint64		changed;
+		void	   *arg[3] = {node, NULL, NULL};
+
+		if (!table->read_all && table->read_rows == NULL)
+			continue;
+		state = state_table(node, table->storage);
+		changed = state ? POS_VERSION(pg_atomic_read_u64(&state->changed)) : 0;
+		if (changed <= table->read_base)
+			continue;
+		if (table->read_all)
+			return changed;
+		arg[1] = state;
+		rowset_each(table->read_rows, row_is_there, arg);
+		if (arg[2] != NULL)
+			return changed;
+	}
+	return 0;
 }

@@ -49,6 +49,7 @@ typedef struct TxnTable
 	uint64		desc_generation;
 	OwnRows		rows;
 	OwnEnds    *ends;			/* of own and committed rows, by row id */
+	OwnEnds    *origins;		/* own rows that committed ones were updated to; `next` is the committed row */
 	bool		read_all;		/* SERIALIZABLE: scanned */
 	uint64		read_base;
 	struct RowSet *read_rows;	/* SERIALIZABLE: read one by one */
@@ -84,11 +85,16 @@ extern bool txn_has_row(TxnTable *table, uint64 row);
 extern bool txn_row_end(TxnTable *table, uint64 row, OwnEnd *end);	/* false: not removed by us */
 /* What a removed row became, as in a heap tuple's t_ctid. */
 extern void txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next);
+/* The committed row that was updated, perhaps several times, to this own one. */
+extern bool txn_origin(TxnTable *table, uint64 row, uint64 *origin);
 extern void txn_truncate(TxnTable *table);
 
 /* SERIALIZABLE: what was read is claimed (rule 18). */
 extern void txn_read_table(Relation rel, uint64 base);
 extern void txn_read_row(Relation rel, uint64 row, uint64 base);
+
+/* Has what was read been changed since by somebody else?  The version that did, or 0. */
+extern uint64 txn_reads_changed(S3Node *node);
 
 /* Throws 40001 if another node's commit has doomed this transaction (rule 22). */
 extern void txn_check_doomed(void);

@@ -152,6 +152,7 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 		rowset_each(edit->dead, end_born_dead, &c);
 		rowset_each(edit->removed, end_row, &c);
 		rowset_each(edit->replaced, end_row, &c);
+		pg_atomic_write_u64(&table->changed, pos);
 	}
 }
 

@@ -1,0 +1,210 @@
+#!/bin/bash
+# Transactions far larger than the memory they may take: bounded, readable, undone by savepoints, gone after ROLLBACK.
+. "$(dirname "$0")/../lib/tap.sh"
+
+node server "max_parallel_workers_per_gather = 0"
+sql -c 'CREATE EXTENSION s3am' -c 'ALTER DATABASE test SET default_table_access_method = s3am' || exit 1
+
+# highest resident memory of the backend, without the shared memory that it touched, in MB
+memory="SELECT ((regexp_match(s, 'VmHWM:\s+(\d+)'))[1]::int - (regexp_match(s, 'RssShmem:\s+(\d+)'))[1]::int) / 1024
+	FROM pg_read_file('/proc/self/status') s"
+below() {
+	[ "${1:-999999}" -le "$2" ] || diag "$1 MB"
+	[ "${1:-999999}" -le "$2" ]
+	ok $? "$3"
+}
+segments() { find "${repository#file://}/segments" -type f 2> /dev/null | wc -l; }
+rows=${S3AM_LARGE_ROWS:-1000000}
+
+# ---- insert, read back, roll back
+said=$(sql <<SQL
+CREATE TABLE t (i bigint, t text);
+BEGIN;
+INSERT INTO t SELECT i, 'row number ' || i FROM generate_series(1, $rows) i;
+SELECT count(*), sum(i), count(DISTINCT t) FROM t WHERE i % 10 = 3;
+$memory;
+ROLLBACK;
+SELECT count(*) FROM t;
+SQL
+)
+is "$(head -n 1 <<< "$said")" "$((rows / 10))|$(seq 3 10 "$rows" | awk "{ s += \$1 } END { printf \"%.0f\", s }")|$((rows / 10))" \
+	"rows that left memory are read back"
+below "$(sed -n 2p <<< "$said")" 200 "INSERT ... SELECT of $rows rows in bounded memory"
+is "$(sed -n 3p <<< "$said")" 0 "ROLLBACK leaves no row"
+is "$(segments)" 0 "and no segment"
+
+# ---- COPY, then UPDATE of all of them
+said=$(sql <<SQL
+\copy t FROM PROGRAM 'seq $rows | sed "s/.*/&\trow number &/"'
+$memory;
+SELECT count(*), sum(i) FROM t;
+BEGIN;
+UPDATE t SET t = t || '!' WHERE i <= $rows;
+$memory;
+SELECT count(*), count(*) FILTER (WHERE t LIKE '%!') FROM t;
+COMMIT;
+SELECT count(*), count(*) FILTER (WHERE t LIKE '%!'), sum(i) FROM t;
+SQL
+)
+below "$(sed -n 1p <<< "$said")" 200 "COPY in bounded memory"
+is "$(sed -n 2p <<< "$said")" "$rows|$((rows * (rows + 1) / 2))" "all of it is there"
+below "$(sed -n 3p <<< "$said")" 220 "UPDATE in bounded memory"
+is "$(sed -n 4p <<< "$said")" "$rows|$rows" "the transaction sees its update"
+is "$(sed -n 5p <<< "$said")" "$rows|$rows|$((rows * (rows + 1) / 2))" "and so do others"
+before=$(segments)
+
+# ---- an UPDATE in no order
+said=$(sql <<SQL
+SET enable_sort = off;
+BEGIN;
+UPDATE t SET i = t.i FROM (SELECT i FROM t GROUP BY i) x WHERE x.i = t.i AND t.i <= $rows / 2;
+$memory;
+ROLLBACK;
+SELECT count(*) FROM t;
+SQL
+)
+below "$(sed -n 1p <<< "$said")" 350 "UPDATE from a join in bounded memory"
+is "$(sed -n 2p <<< "$said")" "$rows" "ROLLBACK"
+is "$(segments)" "$before" "leaves no segment"
+
+# ---- small portions: everything that can refer to a row that left memory
+sql > /dev/null <<SQL
+CREATE TABLE s (i int, v text);
+CREATE TABLE heard (i int, v text, op text) USING heap;
+CREATE FUNCTION hear() RETURNS trigger LANGUAGE plpgsql AS \$\$
+BEGIN
+	IF TG_OP = 'DELETE' THEN INSERT INTO heard VALUES (OLD.i, OLD.v, TG_OP);
+	ELSE INSERT INTO heard VALUES (NEW.i, NEW.v, TG_OP); END IF;
+	RETURN NULL;
+END \$\$;
+CREATE CONSTRAINT TRIGGER hears AFTER INSERT OR UPDATE OR DELETE ON s DEFERRABLE INITIALLY DEFERRED
+	FOR EACH ROW EXECUTE FUNCTION hear();
+SQL
+said=$(sql <<'SQL'
+SET s3am.transaction_memory = '64kB';
+SET s3am.segment_size = '64kB';
+SET s3am.inline_limit = 0;
+BEGIN;
+INSERT INTO s SELECT i, 'v' || i FROM generate_series(1, 10000) i;
+DECLARE c CURSOR FOR SELECT * FROM s ORDER BY i;
+DECLARE u CURSOR FOR SELECT * FROM s;
+MOVE 5000 FROM u;
+FETCH u;
+UPDATE s SET v = v || '+' WHERE CURRENT OF u;
+SAVEPOINT a;
+DELETE FROM s WHERE i % 2 = 0;
+INSERT INTO s SELECT i, 'w' || i FROM generate_series(10001, 20000) i;
+SELECT count(*), sum(i) FROM s;
+SAVEPOINT b;
+INSERT INTO s SELECT i, 'x' || i FROM generate_series(20001, 25000) i;
+ROLLBACK TO b;
+INSERT INTO s SELECT i, 'y' || i FROM generate_series(20001, 21000) i;
+SELECT count(*), sum(i), max(v) FROM s;
+ROLLBACK TO a;
+SELECT count(*), sum(i) FROM s;
+DELETE FROM s WHERE i > 9000;
+MERGE INTO s USING generate_series(8999, 9002) g ON s.i = g WHEN MATCHED THEN UPDATE SET v = 'merged'
+	WHEN NOT MATCHED THEN INSERT VALUES (g, 'new');
+SELECT i, v FROM s WHERE i BETWEEN 8998 AND 9100 OR i = 5001 ORDER BY i;
+SELECT i FROM s WHERE i BETWEEN 100 AND 101 FOR UPDATE;
+FETCH c;
+MOVE 9998 FROM c;
+FETCH c;
+COMMIT;
+SELECT count(*), sum(i) FROM s;
+SELECT op, count(*), count(DISTINCT i) FROM heard GROUP BY 1 ORDER BY 1;
+SQL
+)
+is "$said" "5001|v5001
+15000|175005000
+16000|195505500|y21000
+10000|50005000
+5001|v5001+
+8998|v8998
+8999|merged
+9000|merged
+9001|new
+9002|new
+100
+101
+1|v1
+10000|v10000
+9002|40522503
+DELETE|1000|1000
+INSERT|10002|10000
+UPDATE|3|3" "rows that left memory: cursors, CURRENT OF, savepoints, MERGE, locks, deferred triggers"
+is "$(sql -c 'SELECT count(*), sum(i) FROM s')" "9002|40522503" "another session sees the same"
+
+# a subtransaction's rows go at once
+before=$(segments)
+said=$(sql <<'SQL'
+SET s3am.transaction_memory = '64kB';
+SET s3am.segment_size = '64kB';
+BEGIN;
+INSERT INTO s VALUES (-1, 'stays');
+DO $$ BEGIN
+	FOR n IN 1 .. 20 LOOP
+		BEGIN
+			INSERT INTO s SELECT -i, 'gone' FROM generate_series(1, 5000) i;
+			RAISE division_by_zero;
+		EXCEPTION WHEN division_by_zero THEN NULL;
+		END;
+	END LOOP;
+END $$;
+SELECT count(*) FROM s WHERE i < 0;
+COMMIT;
+SELECT count(*) FROM s WHERE i < 0;
+SQL
+)
+is "$said" "1
+1" "subtransactions that roll back thousands of rows"
+[ "$(segments)" -le $((before + 1)) ]
+ok $? "leave no segment but the one with the row that stays"
+
+# DDL between the rows
+said=$(sql <<'SQL'
+SET s3am.transaction_memory = '64kB';
+SET s3am.segment_size = '64kB';
+BEGIN;
+CREATE TYPE mood AS ENUM ('sad', 'happy');
+CREATE TABLE d (i int, m mood, x text);
+INSERT INTO d SELECT i, 'happy', 'x' || i FROM generate_series(1, 3000) i;
+ALTER TABLE d ADD COLUMN y int DEFAULT 7;
+INSERT INTO d SELECT i, 'sad', 'x' || i, 8 FROM generate_series(3001, 6000) i;
+ALTER TABLE d DROP COLUMN m;
+DROP TYPE mood;
+INSERT INTO d SELECT i, 'x' || i, 9 FROM generate_series(6001, 6010) i;
+SELECT count(*), sum(i), sum(y), count(x) FROM d;
+ALTER TABLE d ALTER COLUMN i TYPE numeric;
+SELECT count(*), sum(i), sum(y), count(x) FROM d;
+TRUNCATE d;
+INSERT INTO d VALUES (1, 'one', 1);
+COMMIT;
+SELECT * FROM d;
+SQL
+)
+is "$said" "6010|18063055|45090|6010
+6010|18063055|45090|6010
+1|one|1" "columns, types and storage that change under them"
+
+# ---- an upload that fails fails the statement, and nothing can be committed after it
+if [[ $repository == file://* && $(id -u) == 0 ]]; then
+	find "${repository#file://}/segments" -type d -exec chmod 500 {} +
+	said=$(cluster_psql "$dir" -At -d test -v ON_ERROR_STOP=0 -v VERBOSITY=terse 2>&1 <<'SQL'
+SET s3am.transaction_memory = '64kB';
+SET s3am.segment_size = '64kB';
+BEGIN;
+INSERT INTO s VALUES (-2, 'before');
+SAVEPOINT a;
+INSERT INTO s SELECT -3, repeat('x', 100) FROM generate_series(1, 100000);
+ROLLBACK TO a;
+COMMIT;
+SELECT count(*) FROM s WHERE i < -1;
+SQL
+)
+	find "${repository#file://}/segments" -type d -exec chmod 700 {} +
+	like "$said" "ERROR:  cannot write a segment to the repository" "an upload that fails is an error"
+	is "$(tail -n 1 <<< "$said")" 0 "and nothing of the transaction is committed"
+	is "$(sql -c "INSERT INTO s VALUES (-9, 'after')" -c 'SELECT count(*) FROM s WHERE i = -9')" 1 "the next one is not touched by it"
+fi
+done_testing
