@@ -145,18 +145,22 @@ txn_check_doomed(void)
 				 errdetail("Version " UINT64_FORMAT " changed or locked a row that this transaction relies on.",
 						   me->doomed_by),
 				 errhint("The transaction might succeed if retried.")));
-	/* one that only reads is as good as done before the change */
+	/* one that has not written yet is still as good as done before the change */
 	if (used && IsolationIsSerializable() && txn_writes())
-	{
-		uint64		version = txn_reads_changed(node_wait_ready());
+		txn_check_reads();
+}
 
-		if (version != 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to read/write dependencies among transactions"),
-					 errdetail("Version " UINT64_FORMAT " changed what this transaction has read.", version),
-					 errhint("The transaction might succeed if retried.")));
-	}
+void
+txn_check_reads(void)
+{
+	uint64		version = txn_reads_changed(node_wait_ready());
+
+	if (version != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to read/write dependencies among transactions"),
+				 errdetail("Version " UINT64_FORMAT " changed what this transaction has read.", version),
+				 errhint("The transaction might succeed if retried.")));
 }
 
 /* ------------------------------------------------------------------------------------ storage edits */

@@ -159,6 +159,8 @@ txn_table_for_write(Relation rel)
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("cannot write to s3am tables during a parallel operation")));
 	txn_check_doomed();
+	if (IsolationIsSerializable())
+		txn_check_reads();
 	table = make_table(rel);
 	table->touched = true;
 	return table;

@@ -96,8 +96,12 @@ extern void txn_read_row(Relation rel, uint64 row, uint64 base);
 /* Has what was read been changed since by somebody else?  The version that did, or 0. */
 extern uint64 txn_reads_changed(S3Node *node);
 
-/* Throws 40001 if another node's commit has doomed this transaction (rule 22). */
+/*
+ * Throws 40001 if another node's commit has doomed this transaction (rule 22), or changed what it has read and it is SERIALIZABLE
+ * and writes.
+ */
 extern void txn_check_doomed(void);
+extern void txn_check_reads(void);	/* the second half: it is about to write */
 extern void txn_begin_use(S3Node *node);	/* before the first look at shared state in a transaction */
 
 /* The xmin that rows of this transaction show; assigns an xid (somebody asked). */

@@ -12,7 +12,7 @@ import psycopg2
 import psycopg2.extensions
 
 # every value as PostgreSQL prints it: no type of Python's stands between the two sides
-_TEXT = psycopg2.extensions.new_type((), "TEXT", lambda value, cursor: value)
+_TEXT = psycopg2.extensions.new_type(tuple(psycopg2.extensions.string_types), "TEXT", lambda value, cursor: value)
 
 
 LOST = "lost"

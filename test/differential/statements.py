@@ -7,7 +7,37 @@ not made.
 import random
 
 TYPES = ["integer", "bigint", "text", "numeric(12,2)", "boolean", "date", "timestamptz", "jsonb", "bytea", "integer[]",
-         "uuid", "double precision", "varchar(40)"]
+         "uuid", "double precision", "varchar(40)", "mood", "positive", "pair", "mood[]", "int4range"]
+
+# What every round begins with: types of the database's own, functions for triggers, a partitioned table.
+SETUP = [
+    "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy')",
+    "CREATE DOMAIN positive AS integer CHECK (VALUE > 0)",
+    "CREATE TYPE pair AS (a integer, b text)",
+    "CREATE TABLE audited (id bigint, n bigint, op text)",
+    "CREATE FUNCTION audit_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    " IF TG_OP = 'DELETE' THEN INSERT INTO audited VALUES (OLD.id, OLD.n, 'DELETE');"
+    " ELSIF TG_OP = 'UPDATE' THEN INSERT INTO audited VALUES (OLD.id, NEW.n::bigint - OLD.n, 'UPDATE');"
+    " ELSE INSERT INTO audited VALUES (NEW.id, NEW.n, 'INSERT'); END IF; RETURN NULL; END $$",
+    "CREATE FUNCTION audit_all() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    " IF TG_OP <> 'INSERT' THEN INSERT INTO audited SELECT count(*), sum(n), 'old ' || TG_OP FROM old_rows; END IF;"
+    " IF TG_OP <> 'DELETE' THEN INSERT INTO audited SELECT count(*), sum(n), 'new ' || TG_OP FROM new_rows; END IF;"
+    " RETURN NULL; END $$",
+    "CREATE FUNCTION change_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    " IF NEW.id % 11 = 0 THEN RETURN NULL; END IF; NEW.n := coalesce(NEW.n, 0) % 1000 + 1; RETURN NEW; END $$",
+    "CREATE FUNCTION check_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+    " IF NEW.n % 60 = 13 THEN RAISE check_violation; END IF; RETURN NULL; END $$",
+    "CREATE TABLE part (id bigint, n integer, k integer) PARTITION BY LIST (k)",
+    "CREATE TABLE part_0 PARTITION OF part FOR VALUES IN (0)",
+    "CREATE TABLE part_1 (k integer, n integer, gone text, id bigint)",
+    "ALTER TABLE part_1 DROP COLUMN gone",
+    "ALTER TABLE part ATTACH PARTITION part_1 FOR VALUES IN (1)",
+    "CREATE TABLE part_2 PARTITION OF part FOR VALUES IN (2, 3) PARTITION BY LIST (k)",
+    "CREATE TABLE part_2_2 PARTITION OF part_2 FOR VALUES IN (2)",
+    "CREATE TABLE part_2_3 PARTITION OF part_2 FOR VALUES IN (3)",
+    "CREATE TABLE part_x PARTITION OF part DEFAULT",
+    "INSERT INTO part SELECT i, i, i % 5 FROM generate_series(1, 30) i",
+]
 
 
 class Table:
@@ -42,6 +72,8 @@ class Client:
         self.cursors = {}               # name -> (query, ordered)
         self.ddl = False                # did some in this transaction
         self.rewrote = False
+        if not hasattr(self, "held"):
+            self.held = []              # cursors WITH HOLD, open over transactions
 
 
 class Generator:
@@ -49,6 +81,8 @@ class Generator:
         self.random = random.Random(seed)
         self.tables = {}
         self.views = []
+        self.matviews = []
+        self.triggers = []              # (name, table)
         self.next_id = 1
         self.next_name = 1
 
@@ -95,6 +129,17 @@ class Generator:
             return "'\\x%s'::bytea" % bytes(r.randint(0, 255) for _ in range(r.randint(0, 12))).hex()
         if type_ == "integer[]":
             return "ARRAY[%s]::integer[]" % ",".join(r.choice(["NULL", str(r.randint(0, 99))]) for _ in range(r.randint(0, 5)))
+        if type_ == "mood":
+            return "'%s'::mood" % r.choice(["sad", "ok", "happy"])
+        if type_ == "positive":
+            return "%d::positive" % r.choice([1, 2, 3, 77, 1000] + ([-1] if r.random() < 0.05 else []))
+        if type_ == "pair":
+            return "ROW(%d, %s)::pair" % (r.randint(0, 9), r.choice(["NULL", "'x'", "repeat('pair ', 500)"]))
+        if type_ == "mood[]":
+            return "ARRAY[%s]::mood[]" % ",".join(r.choice(["'sad'", "'happy'", "NULL"]) for _ in range(r.randint(0, 3)))
+        if type_ == "int4range":
+            low = r.randint(0, 50)
+            return "int4range(%d, %d)" % (low, low + r.randint(0, 20))
         if type_ == "uuid":
             return "'%032x'::uuid" % r.getrandbits(128)
         return "%d.5::double precision" % r.randint(-100, 100)
@@ -199,6 +244,50 @@ class Generator:
                          " INSERT INTO %s (id, n) SELECT %d + row_number() OVER (ORDER BY id), n FROM gone RETURNING id" % (
                              self.table().name, low, low + 19, self.table().name, first - 1), lock=True)
 
+    def bulk(self, client):
+        """Enough for rows to leave memory where little is allowed."""
+        low = self.next_id
+        self.next_id += 400
+        return Statement("insert many", "INSERT INTO %s (id, n) SELECT %d + i, i %% 50 FROM generate_series(1, 400) i" % (
+            self.table().name, low))
+
+    def bad_copy(self, client):
+        """A COPY that fails at its last row."""
+        rows = ["%d\t1\n" % self.new_id() for _ in range(self.random.randint(1, 30))]
+        return Statement("copy in, bad", "COPY %s (id, n) FROM STDIN" % self.table().name, data="".join(rows) + "x\t1\n")
+
+    def move_partition(self, client):
+        r = self.random
+        return Statement("move rows", "UPDATE part SET k = (coalesce(k, 0) + %d) %% 6, n = n + 1 WHERE %s%s" % (
+            r.randint(1, 5), self.condition(), r.choice(["", " RETURNING id, n, k"])), lock=True)
+
+    def move_one(self, client):
+        return Statement("move one", "UPDATE part SET k = %d WHERE id = %d RETURNING id, k" % (
+            self.random.randint(0, 5), self.old_id()), lock=True, point=True)
+
+    def loop(self, client):
+        """Subtransactions in a loop, every other one undone, within one that is undone or not."""
+        r, table = self.random, self.table()
+        return Statement("exception loop", "DO $$ BEGIN FOR i IN 1 .. %(k)d LOOP BEGIN INSERT INTO %(t)s (id, n) VALUES (%(a)d + i, i);"
+                         " UPDATE %(t)s SET n = n + 10 WHERE id BETWEEN %(a)d + 1 AND %(a)d + i;"
+                         " BEGIN DELETE FROM %(t)s WHERE id = %(a)d + i - 1; PERFORM 1 / (i %% 3); EXCEPTION WHEN division_by_zero THEN"
+                         " INSERT INTO %(t)s (id, n) VALUES (%(a)d + 20 + i, 1); END;"
+                         " PERFORM 1 / (i %% 2); EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$" % {
+                             "t": table.name, "a": self.take_ids(60), "k": r.randint(1, 12)})
+
+    def take_ids(self, count):
+        self.next_id += count
+        return self.next_id - count
+
+    def own_writes(self, client):
+        """Several commands of one transaction about the same new rows."""
+        table = self.table()
+        a = self.take_ids(30)
+        return Statement("write rows again", "DO $$ BEGIN INSERT INTO %(t)s (id, n) SELECT %(a)d + i, i FROM generate_series(1, 10) i;"
+                         " UPDATE %(t)s SET n = n + 1 WHERE id BETWEEN %(a)d AND %(a)d + 7;"
+                         " DELETE FROM %(t)s WHERE id BETWEEN %(a)d + 2 AND %(a)d + 3;"
+                         " UPDATE %(t)s SET n = n * 2 WHERE id BETWEEN %(a)d AND %(a)d + 5; END $$" % {"t": table.name, "a": a})
+
     def nested(self, client):
         """A plpgsql block whose inner subtransaction is undone."""
         table = self.table()
@@ -229,7 +318,8 @@ class Generator:
             lambda: Statement("set operation", "SELECT id, n FROM %s %s SELECT id, n FROM %s" % (
                 t.name, r.choice(["UNION", "EXCEPT", "INTERSECT", "UNION ALL"]), o.name)),
             lambda: Statement("point select", "SELECT * FROM %s WHERE id = %d" % (t.name, self.old_id())),
-            lambda: Statement("view", "SELECT * FROM %s" % r.choice(self.views)) if self.views
+            lambda: Statement("audit", "SELECT op, count(*), sum(id), sum(n) FROM audited GROUP BY op"),
+            lambda: Statement("view", "SELECT * FROM %s" % r.choice(self.views + self.matviews)) if self.views + self.matviews
             else Statement("select all", "SELECT * FROM %s" % t.name),
         ])()
 
@@ -245,7 +335,37 @@ class Generator:
         return Statement("for %s%s" % (strength.lower(), wait.lower()), "SELECT id, n FROM %s WHERE %s FOR %s%s" % (
             self.table().name, where, strength, wait), lock=wait == "", point=point, row_lock=True)
 
+    def tables_sampled(self, client):
+        t = self.table()
+        return Statement("sample all", "SELECT count(*), sum(id) FROM %s TABLESAMPLE %s" % (
+            t.name, self.random.choice(["SYSTEM (100)", "BERNOULLI (100)", "BERNOULLI (0)"])))
+
+    def lateral(self, client):
+        t, o = self.table(), self.table()
+        return Statement("lateral", "SELECT a.id, x.* FROM %s a, LATERAL (SELECT count(*), max(n) FROM %s b WHERE b.id < a.id) x"
+                         " WHERE %s" % (t.name, o.name, self.condition("a.")))
+
+    def hidden(self, client):
+        """Hidden columns that must agree: whose row it is, and that a ctid finds it."""
+        t = self.table()
+        return Statement("system columns", "SELECT a.id, tableoid::regclass::text, xmax IS NOT NULL,"
+                         " (SELECT count(*) FROM %s b WHERE b.ctid = a.ctid AND b.tableoid = a.tableoid)"
+                         " FROM %s a WHERE %s" % (t.name, t.name, self.condition("a.")))
+
     # ------------------------------------------------------------ cursors
+
+    def hold(self, client):
+        name = self.name("h")
+        query = "SELECT id, n FROM %s WHERE %s ORDER BY id, n" % (self.table().name, self.condition())
+        return Statement("hold cursor", "BEGIN; DECLARE %s SCROLL CURSOR WITH HOLD FOR %s; COMMIT" % (name, query), hold=name)
+
+    def held(self, client):
+        if client.held and self.random.random() < 0.8:
+            return Statement("fetch held", "FETCH %s FROM %s" % (
+                self.random.choice(["5", "ALL", "BACKWARD 3", "FIRST"]), self.random.choice(client.held)), ordered=True)
+        if client.held:
+            return Statement("close held", "CLOSE %s" % client.held[0], close=client.held[0])
+        return self.select(client)
 
     def cursor(self, client):
         r = self.random
@@ -310,7 +430,44 @@ class Generator:
                 lambda: Statement("set not null", "ALTER TABLE %s ALTER COLUMN %s SET NOT NULL" % (table.name, column), lock=True),
                 lambda: Statement("drop not null", "ALTER TABLE %s ALTER COLUMN %s DROP NOT NULL" % (table.name, column), lock=True),
             ]
-        if len(self.tables) > 2:
+        makers += [
+            lambda: Statement("create trigger", "CREATE TRIGGER %s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
+                              " EXECUTE FUNCTION audit_row()" % (self.name("g"), table.name), lock=True),
+            lambda: Statement("create trigger", "CREATE TRIGGER %s AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT"
+                              " EXECUTE FUNCTION audit_all()" % ((self.name("g"),) + r.choice([
+                                  ("INSERT", table.name, "NEW TABLE AS new_rows"), ("DELETE", table.name, "OLD TABLE AS old_rows"),
+                                  ("UPDATE", table.name, "OLD TABLE AS old_rows NEW TABLE AS new_rows")])), lock=True),
+            lambda: Statement("create trigger", "CREATE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW"
+                              " EXECUTE FUNCTION change_row()" % (self.name("g"), table.name), lock=True),
+            lambda: Statement("create constraint trigger", "CREATE CONSTRAINT TRIGGER %s AFTER INSERT OR UPDATE ON %s DEFERRABLE"
+                              " INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION check_row()" % (self.name("g"), table.name), lock=True),
+            lambda: Statement("create matview", "CREATE MATERIALIZED VIEW %s AS SELECT id, n FROM %s WHERE n > %d%s" % (
+                self.name("m"), table.name, r.randint(-500, 500), r.choice(["", "", " WITH NO DATA"])), lock=True),
+            lambda: Statement("attach partition", "CREATE TABLE %(x)s (LIKE part); INSERT INTO %(x)s (id, n, k) SELECT %(i)d + i, i, %(k)d"
+                              " FROM generate_series(1, 5) i; ALTER TABLE part ATTACH PARTITION %(x)s FOR VALUES IN (%(k)d)" % {
+                                  "x": self.name("t"), "i": self.take_ids(5), "k": r.randint(6, 60)}, lock=True),
+            lambda: Statement("detach partition", "ALTER TABLE part DETACH PARTITION part_%d" % r.randint(0, 1), lock=True),
+            lambda: Statement("truncate, insert", "TRUNCATE %(t)s; INSERT INTO %(t)s (id, n) VALUES (%(i)d, 1); TRUNCATE %(t)s;"
+                              " INSERT INTO %(t)s (id, n) VALUES (%(i)d, 2)" % {"t": table.name, "i": self.new_id()},
+                              lock=True, rewrite=True),
+            lambda: Statement("alter type, no rewrite", "ALTER TABLE %s ALTER COLUMN %s SET STORAGE EXTERNAL" % (table.name, column)
+                              if column and table.columns[column] == "text" else
+                              "ALTER TABLE %s ALTER COLUMN n TYPE integer" % table.name, lock=True),
+            lambda: Statement("add volatile column", "ALTER TABLE %s ADD COLUMN %s integer DEFAULT (random() * 0)::integer" % (
+                table.name, self.name("x")), lock=True, rewrite=True),
+            lambda: Statement("add generated column", "ALTER TABLE %s ADD COLUMN %s bigint GENERATED ALWAYS AS (n::bigint * 2) STORED" % (
+                table.name, self.name("x")), lock=True, rewrite=True),
+            lambda: Statement("rewrite", "ALTER TABLE %s ALTER COLUMN id TYPE bigint USING id + 0" % table.name, lock=True, rewrite=True,
+                              access_method="ALTER TABLE %s SET ACCESS METHOD %%s" % table.name),
+        ]
+        if self.triggers:
+            name, on = r.choice(self.triggers)
+            makers.append(lambda: Statement("drop trigger", "DROP TRIGGER %s ON %s" % (name, on), lock=True))
+        if self.matviews:
+            makers += 2 * [lambda: Statement("refresh", "REFRESH MATERIALIZED VIEW %s%s" % (
+                r.choice(self.matviews), r.choice(["", "", " WITH NO DATA"])), lock=True, rewrite=True)]
+            makers.append(lambda: Statement("drop matview", "DROP MATERIALIZED VIEW %s" % r.choice(self.matviews), lock=True))
+        if len(self.tables) > 3:
             makers.append(lambda: Statement("drop table", "DROP TABLE %s%s" % (
                 table.name, r.choice([" CASCADE", ""])), lock=True))
         if self.views:
@@ -325,6 +482,8 @@ class Generator:
         return "CREATE TABLE %s (%s)" % (name or self.name("t"), ", ".join(columns))
 
     def maintenance(self, client):
+        if self.random.random() < 0.3:
+            return Statement("vacuum full", "VACUUM FULL %s" % self.table().name, lock=True, rewrite=True)
         return Statement("vacuum, analyze", "%s %s" % (self.random.choice(["VACUUM", "ANALYZE", "VACUUM ANALYZE"]), self.table().name),
                          lock=True)
 
