@@ -151,6 +151,29 @@ state_unstamp_aborted(S3Node *node)
 		state_unstamp(node);
 }
 
+/* Is there a step of the same version after the position? */
+bool
+state_step_follows(S3Node *node, uint64 pos)
+{
+	uint64		next = pg_atomic_read_u64(&node->stamp_next);
+	uint64		first;
+	StampRing  *ring;
+
+	pg_read_barrier();
+	first = pg_atomic_read_u64(&node->stamp_first);
+	ring = current_ring(node);
+	for (uint64 i = next; i > first; i--)
+	{
+		uint64		other = ring->entries[(i - 1) % ring->capacity].pos;
+
+		if (other <= pos)
+			return false;
+		if (POS_VERSION(other) == POS_VERSION(pos))
+			return true;
+	}
+	return false;
+}
+
 /* Lets entries fall off that every snapshot sees. */
 void
 state_freeze(S3Node *node)

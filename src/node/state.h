@@ -39,6 +39,7 @@ typedef struct TableState
 				table;
 	uint64		created,		/* position; 0: before the node attached */
 				dropped;		/* position, or 0 */
+	bool		same_rows;		/* rows came from another storage as they were: older snapshots must not find it empty */
 	pg_atomic_uint64 next_row;
 	pg_atomic_uint64 deleted;	/* rows */
 	pg_atomic_uint64 bytes;		/* stored, of segments and inline rows */
@@ -85,6 +86,7 @@ extern uint64 state_visible_pos(S3Node *node, Snapshot snapshot);
 extern void state_stamp(S3Node *node, uint64 pos, TransactionId xid);
 extern void state_unstamp(S3Node *node);	/* takes the last one back: its xid aborted */
 extern void state_unstamp_aborted(S3Node *node);	/* those at the end whose xid did not commit */
+extern bool state_step_follows(S3Node *node, uint64 pos);
 extern void state_freeze(S3Node *node);
 
 #endif

@@ -8,6 +8,7 @@
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/multixact.h"
+#include "access/xact.h"
 #include "catalog/index.h"
 #include "catalog/pg_am.h"
 #include "catalog/storage.h"
@@ -26,6 +27,7 @@
 #include "ddl/ddl.h"
 #include "s3am.h"
 #include "table/table.h"
+#include "txn/commit.h"
 
 /* Core prefetches blocks of ANALYZE from the relation's file; an empty one answers for its first segment only. */
 #define MAX_ANALYZE_BLOCKS 131071
@@ -82,6 +84,23 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 	*num_tuples = *tups_vacuumed = *tups_recently_dead = 0;
 	if (ddl_replaying())
 		return;
+	if (IsolationUsesXactSnapshot())
+	{
+		/* the transaction's own snapshot must not come to see what was committed after it */
+		S3Node	   *node = node_wait_ready();
+		TableState *table;
+
+		txn_begin_use(node);
+		table = state_table(node, storage_of(from).storage);
+		if (table && pg_atomic_read_u64(&table->changed) > state_visible_pos(node, GetTransactionSnapshot()))
+			ereport(ERROR,
+					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					 errmsg("could not serialize access due to concurrent update"),
+					 errdetail("Table \"%s\" was changed after this transaction's snapshot.",
+							   RelationGetRelationName(from)),
+					 errhint("The transaction might succeed if retried.")));
+	}
+	commit_storage_same_rows(storage_of(to).storage);
 	/* taken after the lock, or rows committed while waiting for it would be lost */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);

@@ -156,7 +156,7 @@ lock_successor_key(Relation rel, TableView *view, const RowEnd *first, LockWaitP
 
 	for (;;)
 	{
-		uint64		base = POS_VERSION(pg_atomic_read_u64(&view->node->published));
+		uint64		base = txn_base(view->node);
 		uint64		row = end.successor - 1;
 		OwnEnd		own_end;
 
@@ -209,14 +209,14 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 		/* others know it as the committed row that it was, which we hold; now perhaps in a stronger mode */
 		if (txn_origin(view->own, row, &origin) &&
 			rowlock_acquire(rel, view->storage, origin, mode, policy,
-							POS_VERSION(pg_atomic_read_u64(&view->node->published))) == ROWLOCK_SKIPPED)
+							txn_base(view->node)) == ROWLOCK_SKIPPED)
 			return TM_WouldBlock;
 		return TM_Ok;
 	}
 	require_row(view, row);
 	for (;;)
 	{
-		uint64		base = POS_WHOLE(pg_atomic_read_u64(&view->node->published));
+		uint64		base = txn_base(view->node);
 		RowEnd		end;
 
 		pg_memory_barrier();

@@ -102,7 +102,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 			memcpy(scan->base.rs_key, key, sizeof(ScanKeyData) * nkeys);
 	}
 	if (IsolationIsSerializable() && scan->view.type == SNAPSHOT_MVCC && !IsParallelWorker() && !ddl_replaying())
-		txn_read_table(rel, POS_WHOLE(scan->view.pos));
+		txn_read_table(rel, scan->view.pos);
 	reset_scan(scan);
 	if (pscan)
 		scan->limit = Min(scan->limit, ((S3ParallelScan *) pscan)->limit);

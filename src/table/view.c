@@ -66,6 +66,13 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	}
 	if (view->table)
 		view->batches = state_batches(view->node, view->table, &view->nbatches);
+	if (view->type == SNAPSHOT_MVCC && view->table && view->table->same_rows && view->table->created > view->pos)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access: table \"%s\" was rewritten after this transaction's snapshot",
+						RelationGetRelationName(rel)),
+				 errdetail("CLUSTER or VACUUM FULL moved its rows."),
+				 errhint("The transaction might succeed if retried.")));
 }
 
 /* A table may get rows of our own after the view was opened. */

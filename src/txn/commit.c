@@ -41,6 +41,7 @@ typedef struct StorageChange
 	uint64		table,
 				drop,
 				create;
+	bool		same_rows;
 } StorageChange;
 
 static List *storage_changes;
@@ -175,6 +176,7 @@ commit_storage_edit(uint64 table, uint64 drop, uint64 create)
 	change->table = table;
 	change->drop = drop;
 	change->create = create;
+	change->same_rows = false;
 	storage_changes = lappend(storage_changes, change);
 	MemoryContextSwitchTo(old);
 }
@@ -188,6 +190,16 @@ commit_storage_is_new(uint64 storage)
 		if (((StorageChange *) lfirst(lc))->create == storage)
 			return true;
 	return false;
+}
+
+void
+commit_storage_same_rows(uint64 storage)
+{
+	ListCell   *lc;
+
+	foreach(lc, storage_changes)
+		if (((StorageChange *) lfirst(lc))->create == storage)
+			((StorageChange *) lfirst(lc))->same_rows = true;
 }
 
 bool
@@ -245,6 +257,7 @@ add_storage_edits(S3am__Txn *txn)
 		s3am__storage_edit__init(edit);
 		edit->table = change->table;
 		edit->create = create;
+		edit->same_rows = create && change->same_rows;
 		edit->drop = drop;
 		txn->storages[txn->n_storages++] = edit;
 	}
@@ -337,7 +350,7 @@ build_record(S3Node *node)
 			read->all = table->read_all;
 			if (!read->all)
 				read->rows = record_row_set(table->read_rows);
-			read->base_version = table->read_base;
+			read->base_version = txn_base_of_position(node, table->read_pos);
 			txn->reads[txn->n_reads++] = read;
 			reads = true;
 		}
@@ -371,7 +384,7 @@ build_record(S3Node *node)
 	 * All up to the base has been held against our locks by the publisher (rule 22), so the base is read before they are
 	 * collected: a lock that is moved to a successor meanwhile is validated again instead of being missed.
 	 */
-	txn->base_version = POS_WHOLE(pg_atomic_read_u64(&node->published));
+	txn->base_version = txn_base_for_commit(node);
 	pg_memory_barrier();
 	rowlock_each(collect_lock, &locks);
 	txn_check_doomed();

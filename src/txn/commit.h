@@ -12,6 +12,8 @@
 extern void commit_storage_edit(uint64 table, uint64 drop, uint64 create);
 extern bool commit_storage_is_new(uint64 storage);	/* made by this transaction */
 
+/* The rows of this new storage are those of the one before, moved. */
+extern void commit_storage_same_rows(uint64 storage);
 /* Has this transaction given the table another storage, to which rows are being, or were, rewritten? */
 extern bool commit_storage_is_replaced(uint64 table, uint64 storage);
 

@@ -395,21 +395,21 @@ own_reset(void)
 }
 
 void
-txn_read_table(Relation rel, uint64 base)
+txn_read_table(Relation rel, uint64 pos)
 {
 	TxnTable   *table = make_table(rel);
 
 	if (table->read_all)
 		return;
-	/* a coarse claim keeps the oldest base of those it replaces */
-	table->read_base = table->read_rows ? Min(table->read_base, base) : base;
+	/* a coarse claim keeps the oldest position of those it replaces */
+	table->read_pos = table->read_rows ? Min(table->read_pos, pos) : pos;
 	table->read_all = true;
 	rowset_free(table->read_rows);
 	table->read_rows = NULL;
 }
 
 void
-txn_read_row(Relation rel, uint64 row, uint64 base)
+txn_read_row(Relation rel, uint64 row, uint64 pos)
 {
 	TxnTable   *table = make_table(rel);
 
@@ -418,14 +418,14 @@ txn_read_row(Relation rel, uint64 row, uint64 base)
 	if (table->read_rows == NULL)
 	{
 		table->read_rows = rowset_create();
-		table->read_base = base;
+		table->read_pos = pos;
 	}
-	table->read_base = Min(table->read_base, base);
+	table->read_pos = Min(table->read_pos, pos);
 	if (!rowset_contains(table->read_rows, row))
 	{
 		rowset_add(table->read_rows, row);
 		if (++table->nread_rows > READ_ROWS_MAX)
-			txn_read_table(rel, base);
+			txn_read_table(rel, pos);
 	}
 }
 
@@ -456,15 +456,15 @@ txn_reads_changed(S3Node *node)
 		if (!table->read_all && table->read_rows == NULL)
 			continue;
 		state = state_table(node, table->storage);
-		changed = state ? POS_VERSION(pg_atomic_read_u64(&state->changed)) : 0;
-		if (changed <= table->read_base)
+		changed = state ? pg_atomic_read_u64(&state->changed) : 0;
+		if (changed <= table->read_pos)
 			continue;
 		if (table->read_all)
-			return changed;
+			return POS_VERSION(changed);
 		arg[1] = state;
 		rowset_each(table->read_rows, row_is_there, arg);
 		if (arg[2] != NULL)
-			return changed;
+			return POS_VERSION(changed);
 	}
 	return 0;
 }

@@ -51,7 +51,7 @@ typedef struct TxnTable
 	OwnEnds    *ends;			/* of own and committed rows, by row id */
 	OwnEnds    *origins;		/* own rows that committed ones were updated to; `next` is the committed row */
 	bool		read_all;		/* SERIALIZABLE: scanned */
-	uint64		read_base;
+	uint64		read_pos;		/* the oldest position read at */
 	struct RowSet *read_rows;	/* SERIALIZABLE: read one by one */
 	uint32		nread_rows;
 } TxnTable;
@@ -89,9 +89,15 @@ extern void txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next);
 extern bool txn_origin(TxnTable *table, uint64 row, uint64 *origin);
 extern void txn_truncate(TxnTable *table);
 
-/* SERIALIZABLE: what was read is claimed (rule 18). */
-extern void txn_read_table(Relation rel, uint64 base);
-extern void txn_read_row(Relation rel, uint64 row, uint64 base);
+/* Read before looking at a row: the base of claims on it (rule 15). */
+extern uint64 txn_base(S3Node *node);
+/* The base of what was read by a snapshot that sees up to a position. */
+extern uint64 txn_base_of_position(S3Node *node, uint64 pos);
+extern uint64 txn_base_for_commit(S3Node *node);
+
+/* SERIALIZABLE: what was read by a snapshot that sees up to a position is claimed (rule 18). */
+extern void txn_read_table(Relation rel, uint64 pos);
+extern void txn_read_row(Relation rel, uint64 row, uint64 pos);
 
 /* Has what was read been changed since by somebody else?  The version that did, or 0. */
 extern uint64 txn_reads_changed(S3Node *node);

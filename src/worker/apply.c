@@ -130,7 +130,8 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 	for (size_t i = 0; i < txn->n_storages; i++)
 	{
 		if (txn->storages[i]->create)
-			(void) state_add_table(node, txn->storages[i]->create, txn->storages[i]->table, pos);
+			state_add_table(node, txn->storages[i]->create, txn->storages[i]->table, pos)->same_rows =
+				txn->storages[i]->same_rows;
 		if (txn->storages[i]->drop)
 			state_drop_table(node, txn->storages[i]->drop, pos);
 	}

@@ -82,6 +82,7 @@ class Generator:
         self.tables = {}
         self.views = []
         self.matviews = []
+        self.partitioned = []
         self.triggers = []              # (name, table)
         self.next_id = 1
         self.next_name = 1
@@ -380,7 +381,7 @@ class Generator:
                 r.choice(["FETCH", "FETCH", "MOVE"]), r.choice(["3", "1", "10", "BACKWARD 2", "ABSOLUTE 2"]), name), ordered=True)
         ordered = r.random() < 0.4
         name = self.name("c")
-        query = "SELECT id, n FROM %s%s" % (self.table().name, " ORDER BY id" if ordered else " WHERE %s" % self.condition())
+        query = "SELECT id, n FROM %s%s" % (self.table().name, " ORDER BY id" if ordered else r.choice(["", " WHERE %s" % self.condition()]))
         client.cursors[name] = (query, ordered)
         return Statement("declare cursor", "DECLARE %s %s CURSOR FOR %s" % (name, "SCROLL" if ordered else "NO SCROLL", query))
 
@@ -457,8 +458,10 @@ class Generator:
                 table.name, self.name("x")), lock=True, rewrite=True),
             lambda: Statement("add generated column", "ALTER TABLE %s ADD COLUMN %s bigint GENERATED ALWAYS AS (n::bigint * 2) STORED" % (
                 table.name, self.name("x")), lock=True, rewrite=True),
+        ]
+        makers += 3 * [
             lambda: Statement("rewrite", "ALTER TABLE %s ALTER COLUMN id TYPE bigint USING id + 0" % table.name, lock=True, rewrite=True,
-                              access_method="ALTER TABLE %s SET ACCESS METHOD %%s" % table.name),
+                              access_method="ALTER TABLE %s SET ACCESS METHOD %%s" % table.name, table=table.name),
         ]
         if self.triggers:
             name, on = r.choice(self.triggers)
@@ -482,7 +485,7 @@ class Generator:
         return "CREATE TABLE %s (%s)" % (name or self.name("t"), ", ".join(columns))
 
     def maintenance(self, client):
-        if self.random.random() < 0.3:
+        if self.random.random() < 0.4:
             return Statement("vacuum full", "VACUUM FULL %s" % self.table().name, lock=True, rewrite=True)
         return Statement("vacuum, analyze", "%s %s" % (self.random.choice(["VACUUM", "ANALYZE", "VACUUM ANALYZE"]), self.table().name),
                          lock=True)
@@ -491,7 +494,7 @@ class Generator:
 
     def begin(self, client, may_repeat):
         r = self.random
-        repeatable = may_repeat and r.random() < 0.5
+        repeatable = may_repeat and r.random() < 0.35
         return Statement("begin", "BEGIN ISOLATION LEVEL %s%s" % (
             "REPEATABLE READ" if repeatable else "READ COMMITTED", " READ ONLY" if r.random() < 0.1 else ""))
 
