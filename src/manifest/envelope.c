@@ -100,8 +100,15 @@ envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uin
 				raw;
 	uint8_t    *payload;
 
-	if (object_len < ENVELOPE_SIZE || memcmp(object, "S3AM", 4) != 0)
-		return refuse(error, key, "is not one of s3am's, or is cut off");
+	if (object_len < ENVELOPE_SIZE)
+	{
+		char		why[100];
+
+		snprintf(why, sizeof(why), "is damaged: it is cut off after %zu bytes", object_len);
+		return refuse(error, key, why);
+	}
+	if (memcmp(object, "S3AM", 4) != 0)
+		return refuse(error, key, "is not one of s3am's");
 	if (get(object + 8, 2) > S3AM_FORMAT_LEVEL)
 		return refuse(error, key, "was written in a newer format: upgrade s3am on this server");
 	stored = get(object + 16, 8);
