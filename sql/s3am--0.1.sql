@@ -23,6 +23,13 @@ CREATE TABLE applied (
 ) USING heap;
 COMMENT ON TABLE applied IS 'commits whose schema changes the local catalogs already have';
 
+CREATE TABLE enum_label (
+    label oid PRIMARY KEY,
+    type oid NOT NULL,
+    number int4 NOT NULL
+) USING heap;
+COMMENT ON TABLE enum_label IS 'numbers by which rows hold the labels of enum types that got labels after their creation';
+
 -- ---------------------------------------------------------------- functions
 
 CREATE FUNCTION bind() RETURNS text

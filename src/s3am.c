@@ -6,6 +6,7 @@
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/executor.h"
 #include "fmgr.h"
@@ -19,6 +20,7 @@
 #include "ddl/ddl.h"
 #include "node/node.h"
 #include "s3am.h"
+#include "segment/codec.h"
 #include "table/table.h"
 #include "txn/freshness.h"
 #include "txn/rowlock.h"
@@ -102,6 +104,8 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		prev_object_access(access, class_id, object_id, sub_id, arg);
 	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0)
 		storage_dropped(object_id);
+	else if (access == OAT_DROP && class_id == TypeRelationId)
+		enum_labels_drop(object_id);
 }
 
 void

@@ -22,6 +22,7 @@
 #include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
+#include "parser/parse_type.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -36,6 +37,7 @@
 #include "ddl/replay.h"
 #include "node/node.h"
 #include "s3am.h"
+#include "segment/codec.h"
 
 typedef struct Statement
 {
@@ -461,6 +463,13 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 				as_table;
 	ListCell   *lc;
 
+	/* here and wherever it is replayed: labels keep their numbers */
+	if (IsA(node, AlterEnumStmt) && ((AlterEnumStmt *) node)->oldVal == NULL && IsTransactionState())
+	{
+		Oid			type = typenameTypeId(NULL, makeTypeNameFromNameList(((AlterEnumStmt *) node)->typeName));
+
+		enum_labels_freeze(type);
+	}
 	if (ddl_replaying())
 	{
 		call_next(ddl_replay_adjust(pstmt), query, readonly, context, params, env, dest, qc);

@@ -11,6 +11,7 @@
 #include "storage/proc.h"
 
 #include "node/state.h"
+#include "segment/batch.h"
 
 #define TABLE_BUCKETS 4096
 #define CHUNK_ROWS 4096			/* rows per chunk of deletes */
@@ -265,8 +266,36 @@ state_find_batch(const BatchArray *batches, uint32 count, uint64 row)
 	return low < count && batches->entries[low].first_row <= row ? (int) low : -1;
 }
 
+/* The table's own copy of a schema; there are few, and the newest is nearly always the one. */
+static dsa_pointer
+intern_schema(S3Node *node, TableState *table, const S3am__BatchSchema *schema)
+{
+	dsa_area   *area = node_dsa(node);
+	PackedSchema *packed = schema_pack(schema);
+	dsa_pointer p;
+	SchemaEntry *entry;
+
+	for (p = table->schemas; DsaPointerIsValid(p); p = entry->next)
+	{
+		entry = dsa_get_address(area, p);
+		if (schema_same(&entry->schema, packed))
+			break;
+	}
+	if (!DsaPointerIsValid(p))
+	{
+		p = dsa_allocate_extended(area, offsetof(SchemaEntry, schema.bytes) + packed->len, DSA_ALLOC_HUGE);
+		entry = dsa_get_address(area, p);
+		entry->next = table->schemas;
+		memcpy(&entry->schema, packed, offsetof(PackedSchema, bytes) + packed->len);
+		table->schemas = p;
+	}
+	pfree(packed);
+	return p;
+}
+
 void
-state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, uint64 first_row, uint64 pos, uint32 xmin)
+state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, const S3am__BatchSchema *schema,
+				uint64 first_row, uint64 pos, uint32 xmin)
 {
 	dsa_area   *area = node_dsa(node);
 	uint32		count;
@@ -297,6 +326,19 @@ state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, uint6
 	entry->nrows = batch->nrows;
 	entry->pos = pos;
 	entry->xmin = xmin;
+	entry->schema = intern_schema(node, table, schema);
+	if (!page_starts_check(batch))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the directory of pages of %s does not fit",
+						batch->segment ? segment_object(batch->segment->epoch, batch->segment->number)
+						: "rows in a manifest")));
+	if (batch->pages)
+	{
+		entry->npages = batch->pages->n_rows;
+		entry->pages = dsa_allocate_extended(area, sizeof(PageStart) * (entry->npages + (Size) 1), DSA_ALLOC_HUGE);
+		page_starts_fill(batch, dsa_get_address(area, entry->pages));
+	}
 	if (batch->segment)
 	{
 		entry->epoch = batch->segment->epoch;

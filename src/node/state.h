@@ -11,6 +11,7 @@
 #include "node/node.h"
 
 #include "manifest/s3am.pb-c.h"
+#include "segment/batch.h"
 
 typedef struct BatchEntry
 {
@@ -20,11 +21,21 @@ typedef struct BatchEntry
 	uint32		xmin;
 	uint32		len;			/* of the inline blob */
 	dsa_pointer blob;			/* inline rows; invalid: a segment */
-	uint64		epoch,			/* the segment */
+	uint64		epoch,			/* the segment; 0: inline */
 				number,
 				size;
 	uint32		footer_size;
+	uint32		npages;
+	dsa_pointer pages;			/* PageStart[npages + 1]; invalid: one page, all of `blob` */
+	dsa_pointer schema;			/* SchemaEntry */
 } BatchEntry;
+
+/* A schema of rows of a table.  Batches share it; it stays as long as the table. */
+typedef struct SchemaEntry
+{
+	dsa_pointer next;
+	PackedSchema schema;
+} SchemaEntry;
 
 typedef struct BatchArray
 {
@@ -46,6 +57,7 @@ typedef struct TableState
 	pg_atomic_uint64 changed;	/* position of the last change of its rows */
 	dsa_pointer batches;		/* BatchArray */
 	dsa_pointer deletes;		/* DeleteDirectory */
+	dsa_pointer schemas;		/* SchemaEntry, newest first */
 	dsa_pointer next;			/* in its hash bucket */
 } TableState;
 
@@ -75,8 +87,9 @@ extern void state_each(S3Node *node, StateEach each, void *arg);
 extern void state_create(S3Node *node);
 extern TableState *state_add_table(S3Node *node, uint64 storage, uint64 table, uint64 pos);
 extern void state_drop_table(S3Node *node, uint64 storage, uint64 pos);
-extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, uint64 first_row,
-							uint64 pos, uint32 xmin);
+/* schema: that in force for the batch (its own, or that of a batch before it in the same list) */
+extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch,
+							const S3am__BatchSchema *schema, uint64 first_row, uint64 pos, uint32 xmin);
 extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
 extern void state_retire(S3Node *node, dsa_pointer block);	/* to be freed when nobody can look at it any more */
 extern void state_reclaim(S3Node *node);	/* frees what nobody can look at any more */

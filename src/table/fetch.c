@@ -25,7 +25,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	}
 	if (view_row_state(view, row, &batch) != ROW_VISIBLE)
 		return false;
-	view_fetch_single(view, rel, row, batch, slot);
+	view_fetch(view, rel, row, batch, slot);
 	return true;
 }
 

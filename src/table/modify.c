@@ -54,14 +54,7 @@ insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid)
 		heap_free_minimal_tuple(tuple);
 	row_to_tid(row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(rel);
-	if (slot->tts_ops == slot_callbacks(rel))
-	{
-		S3Slot	   *s = (S3Slot *) slot;
-
-		s->own = true;
-		s->cmin = cid;
-		s->xmin = InvalidTransactionId;
-	}
+	slot_mark_own(slot, cid);
 }
 
 static TxnTable *
@@ -375,7 +368,7 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 			if (view_row_state(view, row, &batch) == ROW_ABSENT)
 				elog(ERROR, "locked row is gone");
 			view->type = type;
-			view_fetch_single(view, rel, row, batch, slot);
+			view_fetch(view, rel, row, batch, slot);
 			tmfd->traversed = traversed;
 			return TM_Ok;
 		}

@@ -93,7 +93,6 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 	scan->base.rs_parallel = pscan;
 	scan->cxt = cxt;
 	view_open(&scan->view, rel, snapshot);
-	scan->view.cxt = cxt;
 	MemoryContextSwitchTo(old);
 	if (nkeys > 0)
 	{

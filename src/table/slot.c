@@ -1,10 +1,15 @@
 /*
- * slot.c: tuple slots of s3am tables: virtual ones that also answer for system columns.
+ * slot.c: tuple slots of s3am tables.
+ *
+ * A committed row stays in its page, of which the slot holds a reference, and is taken apart as far as somebody looks at it.  Any
+ * other row is held as in a virtual slot.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/sysattr.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 
 #include "table/table.h"
@@ -31,28 +36,120 @@ getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 	return 0;
 }
 
+/* Pages and maps of an earlier transaction are gone. */
+static inline bool
+current(const S3Slot *s)
+{
+	return s->lxid == MyProc->lxid;
+}
+
+static void
+drop_page(S3Slot *s)
+{
+	if (s->page)
+	{
+		if (current(s))
+			row_page_release(s->page);
+		s->page = NULL;
+		if (s->cxt)
+			MemoryContextReset(s->cxt);
+	}
+}
+
+static void
+clear(TupleTableSlot *slot)
+{
+	drop_page((S3Slot *) slot);
+	TTSOpsVirtual.clear(slot);
+}
+
+static void
+release(TupleTableSlot *slot)
+{
+	S3Slot	   *s = (S3Slot *) slot;
+
+	if (s->cxt)
+		MemoryContextDelete(s->cxt);
+	s->cxt = NULL;
+	TTSOpsVirtual.release(slot);
+}
+
+static void
+getsomeattrs(TupleTableSlot *slot, int natts)
+{
+	S3Slot	   *s = (S3Slot *) slot;
+
+	if (s->page == NULL)
+		elog(ERROR, "getsomeattrs is not required to be called on a virtual tuple table slot");
+	if (s->cxt == NULL)
+		s->cxt = AllocSetContextCreate(slot->tts_mcxt, "s3am slot", ALLOCSET_SMALL_SIZES);
+	row_deform(&s->cursor, slot->tts_tupleDescriptor, slot->tts_nvalid, natts, slot->tts_values, slot->tts_isnull,
+			   s->cxt);
+	slot->tts_nvalid = natts;
+}
+
+/* The slot's reference keeps the page, and nothing else is needed. */
+static void
+materialize(TupleTableSlot *slot)
+{
+	if (((S3Slot *) slot)->page == NULL)
+		TTSOpsVirtual.materialize(slot);
+}
+
+static void
+hold_page(TupleTableSlot *slot, RowPage *page, uint64 page_row, const RowMap *map)
+{
+	S3Slot	   *s = (S3Slot *) slot;
+
+	page->refs++;
+	s->page = page;
+	s->page_row = page_row;
+	s->lxid = MyProc->lxid;
+	row_begin(&s->cursor, page, map, page_row);
+	slot->tts_flags &= ~TTS_FLAG_EMPTY;
+	slot->tts_nvalid = 0;
+}
+
 static void
 copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 {
-	TTSOpsVirtual.copyslot(dst, src);
+	S3Slot	   *to = (S3Slot *) dst,
+			   *from = (S3Slot *) src;
+	bool		same = src->tts_ops == dst->tts_ops;
+
+	/* the virtual slot's function knows nothing of pages */
+	clear(dst);
+	if (same && from->page && src->tts_tupleDescriptor == dst->tts_tupleDescriptor)
+		hold_page(dst, from->page, from->page_row, from->cursor.map);
+	else
+		TTSOpsVirtual.copyslot(dst, src);
 	dst->tts_tid = src->tts_tid;
 	dst->tts_tableOid = src->tts_tableOid;
-	if (src->tts_ops == dst->tts_ops)
+	if (same)
 	{
-		((S3Slot *) dst)->xmin = ((S3Slot *) src)->xmin;
-		((S3Slot *) dst)->cmin = ((S3Slot *) src)->cmin;
-		((S3Slot *) dst)->own = ((S3Slot *) src)->own;
+		to->xmin = from->xmin;
+		to->cmin = from->cmin;
+		to->own = from->own;
 	}
 }
 
 static HeapTuple
 copy_heap_tuple(TupleTableSlot *slot)
 {
-	HeapTuple	tuple = TTSOpsVirtual.copy_heap_tuple(slot);
+	HeapTuple	tuple;
 
+	slot_getallattrs(slot);
+	tuple = TTSOpsVirtual.copy_heap_tuple(slot);
 	tuple->t_self = slot->tts_tid;
 	tuple->t_tableOid = slot->tts_tableOid;
 	return tuple;
+}
+
+static MinimalTuple
+copy_minimal_tuple(TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	return TTSOpsVirtual.copy_minimal_tuple(slot);
 }
 
 /* The virtual slot's functions are not exported by name, so the table is filled when the library is loaded. */
@@ -63,9 +160,14 @@ fill_ops(void)
 {
 	ops = TTSOpsVirtual;
 	ops.base_slot_size = sizeof(S3Slot);
+	ops.release = release;
+	ops.clear = clear;
+	ops.getsomeattrs = getsomeattrs;
 	ops.getsysattr = getsysattr;
+	ops.materialize = materialize;
 	ops.copyslot = copyslot;
 	ops.copy_heap_tuple = copy_heap_tuple;
+	ops.copy_minimal_tuple = copy_minimal_tuple;
 }
 
 const TupleTableSlotOps *
@@ -74,30 +176,64 @@ slot_callbacks(Relation rel)
 	return &ops;
 }
 
-static void
-store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, bool own, CommandId cmin)
-{
-	row_to_tid(row, &slot->tts_tid);
-	slot->tts_tableOid = RelationGetRelid(rel);
-	if (slot->tts_ops == &ops)
-	{
-		S3Slot	   *s = (S3Slot *) slot;
-
-		s->xmin = xmin;
-		s->own = own;
-		s->cmin = cmin;
-	}
-	ExecStoreVirtualTuple(slot);
-}
-
 void
-slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin)
+slot_mark_own(TupleTableSlot *slot, CommandId cmin)
 {
-	store(slot, rel, row, xmin, false, FirstCommandId);
+	S3Slot	   *s = (S3Slot *) slot;
+
+	if (slot->tts_ops != &ops)
+		return;
+	s->xmin = InvalidTransactionId;
+	s->own = true;
+	s->cmin = cmin;
 }
 
 void
 slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, CommandId cmin)
 {
-	store(slot, rel, row, InvalidTransactionId, true, cmin);
+	row_to_tid(row, &slot->tts_tid);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	slot_mark_own(slot, cmin);
+	ExecStoreVirtualTuple(slot);
+}
+
+void
+slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, RowPage *page, uint64 page_row,
+				const PackedSchema *schema)
+{
+	S3Slot	   *s = (S3Slot *) slot;
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	const char *object = segment_object(page->epoch, page->number);
+
+	if (slot->tts_ops != &ops)
+	{
+		/* somebody's own kind of slot: gets a tuple of its own */
+		RowCursor	cursor;
+		Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+		bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+		HeapTuple	tuple;
+
+		row_begin(&cursor, page, row_map(schema, desc, object), page_row);
+		row_deform(&cursor, desc, 0, desc->natts, values, nulls, CurrentMemoryContext);
+		tuple = heap_form_tuple(desc, values, nulls);
+		row_to_tid(row, &tuple->t_self);
+		tuple->t_tableOid = RelationGetRelid(rel);
+		ExecForceStoreHeapTuple(tuple, slot, true);
+		row_to_tid(row, &slot->tts_tid);
+		slot->tts_tableOid = RelationGetRelid(rel);
+		pfree(values);
+		pfree(nulls);
+		return;
+	}
+	if (s->map == NULL || s->map_schema != schema || !current(s))
+	{
+		s->map = row_map(schema, desc, object);
+		s->map_schema = schema;
+	}
+	hold_page(slot, page, page_row, s->map);
+	row_to_tid(row, &slot->tts_tid);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	s->xmin = xmin;
+	s->own = false;
+	s->cmin = FirstCommandId;
 }

@@ -12,7 +12,7 @@
 
 #include "node/node.h"
 #include "node/state.h"
-#include "segment/rowpage.h"
+#include "segment/batch.h"
 #include "txn/txn.h"
 
 /* ---- slot.c */
@@ -22,12 +22,25 @@ typedef struct S3Slot
 	TransactionId xmin;			/* what system column xmin shows; invalid: own, assigned when asked */
 	CommandId	cmin;
 	bool		own;
+	/* a committed row: taken apart as far as it is looked at */
+	RowPage    *page;			/* a reference; NULL: the values are in base */
+	uint64		page_row;		/* number of the row within its batch */
+	RowCursor	cursor;
+	LocalTransactionId lxid;	/* page and map are gone with this transaction */
+	/* the last map that was used */
+	const RowMap *map;
+	const PackedSchema *map_schema;
+	MemoryContext cxt;			/* values that are not in the page; made when needed */
 } S3Slot;
 
 extern const TupleTableSlotOps *slot_callbacks(Relation rel);
-/* Marks a slot whose values and nulls are filled in as holding a committed row, or an own one. */
-extern void slot_store(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin);
+/* Marks a slot whose values and nulls are filled in as holding an own row. */
 extern void slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, CommandId cmin);
+/* What the slot holds is an own row now: system columns answer so. */
+extern void slot_mark_own(TupleTableSlot *slot, CommandId cmin);
+/* Stores a row: row `page_row` of the batch that `page` is of.  The slot takes a reference of its own. */
+extern void slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, RowPage *page,
+							uint64 page_row, const PackedSchema *schema);
 
 /* ---- view.c: what a snapshot sees of a table */
 typedef struct TableView
@@ -42,14 +55,12 @@ typedef struct TableView
 	CommandId	curcid;
 	const BatchArray *batches;
 	uint32		nbatches;
-	/* the batch whose reader is open */
-	int			open_batch;
-	RowReader  *reader;
+	/* the page that was read last, and its batch */
+	RowPage    *page;
+	int			page_batch;
 	/* the same for a segment of own rows */
-	uint64		open_segment;	/* its number; 0 none */
-	RowReader  *own_reader;
-	TupleDesc	desc;
-	MemoryContext cxt;			/* of the readers */
+	RowPage    *own_page;
+	uint64		own_segment;	/* its number */
 } TableView;
 
 typedef enum RowState
@@ -69,9 +80,7 @@ extern void view_fetch(TableView *view, Relation rel, uint64 row, int batch, Tup
 
 /* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
 extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);
-/* Reads a row through such a view into the slot, which keeps it. */
-extern void view_fetch_single(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
-extern void view_init(void);
+extern void view_init(void);	/* from _PG_init: callbacks */
 
 /* ---- modify.c */
 extern void modify_callbacks(TableAmRoutine *routine);

@@ -17,27 +17,6 @@
 #include "s3am.h"
 #include "table/table.h"
 
-/* A segment that a reader is open on: what its fetch function needs. */
-typedef struct SegmentHandle
-{
-	char		key[64];
-} SegmentHandle;
-
-static const uint8 *
-fetch_range(void *arg, uint64 offset, Size len)
-{
-	SegmentHandle *handle = arg;
-	Size		got;
-	uint8	   *data = bucket_read(handle->key, offset, len, &got);
-
-	if (got != len)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("object \"%s\" of the repository is shorter than its manifest says", handle->key),
-				 errdetail("Wanted %zu bytes at " UINT64_FORMAT ", got %zu.", len, offset, got)));
-	return data;
-}
-
 void
 view_open(TableView *view, Relation rel, Snapshot snapshot)
 {
@@ -51,9 +30,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	view->own = txn_table(id.storage);
 	view->snapshot = snapshot;
 	view->type = snapshot ? snapshot->snapshot_type : SNAPSHOT_SELF;
-	view->open_batch = -1;
-	view->desc = RelationGetDescr(rel);
-	view->cxt = CurrentMemoryContext;
+	view->page_batch = -1;
 	if (view->type == SNAPSHOT_MVCC)
 	{
 		view->pos = state_visible_pos(view->node, snapshot);
@@ -86,13 +63,12 @@ view_refresh_own(TableView *view)
 void
 view_close(TableView *view)
 {
-	if (view->reader)
-		row_reader_free(view->reader);
-	if (view->own_reader)
-		row_reader_free(view->own_reader);
-	view->reader = view->own_reader = NULL;
-	view->open_batch = -1;
-	view->open_segment = 0;
+	if (view->page)
+		row_page_release(view->page);
+	if (view->own_page)
+		row_page_release(view->own_page);
+	view->page = view->own_page = NULL;
+	view->page_batch = -1;
 }
 
 static RowState
@@ -149,59 +125,62 @@ view_row_state(TableView *view, uint64 row, int *batch)
 	return ROW_VISIBLE;
 }
 
-static RowReader *
-open_segment(TableView *view, uint64 epoch, uint64 number, uint64 size, uint32 footer_size)
-{
-	SegmentHandle *handle = palloc(sizeof(SegmentHandle));
-
-	bucket_segment_key(epoch, number, handle->key, sizeof(handle->key));
-	return row_reader_open_segment(view->desc, fetch_range, handle, handle->key, bucket_repository_uuid(), epoch,
-								   number, size, footer_size, view->cxt);
-}
-
-static void
-open_reader(TableView *view, int batch)
+/* The page with row `row` of the batch, which the view keeps until another one is wanted. */
+static RowPage *
+find_page(TableView *view, int batch, uint64 row)
 {
 	const BatchEntry *entry = &view->batches->entries[batch];
-	MemoryContext old;
+	dsa_area   *area = node_dsa(view->node);
+	BatchSource source = {0};
 
-	if (view->open_batch == batch && view->reader)
-		return;
-	if (view->reader)
-		row_reader_free(view->reader);
-	view->reader = NULL;
-	old = MemoryContextSwitchTo(view->cxt);
+	if (view->page && view->page_batch == batch && row_page_holds(view->page, row))
+		return view->page;
+	if (view->page)
+		row_page_release(view->page);
+	view->page = NULL;
+	source.nrows = entry->nrows;
+	source.npages = entry->npages;
+	source.pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
 	if (DsaPointerIsValid(entry->blob))
-		view->reader = row_reader_open_inline(view->desc, dsa_get_address(node_dsa(view->node), entry->blob),
-											  entry->len, view->cxt);
+	{
+		source.blob = dsa_get_address(area, entry->blob);
+		source.len = entry->len;
+	}
 	else
-		view->reader = open_segment(view, entry->epoch, entry->number, entry->size, entry->footer_size);
-	MemoryContextSwitchTo(old);
-	view->open_batch = batch;
+	{
+		source.epoch = entry->epoch;
+		source.number = entry->number;
+		source.len = entry->size - entry->footer_size;
+		source.identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
+	}
+	view->page = row_page_read(&source, row);
+	view->page_batch = batch;
+	return view->page;
 }
 
-/* Own rows that are not in memory any more. */
-static void
-fetch_uploaded(TableView *view, uint64 n, TupleTableSlot *slot)
+/* The same for own rows that are not in memory any more. */
+static RowPage *
+find_own_page(TableView *view, const OwnSegment *segment, uint64 row)
 {
-	OwnSegment *segment = ownrows_segment(&view->own->rows, n);
+	BatchSource source = {0};
 
-	if (view->open_segment != segment->number || view->own_reader == NULL)
-	{
-		MemoryContext old;
-
-		if (view->own_reader)
-			row_reader_free(view->own_reader);
-		view->own_reader = NULL;
-		/* it may still be on its way */
-		bucket_segment_wait_all();
-		old = MemoryContextSwitchTo(view->cxt);
-		view->own_reader = open_segment(view, segment->epoch, segment->number, segment->size, segment->footer_size);
-		MemoryContextSwitchTo(old);
-		view->open_segment = segment->number;
-	}
-	row_reader_get(view->own_reader, n - segment->first, slot->tts_tupleDescriptor->natts, slot->tts_values,
-				   slot->tts_isnull, slot->tts_mcxt);
+	if (view->own_page && view->own_segment == segment->number && row_page_holds(view->own_page, row))
+		return view->own_page;
+	if (view->own_page)
+		row_page_release(view->own_page);
+	view->own_page = NULL;
+	/* it may still be on its way */
+	bucket_segment_wait_all();
+	source.nrows = segment->nrows;
+	source.npages = segment->npages;
+	source.pages = segment->pages;
+	source.epoch = segment->epoch;
+	source.number = segment->number;
+	source.len = segment->size - segment->footer_size;
+	source.identity = segment_identity(bucket_repository_uuid(), segment->epoch, segment->number);
+	view->own_page = row_page_read(&source, row);
+	view->own_segment = segment->number;
+	return view->own_page;
 }
 
 static void
@@ -213,8 +192,11 @@ fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 
 	if (n < rows->in_memory)
 	{
-		fetch_uploaded(view, n, slot);
-		slot_store_own(slot, rel, row, cmin);
+		OwnSegment *segment = ownrows_segment(rows, n);
+
+		slot_store_page(slot, rel, row, InvalidTransactionId, find_own_page(view, segment, n - segment->first),
+						n - segment->first, segment->schema);
+		slot_mark_own(slot, cmin);
 	}
 	else
 	{
@@ -225,7 +207,8 @@ fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 		heap.t_data = (HeapTupleHeader) ((char *) tuple - MINIMAL_TUPLE_OFFSET);
 		ItemPointerSetInvalid(&heap.t_self);
 		heap.t_tableOid = InvalidOid;
-		heap_deform_tuple(&heap, view->desc, slot->tts_values, slot->tts_isnull);
+		/* the slot's descriptor: within ALTER TABLE the relation has the new one already */
+		heap_deform_tuple(&heap, slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull);
 		slot_store_own(slot, rel, row, cmin);
 		/* rows leave memory whenever others are added, perhaps before the slot is used */
 		ExecMaterializeSlot(slot);
@@ -256,11 +239,10 @@ view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot 
 	else
 	{
 		const BatchEntry *entry = &view->batches->entries[batch];
+		const SchemaEntry *schema = dsa_get_address(node_dsa(view->node), entry->schema);
 
-		open_reader(view, batch);
-		row_reader_get(view->reader, row - entry->first_row, slot->tts_tupleDescriptor->natts, slot->tts_values,
-					   slot->tts_isnull, slot->tts_mcxt);
-		slot_store(slot, rel, row, entry->xmin);
+		slot_store_page(slot, rel, row, entry->xmin, find_page(view, batch, row - entry->first_row),
+						row - entry->first_row, &schema->schema);
 	}
 }
 
@@ -274,7 +256,6 @@ typedef struct FetchView
 	TupleDesc	desc;
 	TableView	view;
 	MemoryContext cxt;
-	int			busy;			/* a row is being read: stays, whatever runs meanwhile */
 } FetchView;
 
 static FetchView fetch_views[FETCH_VIEWS];
@@ -288,7 +269,7 @@ relation_changed(Datum arg, Oid relid)
 	forget_pending = true;
 }
 
-/* The views' memory goes with the transaction's. */
+/* The views' memory and pages go with the transaction's. */
 static void
 transaction_ended(XactEvent event, void *arg)
 {
@@ -300,7 +281,7 @@ transaction_ended(XactEvent event, void *arg)
 	}
 }
 
-/* Own rows that a reader is open on may be gone. */
+/* Own rows whose page a view keeps may be gone, and their numbers be given to others. */
 static void
 subtransaction_ended(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
 {
@@ -317,60 +298,14 @@ view_init(void)
 }
 
 static void
-forget_views(void)
+forget_view(FetchView *fv)
 {
-	forget_pending = false;
-	for (int i = 0; i < FETCH_VIEWS; i++)
+	if (fv->cxt)
 	{
-		if (fetch_views[i].busy)
-			forget_pending = true;
-		else if (fetch_views[i].cxt)
-		{
-			MemoryContextDelete(fetch_views[i].cxt);
-			memset(&fetch_views[i], 0, sizeof(FetchView));
-		}
+		view_close(&fv->view);
+		MemoryContextDelete(fv->cxt);
 	}
-}
-
-/* An entry that may be used anew. */
-static FetchView *
-free_view(void)
-{
-	for (int i = 0; i < FETCH_VIEWS; i++)
-	{
-		FetchView  *fv = &fetch_views[next_fetch_view++ % FETCH_VIEWS];
-
-		if (fv->busy)
-			continue;
-		if (fv->cxt)
-			MemoryContextDelete(fv->cxt);
-		memset(fv, 0, sizeof(*fv));
-		return fv;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-			 errmsg("reading rows of s3am tables is nested too deeply"),
-			 errdetail("An input function of a column's type reads such a table, and so on.")));
-}
-
-void
-view_fetch_single(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
-{
-	FetchView  *fv = (FetchView *) ((char *) view - offsetof(FetchView, view));
-
-	/* input functions of domains and the like may run queries of their own */
-	fv->busy++;
-	PG_TRY();
-	{
-		view_fetch(view, rel, row, batch, slot);
-		/* the reader moves on before the slot is used */
-		ExecMaterializeSlot(slot);
-	}
-	PG_FINALLY();
-	{
-		fv->busy--;
-	}
-	PG_END_TRY();
+	memset(fv, 0, sizeof(*fv));
 }
 
 TableView *
@@ -380,14 +315,19 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 	MemoryContext old;
 
 	if (forget_pending)
-		forget_views();
+	{
+		forget_pending = false;
+		for (int i = 0; i < FETCH_VIEWS; i++)
+			forget_view(&fetch_views[i]);
+	}
 	for (int i = 0; i < FETCH_VIEWS; i++)
 		if (fetch_views[i].cxt && fetch_views[i].relid == RelationGetRelid(rel) &&
 			fetch_views[i].desc == RelationGetDescr(rel))
 			fv = &fetch_views[i];
 	if (fv == NULL)
 	{
-		fv = free_view();
+		fv = &fetch_views[next_fetch_view++ % FETCH_VIEWS];
+		forget_view(fv);
 		fv->cxt = AllocSetContextCreate(TopTransactionContext, "s3am row reader", ALLOCSET_SMALL_SIZES);
 		old = MemoryContextSwitchTo(fv->cxt);
 		view_open(&fv->view, rel, snapshot);
@@ -399,7 +339,7 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 	{
 		TableView  *view = &fv->view;
 
-		/* the same table under another snapshot; an open reader stays */
+		/* the same table under another snapshot; its page stays */
 		view->snapshot = snapshot;
 		view->type = snapshot->snapshot_type;
 		if (view->table == NULL)

@@ -8,7 +8,7 @@
 
 #include "nodes/pg_list.h"
 
-#include "segment/rowpage.h"
+#include "segment/batch.h"
 #include "txn/txn.h"
 
 extern void own_init(void);

@@ -11,6 +11,8 @@
 
 #include "access/htup_details.h"
 
+#include "segment/batch.h"
+
 typedef struct OwnSegment
 {
 	uint64		first;			/* number of its first row */
@@ -21,6 +23,9 @@ typedef struct OwnSegment
 				size,
 				live_bytes;
 	uint32		footer_size;
+	uint32		npages;
+	const PageStart *pages;		/* these and the schema live as long as the transaction's rows */
+	const PackedSchema *schema;
 	int64		final;			/* while the record is built: where its rows stand in the edit; -1 nowhere */
 } OwnSegment;
 

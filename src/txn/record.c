@@ -14,7 +14,7 @@
 
 #include "node/bucket.h"
 #include "s3am.h"
-#include "segment/rowpage.h"
+#include "segment/batch.h"
 #include "txn/own.h"
 #include "txn/record.h"
 
@@ -140,6 +140,7 @@ typedef struct EditBuilder
 	size_t		capacity;		/* of its batches */
 	TxnTable   *table;
 	int64		nrows;			/* in the batches so far */
+	const S3am__Batch *described;	/* the last of them with a schema */
 	/* of the rows in memory */
 	int64		tail;			/* number of the first that stays, in the edit */
 	uint64	   *removed;		/* those that do not stay, ascending */
@@ -147,15 +148,13 @@ typedef struct EditBuilder
 				removed_capacity;
 } EditBuilder;
 
-static S3am__Batch *
-add_batch(EditBuilder *builder, uint64 nrows)
+static void
+add_batch(EditBuilder *builder, S3am__Batch *batch)
 {
 	S3am__TableEdit *edit = builder->edit;
-	S3am__Batch *batch = palloc(sizeof(*batch));
 
-	s3am__batch__init(batch);
-	batch->nrows = nrows;
-	builder->nrows += nrows;
+	builder->nrows += batch->nrows;
+	builder->described = batch_share_schema(batch, builder->described);
 	if (edit->n_batches == builder->capacity)
 	{
 		builder->capacity = builder->capacity ? builder->capacity * 2 : 4;
@@ -163,6 +162,17 @@ add_batch(EditBuilder *builder, uint64 nrows)
 			: palloc(builder->capacity * sizeof(void *));
 	}
 	edit->batches[edit->n_batches++] = batch;
+}
+
+/* The writer's rows as a batch; the writer is freed. */
+static S3am__Batch *
+finish_batch(RowWriter *writer)
+{
+	S3am__Batch *batch = palloc(sizeof(*batch));
+
+	s3am__batch__init(batch);
+	row_writer_finish(writer, batch);
+	row_writer_free(writer);
 	return batch;
 }
 
@@ -199,6 +209,7 @@ name_segments(EditBuilder *builder)
 		uint64		first = OWN_BASE + segment->first;
 		uint64		removed = 0;
 		DeadContext c = {dead};
+		S3am__Batch *batch;
 		S3am__SegmentRef *ref;
 
 		segment->final = -1;
@@ -221,7 +232,13 @@ name_segments(EditBuilder *builder)
 		ref->size = segment->size;
 		ref->footer_size = segment->footer_size;
 		ref->live_bytes = segment->live_bytes;
-		add_batch(builder, segment->nrows)->segment = ref;
+		batch = palloc(sizeof(*batch));
+		s3am__batch__init(batch);
+		batch->nrows = segment->nrows;
+		batch->segment = ref;
+		batch->pages = page_directory(segment->pages, segment->npages);
+		batch->schema = schema_unpack(segment->schema);
+		add_batch(builder, batch);
 	}
 	builder->edit->dead = record_set_finish(dead);
 }
@@ -250,15 +267,9 @@ write_inline(EditBuilder *builder)
 	OwnRows    *rows = &builder->table->rows;
 	RowWriter  *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
 	uint64		next;
-	bytea	   *blob;
-	S3am__Batch *batch;
 
 	spill_write(builder->table, writer, rows->in_memory, rows->nrows, false, SIZE_MAX, &next);
-	batch = add_batch(builder, row_writer_count(writer));
-	blob = row_writer_inline(writer);
-	batch->rows.data = (uint8 *) VARDATA(blob);
-	batch->rows.len = VARSIZE(blob) - VARHDRSZ;
-	row_writer_free(writer);
+	add_batch(builder, finish_batch(writer));
 }
 
 static void
@@ -272,26 +283,23 @@ write_segments(EditBuilder *builder)
 		for (uint64 n = rows->in_memory; n < rows->nrows;)
 		{
 			RowWriter  *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
-			S3am__SegmentRef *ref = palloc(sizeof(*ref));
+			S3am__Batch *batch;
 
-			s3am__segment_ref__init(ref);
 			upload = bucket_segment_begin();
 			row_writer_stream(writer, bucket_segment_emit, upload, bucket_repository_uuid(),
 							  bucket_segment_epoch(upload), bucket_segment_number(upload));
 			spill_write(builder->table, writer, n, rows->nrows, false, (Size) s3am_segment_size * 1024, &n);
-			ref->live_bytes = row_writer_bytes(writer);
-			row_writer_finish(writer, &ref->size, &ref->footer_size);
+			batch = finish_batch(writer);
 			bucket_segment_room(upload);
 			spill_note(bucket_segment_epoch(upload), bucket_segment_number(upload));
-			if (row_writer_count(writer) > 0)
+			if (batch->nrows > 0)
 			{
-				bucket_segment_finish(upload, ref);
-				add_batch(builder, row_writer_count(writer))->segment = ref;
+				bucket_segment_finish(upload, batch->segment);
+				add_batch(builder, batch);
 			}
 			else
 				bucket_segment_discard(upload);
 			upload = NULL;
-			row_writer_free(writer);
 		}
 	}
 	PG_CATCH();

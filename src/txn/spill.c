@@ -13,7 +13,7 @@
 
 #include "node/bucket.h"
 #include "s3am.h"
-#include "segment/rowpage.h"
+#include "segment/batch.h"
 #include "txn/own.h"
 
 typedef struct Uploaded
@@ -99,6 +99,28 @@ spill_write(TxnTable *table, RowWriter *writer, uint64 from, uint64 to, bool rem
 	pfree(nulls);
 }
 
+/* Where the segment's rows are and what they mean, for reading them and for the record. */
+static void
+keep_description(OwnRows *rows, OwnSegment *segment, const S3am__Batch *batch)
+{
+	const PackedSchema *last = rows->nsegments ? rows->segments[rows->nsegments - 1].schema : NULL;
+	PackedSchema *packed = schema_pack(batch->schema);
+	PageStart  *pages;
+
+	segment->live_bytes = batch->segment->live_bytes;
+	segment->size = batch->segment->size;
+	segment->footer_size = batch->segment->footer_size;
+	segment->npages = batch->pages->n_rows;
+	pages = MemoryContextAllocHuge(rows->cxt, sizeof(PageStart) * (segment->npages + (Size) 1));
+	page_starts_fill(batch, pages);
+	segment->pages = pages;
+	if (last && schema_same(last, packed))
+		segment->schema = last;
+	else
+		segment->schema = memcpy(MemoryContextAlloc(rows->cxt, offsetof(PackedSchema, bytes) + packed->len), packed,
+								 offsetof(PackedSchema, bytes) + packed->len);
+}
+
 /* The oldest portion of the table's rows in memory becomes a segment. */
 static void
 spill_portion(TxnTable *table)
@@ -111,7 +133,7 @@ spill_portion(TxnTable *table)
 	PG_TRY();
 	{
 		OwnSegment	segment = {0};
-		S3am__SegmentRef ref = S3AM__SEGMENT_REF__INIT;
+		S3am__Batch batch = S3AM__BATCH__INIT;
 		RowWriter  *writer;
 		uint64		next;
 
@@ -123,14 +145,14 @@ spill_portion(TxnTable *table)
 		row_writer_stream(writer, bucket_segment_emit, upload, bucket_repository_uuid(), bucket_segment_epoch(upload),
 						  bucket_segment_number(upload));
 		spill_write(table, writer, segment.first, segment.first + segment.nrows, true, SIZE_MAX, &next);
-		segment.live_bytes = row_writer_bytes(writer);
-		row_writer_finish(writer, &segment.size, &segment.footer_size);
+		row_writer_finish(writer, &batch);
+		keep_description(&table->rows, &segment, &batch);
 		segment.epoch = bucket_segment_epoch(upload);
 		segment.number = bucket_segment_number(upload);
 		/* waits while too much is on its way, and throws if an earlier upload failed */
 		bucket_segment_room(upload);
 		spill_note(segment.epoch, segment.number);
-		bucket_segment_finish(upload, &ref);
+		bucket_segment_finish(upload, batch.segment);
 		upload = NULL;
 		ownrows_uploaded(&table->rows, &segment);
 	}
@@ -150,7 +172,7 @@ spill(void)
 {
 	static bool busy = false;
 
-	/* a type's output function that inserts rows must not begin another one in the middle of this */
+	/* a type's own function (the comparison of a range's bounds) that inserts rows must not begin another one in the middle of this */
 	if (busy)
 		return;
 	busy = true;

@@ -140,14 +140,17 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 		const S3am__TableEdit *edit = txn->tables[i];
 		TableState *table = state_table(node, edit->storage);
 		uint64		row = edit->first_row;
+		const S3am__BatchSchema *schema = NULL;
 		EndContext	c = {node, txn, edit, table, version, pos, 0};
 
 		if (table == NULL)
 			table = c.table = state_add_table(node, edit->storage, edit->storage, pos);
 		for (size_t b = 0; b < edit->n_batches; b++)
 		{
+			if (edit->batches[b]->schema)
+				schema = edit->batches[b]->schema;
 			if (row >= pg_atomic_read_u64(&table->next_row))
-				state_add_batch(node, table, edit->batches[b], row, pos, txn->xmin);
+				state_add_batch(node, table, edit->batches[b], schema, row, pos, txn->xmin);
 			row += edit->batches[b]->nrows;
 		}
 		rowset_each(edit->dead, end_born_dead, &c);

@@ -1,0 +1,177 @@
+/*
+ * batch.h: batches of rows: writing them, as segments or inline, and reading their rows.
+ *
+ * docs/format-segments.md has the bytes, README.md the invariants.
+ */
+#ifndef S3AM_SEGMENT_BATCH_H
+#define S3AM_SEGMENT_BATCH_H
+
+#include "postgres.h"
+
+#include "access/tupdesc.h"
+#include "executor/tuptable.h"
+
+#include "manifest/s3am.pb-c.h"
+#include "segment/codec.h"
+#include "segment/format.h"
+
+/* ---------------------------------------------------------------- writing (writer.c) */
+
+typedef struct RowWriter RowWriter;
+
+/* desc: of the rows.  Everything lives in a child of `parent`. */
+extern RowWriter *row_writer_create(TupleDesc desc, MemoryContext parent);
+
+/*
+ * The rows become a segment: `emit` gets the object's bytes in order, each page when it is full.  Without this call they stay in
+ * memory, for inline.  Before the first row.
+ */
+typedef void (*SegmentEmit) (void *arg, const void *data, Size len);
+extern void row_writer_stream(RowWriter *writer, SegmentEmit emit, void *arg, const uint8 uuid[16], uint64 epoch,
+							  uint64 number);
+
+/* Adds a row; returns its number within the batch. */
+extern uint64 row_writer_add(RowWriter *writer, const Datum *values, const bool *nulls);
+extern uint64 row_writer_count(const RowWriter *writer);
+extern Size row_writer_bytes(const RowWriter *writer);	/* uncompressed, so far */
+
+/*
+ * Fills in the batch: rows, schema, directory; of a segment's SegmentRef all but its id.  Allocated in the current context.
+ */
+extern void row_writer_finish(RowWriter *writer, S3am__Batch *batch);
+extern void row_writer_free(RowWriter *writer);
+
+/* ---------------------------------------------------------------- batches in memory (batch.c) */
+
+/* A BatchSchema as bytes, to be kept and compared. */
+typedef struct PackedSchema
+{
+	uint64		hash;			/* schema_hash() of the bytes */
+	uint32		len;
+	uint8		bytes[FLEXIBLE_ARRAY_MEMBER];
+} PackedSchema;
+
+extern PackedSchema *schema_pack(const S3am__BatchSchema *schema);	/* palloc'ed */
+extern S3am__BatchSchema *schema_unpack(const PackedSchema *packed);	/* palloc'ed */
+extern bool schema_same(const PackedSchema *a, const PackedSchema *b);
+
+/* Do a batch's lengths and its directory of pages fit together? */
+extern bool page_starts_check(const S3am__Batch *batch);
+/* Of a batch that has a directory: where its pages are, batch->pages->n_rows + 1 of them. */
+extern void page_starts_fill(const S3am__Batch *batch, PageStart *starts);
+/* The directory back from that; palloc'ed. */
+extern S3am__PageDirectory *page_directory(const PageStart *starts, uint32 npages);
+
+/* Drops the schema of `batch` if it is that of `previous` (NULL: none); returns which batch has the schema in force. */
+extern const S3am__Batch *batch_share_schema(S3am__Batch *batch, const S3am__Batch *previous);
+
+/* ---------------------------------------------------------------- schemas (schema.c) */
+
+/*
+ * How rows of one schema become rows of one tuple descriptor.  Columns are matched by id, which is the attribute number.  Made once per
+ * process and kept until the end of a transaction in which its types changed.
+ */
+typedef struct MapColumn
+{
+	int16		target;			/* attribute - 1, or -1: dropped since */
+	int16		typlen;			/* as stored */
+	bool		byval;
+	char		align;
+	bool		plain;			/* nothing to decode */
+	bool		lazy;			/* its overflow value may be fetched when it is looked at */
+	int32		cached;			/* offset in rows without nulls, or -1 */
+	Codec	   *codec;
+} MapColumn;
+
+typedef struct RowMap
+{
+	int			natts;			/* of the descriptor */
+	int16	   *stored;			/* per attribute: column of the schema, or -1 */
+	int			ncolumns;
+	MapColumn  *columns;
+} RowMap;
+
+/* Throws if the schema is malformed or does not fit. */
+extern const RowMap *row_map(const PackedSchema *schema, TupleDesc desc, const char *object);
+extern uint64 schema_hash(const void *schema, Size len);
+
+/* For unpacking messages into a memory context. */
+extern ProtobufCAllocator *segment_allocator(MemoryContext cxt);
+
+/* Is it what a writer could have made?  NULL, or what is wrong. */
+extern const char *schema_check(const S3am__BatchSchema *schema);
+
+/* ---------------------------------------------------------------- pages and rows (reader.c) */
+
+/* Where the bytes of a batch are.  Lives as long as what reads from it. */
+typedef struct BatchSource
+{
+	uint64		epoch,			/* the segment; 0: inline */
+				number;
+	uint64		identity;
+	const uint8 *blob;			/* inline */
+	uint64		len;			/* of blob or object, without the footer */
+	uint64		nrows;
+	uint32		npages;
+	const PageStart *pages;		/* npages + 1 of them; NULL: one page, the whole blob */
+} BatchSource;
+
+/* A page in memory.  Counted: whoever keeps a pointer to it has a reference.  Gone with the transaction at the latest. */
+typedef struct RowPage
+{
+	int			refs;
+	uint64		first_row;		/* within its batch */
+	uint32		nrows;
+	uint32		raw;
+	const uint8 *blob;			/* for overflow values: of an inline batch */
+	uint64		blob_len,
+				identity,
+				epoch,
+				number;
+	const char *data;
+} RowPage;
+
+/* The page that holds row `row` of the batch, with a reference for the caller.  Throws if it is damaged. */
+extern RowPage *row_page_read(const BatchSource *source, uint64 row);
+extern void row_page_release(RowPage *page);
+
+static inline bool
+row_page_holds(const RowPage *page, uint64 row)
+{
+	return row >= page->first_row && row - page->first_row < page->nrows;
+}
+
+/* How far a row has been taken apart. */
+typedef struct RowCursor
+{
+	const RowPage *page;
+	const RowMap *map;
+	const char *data;			/* of its values */
+	const bits8 *nulls;			/* or NULL */
+	uint32		len;
+	uint32		offset;			/* of the next column */
+	int			column;			/* the next one */
+} RowCursor;
+
+extern void row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row);
+
+/*
+ * Fills in attributes from + 1 to natts.  Values point into the page, or are palloc'ed in `cxt`.  Attributes that the batch does not
+ * have get the missing values of `desc`.
+ */
+extern void row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values, bool *nulls,
+					   MemoryContext cxt);
+
+/* ---------------------------------------------------------------- overflow values (overflow.c) */
+
+/* A value that is fetched when it is looked at: a read-only expanded object in a context of its own below `cxt`. */
+extern Datum overflow_lazy(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt);
+/* The value itself, as a varlena; palloc'ed in `cxt`. */
+extern Datum overflow_fetch(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt);
+
+/* Bytes of a segment; palloc'ed, all of them, or an error that names it. */
+extern const uint8 *segment_read(uint64 epoch, uint64 number, uint64 offset, Size len);
+/* The object's name for messages; valid until the next call. */
+extern const char *segment_object(uint64 epoch, uint64 number);
+
+#endif

@@ -1,0 +1,299 @@
+/*
+ * reader.c: pages into memory, and rows taken apart as far as they are asked for.
+ *
+ * Whatever the bytes are, a reader gives rows or an error that names the object: all lengths are checked before they are used.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/tupdesc_details.h"
+#include "access/tupmacs.h"
+#include "catalog/pg_type.h"
+#include "utils/memutils.h"
+
+#include "node/bucket.h"
+#include "segment/batch.h"
+
+const char *
+segment_object(uint64 epoch, uint64 number)
+{
+	static char key[64];
+
+	if (epoch == 0)
+		return "a manifest";
+	bucket_segment_key(epoch, number, key, sizeof(key));
+	return key;
+}
+
+const uint8 *
+segment_read(uint64 epoch, uint64 number, uint64 offset, Size len)
+{
+	Size		got;
+	const uint8 *bytes = bucket_read(segment_object(epoch, number), offset, len, &got);
+
+	if (got != len)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("object \"%s\" of the repository is shorter than its manifest says",
+						segment_object(epoch, number)),
+				 errdetail("Wanted %zu bytes at " UINT64_FORMAT ", got %zu.", len, offset, got)));
+	return bytes;
+}
+
+/* ------------------------------------------------------------------------------------ pages */
+
+/* The extent that holds the row: the last one that begins at or before it (runs of overflow chunks have no rows). */
+static uint32
+find_page(const BatchSource *source, uint64 row)
+{
+	uint32		low = 0,
+				high = source->npages;
+
+	while (low < high)
+	{
+		uint32		mid = low + (high - low) / 2;
+
+		if (source->pages[mid + 1].first_row <= row)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+static void
+check_page(const RowPage *page, const char *object)
+{
+	const uint32 *starts = (const uint32 *) page->data;
+	uint32		before = TYPEALIGN(8, sizeof(uint32) * (Size) page->nrows);
+
+	if (page->nrows > PAGE_MAX_RAW / sizeof(uint32) || before > page->raw)
+		segment_damaged(object, "a page is too short for its rows");
+	for (uint32 i = 0; i < page->nrows; i++)
+	{
+		uint32		start = ROW_START(starts[i]);
+
+		if ((starts[i] & 6) != 0 || start < before || start > page->raw || (i == 0 && start != before))
+			segment_damaged(object, "a row lies outside its page");
+		before = start;
+	}
+}
+
+RowPage *
+row_page_read(const BatchSource *source, uint64 row)
+{
+	const char *object = segment_object(source->epoch, source->number);
+	uint64		offset = 0,
+				size = source->len,
+				first_row = 0,
+				nrows = source->nrows;
+	const uint8 *bytes;
+	ExtentHeader header;
+	RowPage    *page;
+	MemoryContext old;
+
+	if (row >= source->nrows)
+		segment_damaged(object, "a row is missing");
+	if (source->pages)
+	{
+		const PageStart *start = &source->pages[find_page(source, row)];
+
+		offset = (uint64) start[0].offset8 * 8;
+		size = (uint64) start[1].offset8 * 8 - offset;
+		first_row = start[0].first_row;
+		nrows = start[1].first_row - first_row;
+	}
+	if (offset > source->len || size > source->len - offset || size > PAGE_MAX_RAW * (uint64) 2)
+		segment_damaged(object, "a page lies outside of it");
+	old = MemoryContextSwitchTo(TopTransactionContext);
+	bytes = source->blob ? source->blob + offset : segment_read(source->epoch, source->number, offset, size);
+	/* the page's descriptor stands before its bytes */
+	page = (RowPage *) extent_open(object, source->identity, offset, bytes, size, EXTENT_PAGE, PAGE_MAX_RAW,
+								   MAXALIGN(sizeof(RowPage)), TopTransactionContext, &header);
+	if (source->blob == NULL)
+		pfree((void *) bytes);
+	MemoryContextSwitchTo(old);
+	page->refs = 1;
+	page->first_row = first_row;
+	page->nrows = header.nrows;
+	page->raw = header.raw;
+	page->blob = source->blob;
+	page->blob_len = source->len;
+	page->identity = source->identity;
+	page->epoch = source->epoch;
+	page->number = source->number;
+	page->data = (const char *) page + MAXALIGN(sizeof(RowPage));
+	if (header.nrows != nrows)
+		segment_damaged(object, "a page has not as many rows as its manifest says");
+	check_page(page, object);
+	return page;
+}
+
+void
+row_page_release(RowPage *page)
+{
+	if (--page->refs == 0)
+		pfree(page);
+}
+
+/* ------------------------------------------------------------------------------------ rows */
+
+void
+row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
+{
+	const uint32 *starts = (const uint32 *) page->data;
+	uint32		n = row - page->first_row;
+	uint32		start = ROW_START(starts[n]);
+	uint32		end = n + 1 < page->nrows ? ROW_START(starts[n + 1]) : page->raw;
+
+	cursor->page = page;
+	cursor->map = map;
+	cursor->data = page->data + start;
+	cursor->len = end - start;
+	cursor->nulls = NULL;
+	cursor->offset = 0;
+	cursor->column = 0;
+	if (starts[n] & ROW_HAS_NULLS)
+	{
+		uint32		bitmap = TYPEALIGN(8, BITMAPLEN(map->ncolumns));
+
+		if (bitmap > cursor->len)
+			segment_damaged(segment_object(page->epoch, page->number), "a row is cut off");
+		cursor->nulls = (const bits8 *) cursor->data;
+		cursor->data += bitmap;
+		cursor->len -= bitmap;
+	}
+}
+
+static void
+cut_off(const RowCursor *cursor)
+{
+	segment_damaged(segment_object(cursor->page->epoch, cursor->page->number), "a value lies outside its row");
+}
+
+/* The length of a varlena at `offset`, checked; the page is followed by 8 bytes that may be read. */
+static inline uint32
+varlena_size(const RowCursor *cursor, uint32 offset)
+{
+	const char *p = cursor->data + offset;
+	uint32		size;
+
+	if (VARATT_IS_1B_E(p))
+	{
+		if (VARTAG_1B_E(p) != OVERFLOW_TAG)
+			cut_off(cursor);
+		return sizeof(OverflowPointer);
+	}
+	if (VARATT_IS_1B(p))
+		return VARSIZE_1B(p);
+	/* nothing is stored in PostgreSQL's own compression */
+	if (!VARATT_IS_4B_U(p))
+		cut_off(cursor);
+	size = VARSIZE_4B(p);
+	if (size < VARHDRSZ)
+		cut_off(cursor);
+	return size;
+}
+
+static Datum
+overflow_value(RowCursor *cursor, const MapColumn *column, const char *p, MemoryContext cxt)
+{
+	OverflowPointer pointer;
+
+	memcpy(&pointer, p, sizeof(pointer));
+	/* in the manifest there is nothing to fetch; elsewhere a value that must be decoded is fetched at once */
+	if (column->lazy && cursor->page->blob == NULL)
+		return overflow_lazy(cursor->page, &pointer, cxt);
+	return overflow_fetch(cursor->page, &pointer, cxt);
+}
+
+static Datum
+decode(RowCursor *cursor, const MapColumn *column, Datum value, MemoryContext cxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+
+	value = codec_decode(column->codec, value, segment_object(cursor->page->epoch, cursor->page->number));
+	MemoryContextSwitchTo(old);
+	return value;
+}
+
+static void
+missing_value(TupleDesc desc, int att, Datum *value, bool *isnull)
+{
+	*value = (Datum) 0;
+	*isnull = true;
+	if (!TupleDescAttr(desc, att)->attisdropped && TupleDescAttr(desc, att)->atthasmissing && desc->constr &&
+		desc->constr->missing && desc->constr->missing[att].am_present)
+	{
+		*value = desc->constr->missing[att].am_value;
+		*isnull = false;
+	}
+}
+
+void
+row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values, bool *nulls, MemoryContext cxt)
+{
+	const RowMap *map = cursor->map;
+	const char *data = cursor->data;
+	const bits8 *bitmap = cursor->nulls;
+	uint32		offset = cursor->offset;
+	uint32		len = cursor->len;
+	int			i = cursor->column;
+
+	for (int att = from; att < natts; att++)
+	{
+		int			wanted = att < map->natts ? map->stored[att] : -1;
+
+		if (wanted < 0)
+		{
+			missing_value(desc, att, &values[att], &nulls[att]);
+			continue;
+		}
+		/* columns before it that nobody wants any more are stepped over */
+		for (; i <= wanted; i++)
+		{
+			const MapColumn *column = &map->columns[i];
+			uint32		size;
+			const char *p;
+
+			if (bitmap && att_isnull(i, bitmap))
+			{
+				if (i == wanted)
+				{
+					values[att] = (Datum) 0;
+					nulls[att] = true;
+				}
+				continue;
+			}
+			if (column->cached >= 0 && bitmap == NULL)
+				offset = column->cached;
+			else if (column->typlen != -1)
+				offset = att_align_nominal(offset, column->align);
+			else if (offset < len)
+				offset = att_align_pointer(offset, column->align, -1, data + offset);
+			if (offset >= len)
+				cut_off(cursor);
+			p = data + offset;
+			if (column->typlen > 0)
+				size = column->typlen;
+			else if (column->typlen == -1)
+				size = varlena_size(cursor, offset);
+			else
+				size = strnlen(p, len - offset) + 1;
+			if (size > len - offset)
+				cut_off(cursor);
+			offset += size;
+			if (i < wanted)
+				continue;
+			nulls[att] = false;
+			if (column->typlen == -1 && VARATT_IS_1B_E(p))
+				values[att] = overflow_value(cursor, column, p, cxt);
+			else
+				values[att] = fetch_att(p, column->byval, column->typlen);
+			if (!column->plain)
+				values[att] = decode(cursor, column, values[att], cxt);
+		}
+	}
+	cursor->offset = offset;
+	cursor->column = i;
+}
