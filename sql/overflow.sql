@@ -93,7 +93,7 @@ SELECT count(*) FROM (SELECT * FROM copied EXCEPT ALL SELECT * FROM docs) x;
 ALTER TABLE copied ALTER t TYPE varchar, ALTER b TYPE text USING encode(b, 'escape');
 SELECT count(*) FROM copied c JOIN docs d USING (i) WHERE c.t = d.t AND c.b = encode(d.b, 'escape') AND c.a = d.a;
 -- parallel workers send them through queues
-SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 1;
 CREATE TABLE pages (i int, t text) USING s3am;
 INSERT INTO pages SELECT g, big(g, 20000) FROM generate_series(1, 300) g;
 EXPLAIN (COSTS OFF) SELECT i, t FROM pages;

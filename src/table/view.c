@@ -215,25 +215,10 @@ fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 	}
 }
 
-/* ALTER TABLE reads a table as it was before, through a slot of the old type. */
-static void
-use_desc(TableView *view, Relation rel, TupleDesc desc)
-{
-	TupleDesc	wanted = desc == view->desc || desc == RelationGetDescr(rel) || equalTupleDescs(desc, RelationGetDescr(rel))
-		? RelationGetDescr(rel) : desc;
-
-	if (view->desc == wanted)
-		return;
-	view_close(view);
-	view->desc = wanted;
-}
-
 void
 view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
 {
 	ExecClearTuple(slot);
-	if (slot->tts_tupleDescriptor != view->desc)
-		use_desc(view, rel, slot->tts_tupleDescriptor);
 	if (ROW_IS_OWN(row))
 		fetch_own(view, rel, row, slot);
 	else
