@@ -274,7 +274,7 @@ start(StoreOp *op)
 	op->started = op->progress = s3_now();
 	if (curl_multi_add_handle(s3->multi, op->easy) != CURLM_OK)
 	{
-		s3_request_end(op);
+		s3_request_end(op, false);
 		s3_error(op, STORE_UNAVAILABLE, "out of memory");
 		finish(op);
 		return;
@@ -286,14 +286,14 @@ start(StoreOp *op)
 
 /* Takes an attempt from libcurl, and its bytes into the account. */
 static void
-end_attempt(StoreOp *op)
+end_attempt(StoreOp *op, bool good)
 {
 	S3Store    *s3 = op->s3;
 
 	s3->store.stats.bytes_out += op->sent;
 	s3->store.stats.bytes_in += op->answer.len;
 	(void) curl_multi_remove_handle(s3->multi, op->easy);
-	s3_request_end(op);
+	s3_request_end(op, good);
 }
 
 /*
@@ -381,7 +381,7 @@ cancel_marked(S3Store *s3)
 			if (!op->cancelled || op->status == STORE_CANCELLED)
 				continue;
 			if (op->where == S3_ACTIVE)
-				end_attempt(op);
+				end_attempt(op, false);
 			s3_error(op, STORE_CANCELLED, "cancelled");
 			if (op->where != S3_FINISHED)
 				finish(op);
@@ -402,7 +402,7 @@ end_stalled(S3Store *s3)
 		next = op->next;
 		if (op->progress + s3->request_timeout <= now)
 		{
-			end_attempt(op);
+			end_attempt(op, false);
 			(void) snprintf(op->curl_error, sizeof(op->curl_error), "no answer for %d ms", s3->request_timeout);
 			attempt_ended(op, CURLE_OPERATION_TIMEDOUT);
 		}
@@ -447,14 +447,11 @@ collect_ended(S3Store *s3)
 	{
 		StoreOp    *op;
 		CURLcode	code = message->data.result;
-		long		sent = 0;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &op);
-		(void) curl_easy_getinfo(message->easy_handle, CURLINFO_REQUEST_SIZE, &sent);
-		op->asked |= sent > 0;
-		end_attempt(op);
+		end_attempt(op, code == CURLE_OK);
 		attempt_ended(op, code);
 	}
 }

@@ -98,7 +98,7 @@ struct StoreOp
 	struct curl_slist *headers;
 	char		curl_error[CURL_ERROR_SIZE];
 	size_t		sent;
-	bool		asked;			/* some of the request went out */
+	bool		asked;			/* the request may have gone out */
 	int64_t		credentials_at;
 	Answer		answer;
 
@@ -115,7 +115,7 @@ s3_conditional(const StoreOp *op)
 
 /* s3_request.c: sets the easy handle up for one attempt.  False: op->status and op->error say why not. */
 extern bool s3_request(StoreOp *op, const char *time);
-extern void s3_request_end(StoreOp *op);
+extern void s3_request_end(StoreOp *op, bool good);
 
 /*
  * s3_verdict.c: what an attempt's end means: sets op->status and op->error, fills in the list.  Returns what is to be done.

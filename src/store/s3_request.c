@@ -2,8 +2,8 @@
  * s3_request.c: one signed request, as libcurl is told.
  *
  * libcurl sends a request a second time by itself when a connection that it used before breaks without an answer, and so would hide
- * the outcome of a conditional write.  It cannot where it would have to rewind a body without a seek function, so there is
- * none; and as there is nothing to rewind in an empty body, those get a connection of their own, which it does not do this on.
+ * the outcome of a conditional write.  It asks before each time that it sends one: of a conditional write the second one is
+ * forbidden.  That it asked also tells whether anything can have been sent.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,6 +35,19 @@ on_body(char *data, size_t size, size_t n, void *arg)
 	return answer_body(&op->answer, data, size * n) ? size * n : 0;
 }
 
+static int
+on_request(void *arg, char *to, char *from, int to_port, int from_port)
+{
+	StoreOp    *op = arg;
+
+	if (op->asked && s3_conditional(op))
+		return CURL_PREREQFUNC_ABORT;
+	op->asked = true;
+	op->sent = 0;
+	op->progress = s3_now();
+	return CURL_PREREQFUNC_OK;
+}
+
 static size_t
 on_send(char *buffer, size_t size, size_t n, void *arg)
 {
@@ -43,7 +56,6 @@ on_send(char *buffer, size_t size, size_t n, void *arg)
 	size_t		len = size * n < left ? size * n : left;
 
 	op->progress = s3_now();
-	op->asked = true;
 	memcpy(buffer, op->data + op->sent, len);
 	op->sent += len;
 	return len;
@@ -243,6 +255,8 @@ s3_request(StoreOp *op, const char *time)
 	SET(CURLOPT_HEADERDATA, op);
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, op);
+	SET(CURLOPT_PREREQFUNCTION, on_request);
+	SET(CURLOPT_PREREQDATA, op);
 	if (s3->target.ca_file)
 		SET(CURLOPT_CAINFO, s3->target.ca_file);
 	if (bytes[0])
@@ -253,8 +267,6 @@ s3_request(StoreOp *op, const char *time)
 		SET(CURLOPT_READFUNCTION, on_send);
 		SET(CURLOPT_READDATA, op);
 		SET(CURLOPT_INFILESIZE_LARGE, (curl_off_t) op->len);
-		if (s3_conditional(op) && op->len == 0)
-			SET(CURLOPT_FRESH_CONNECT, 1L);
 	}
 	else if (op->kind == S3_REMOVE)
 		SET(CURLOPT_CUSTOMREQUEST, method);
@@ -266,13 +278,16 @@ done:
 	free(query);
 	free(url);
 	if (code != CURLE_OK)
-		s3_request_end(op);
+		s3_request_end(op, false);
 	return code == CURLE_OK;
 }
 
-/* Gives the easy handle back; it must not be with the multi handle any more. */
+/*
+ * Gives the easy handle back; it must not be with the multi handle any more.  Only one whose request ended well is used again: one that
+ * failed early keeps its buffer through curl_easy_reset() and then refuses options.  The connections are not its own.
+ */
 void
-s3_request_end(StoreOp *op)
+s3_request_end(StoreOp *op, bool good)
 {
 	S3Store    *s3 = op->s3;
 
@@ -282,9 +297,11 @@ s3_request_end(StoreOp *op)
 	op->headers = NULL;
 	if (op->easy == NULL)
 		return;
-	curl_easy_reset(op->easy);
-	if (s3->nidle < s3->max_connections)
+	if (good && s3->nidle < s3->max_connections)
+	{
+		curl_easy_reset(op->easy);
 		s3->idle[s3->nidle++] = op->easy;
+	}
 	else
 		curl_easy_cleanup(op->easy);
 	op->easy = NULL;
