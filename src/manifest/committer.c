@@ -175,6 +175,11 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 		pending_decide(c, p, OUTCOME_FENCED, 0, NULL);
 		return;
 	}
+	if (c->phase == COMMITTER_FENCED || c->phase == COMMITTER_FAILED)
+	{
+		pending_decide(c, p, OUTCOME_RELEASED, 0, "This server was fenced.");
+		return;
+	}
 	*c->last = p;
 	c->last = &p->next;
 	c->npending++;
@@ -295,6 +300,16 @@ committer_publish(Committer *c, const S3am__CheckpointRef *ref, void (*done) (vo
 	c->publish = checkpoint_ref_copy(ref);
 	c->publish_done = done;
 	c->publish_arg = arg;
+}
+
+void
+committer_end_publish(Committer *c, bool published)
+{
+	if (c->publish == NULL)
+		return;
+	s3am__checkpoint_ref__free_unpacked(c->publish, NULL);
+	c->publish = NULL;
+	c->publish_done(c->publish_arg, published);
 }
 
 void

@@ -20,6 +20,7 @@ typedef enum Outcome
 	OUTCOME_CONFLICT,			/* 40001: found by validation; final */
 	OUTCOME_ABORTED,			/* by an abort mark, given up, or never tried: final */
 	OUTCOME_FENCED,				/* the epoch was fenced: final for what did not land */
+	OUTCOME_RELEASED,			/* shared, and this committer was fenced: it puts it no more, others may */
 	OUTCOME_TOO_OLD				/* committer_outcome() only: it is forgotten */
 } Outcome;
 
@@ -132,6 +133,9 @@ extern const S3am__CheckpointRef *committer_checkpoint(const Committer *c);	/* p
 extern CommitterPhase committer_phase(const Committer *c);
 extern int64_t committer_date_ms(const Committer *c);	/* the store's clock as last seen; 0 unknown */
 extern uint64_t committer_boundary(const Committer *c);	/* as last read */
+
+/* Is it reading a checkpoint, under a pin that was found good? */
+extern bool committer_reading_checkpoint(const Committer *c);
 
 /* Numbers of objects of this epoch that the core itself makes (pages). */
 extern uint64_t committer_new_page(Committer *c);

@@ -178,6 +178,7 @@ extern void committer_set_phase(Committer *c, CommitterPhase phase, const char *
 extern void committer_saw_date(Committer *c, const StoreResult *result);
 extern uint64_t committer_back_off(Committer *c, unsigned attempts);	/* when to try again: full jitter */
 extern void committer_advance(Committer *c);
+extern void committer_end_publish(Committer *c, bool published);
 
 /* follow.c: reading versions, the boundary */
 extern Verdict committer_judge(Committer *c, const Evidence *e, bool rule);
@@ -195,6 +196,7 @@ extern void pending_decide(Committer *c, Pending *p, Outcome outcome, uint64_t v
 extern void pending_settle(Committer *c, bool own);
 extern void pending_fail_put(Committer *c, const char *why);
 extern void pending_abandon(Pending *p, const char *why);
+extern void pending_release(Committer *c);
 extern bool pending_in_put(const Committer *c, bool abandoned);
 extern bool group_build(Committer *c);
 extern bool group_wanted(Committer *c);

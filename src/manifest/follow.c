@@ -318,6 +318,8 @@ fenced(Committer *c, const S3am__Manifest *m)
 				 "restart the server to write again",
 				 (unsigned long long) c->epoch, (unsigned long long) m->version);
 	committer_set_phase(c, COMMITTER_FENCED, text);
+	committer_end_publish(c, false);
+	pending_release(c);
 }
 
 /* Keeps the claims of the transactions that are not void; the rest of the manifest goes. */

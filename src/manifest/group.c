@@ -41,6 +41,19 @@ pending_abandon(Pending *p, const char *why)
 	p->abandoned = true;
 }
 
+/* We are fenced: what is left is shared and of other epochs, and none of our PUTs holds it. */
+void
+pending_release(Committer *c)
+{
+	while (c->first)
+	{
+		Pending    *p = c->first;
+
+		unlink_pending(c, p);
+		pending_decide(c, p, OUTCOME_RELEASED, 0, "This server was fenced.");
+	}
+}
+
 bool
 pending_in_put(const Committer *c, bool abandoned)
 {
@@ -128,9 +141,7 @@ pending_settle(Committer *c, bool own)
 		bool		ours = c->state.checkpoint->version == c->publish->version &&
 			c->state.checkpoint->epoch == c->publish->epoch;
 
-		s3am__checkpoint_ref__free_unpacked(c->publish, NULL);
-		c->publish = NULL;
-		c->publish_done(c->publish_arg, ours);
+		committer_end_publish(c, ours);
 	}
 }
 
@@ -215,6 +226,16 @@ give_up(Committer *c, Pending *p, S3am__Manifest *m)
 	return false;
 }
 
+/* Was the same transaction handed over twice, and is it in the group already? */
+static bool
+in_group(const Committer *c, const Pending *p)
+{
+	for (const Pending *o = c->first; o != p; o = o->next)
+		if (o->in_put && o->txn->id->seq == p->txn->id->seq && o->txn->id->epoch == p->txn->id->epoch)
+			return true;
+	return false;
+}
+
 static void
 add_members(Committer *c, S3am__Manifest *m)
 {
@@ -247,10 +268,10 @@ add_members(Committer *c, S3am__Manifest *m)
 		/* of an epoch that we have not seen begin: it may have, by now */
 		if (outcomes_fenced(c->state.outcomes, p->txn->id->epoch) && RULE(P12_REFUSE))
 			continue;
-		if (!validate(c, p))
-		{
+		if (p->shared && RULE(P7_LOOK_UP) && in_group(c, p))
 			continue;
-		}
+		if (!validate(c, p))
+			continue;
 		/* members of one group are validated in order, each also against those before it (rule 17) */
 		if (RULE(P17_GROUP) &&
 			!window_check(group, p->claims, 0, true, &version, detail, sizeof(detail)))
@@ -376,12 +397,8 @@ group_build(Committer *c)
 		add_members(c, m);
 		if (c->publish && chain_checkpoint_fits(&c->state, c->publish))
 			m->checkpoint = checkpoint_ref_copy(c->publish);
-		else if (c->publish)
-		{
-			s3am__checkpoint_ref__free_unpacked(c->publish, NULL);
-			c->publish = NULL;
-			c->publish_done(c->publish_arg, false);
-		}
+		else
+			committer_end_publish(c, false);
 	}
 	any = m->n_steps || m->n_epochs || m->n_abort_marks || m->checkpoint;
 	if (any)

@@ -118,13 +118,19 @@ finish(Restore *r)
 	c->window = window_create();
 	c->window_first = root->version + 1;
 	committer_drop_reads(c);
+	/* what was on its way to a slot under the boundary is dead, or in this state */
+	put_end(c);
 	c->cfg.restored(c->cfg.arg, root);
 	c->attached = true;
 	c->must_restore = false;
 	restore_free(c);
 	pending_settle(c, false);
 	if (c->epoch && outcomes_fenced(c->state.outcomes, c->epoch) && c->phase == COMMITTER_READY)
+	{
 		committer_set_phase(c, COMMITTER_FENCED, "this server was fenced while it was away; restart it to write again");
+		committer_end_publish(c, false);
+		pending_release(c);
+	}
 	c->poll_at = 0;
 	committer_advance(c);
 }
@@ -354,6 +360,13 @@ restore_boundary_came(Committer *c)
 	if (c->boundary.checkpoint && c->boundary.checkpoint->version > c->state.version)
 		r->ref = checkpoint_ref_copy(c->boundary.checkpoint);
 	enter(r, r->hint ? STAGE_HINT : STAGE_PIN);
+}
+
+bool
+committer_reading_checkpoint(const Committer *c)
+{
+	return c->restore && c->restore->retry_at == 0 &&
+		(c->restore->stage == STAGE_ROOT || c->restore->stage == STAGE_TABLES);
 }
 
 void

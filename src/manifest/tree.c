@@ -125,7 +125,7 @@ enter(TreeWalk *w, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 {
 	char		key[KEY_SIZE];
 
-	if (w->visitor.want && !w->visitor.want(w->visitor.arg, first, end))
+	if (w->visitor.want && !w->visitor.want(w->visitor.arg, ref, first, end))
 		return true;
 	if (ref->inside)
 	{

@@ -424,6 +424,7 @@ throw_outcome(Member *member, bool reads)
 					 errhint("The transaction might succeed if retried.")));
 			break;
 		case OUTCOME_FENCED:
+		case OUTCOME_RELEASED:
 		case OUTCOME_TOO_OLD:
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/keys.h"
 #include "manifest/rowset.h"
 #include "sim.h"
 
@@ -26,6 +27,9 @@ typedef struct Edit
 	int			successor[MAX_ROWS];	/* index of a row, -1 none */
 	bool		key[MAX_ROWS];
 	int			nended;
+	u64			segment;		/* number; 0: inline */
+	u64			drop[2];		/* batches that it merges */
+	int			ndrop;
 } Edit;
 
 typedef struct Draft
@@ -350,6 +354,46 @@ rewrite(ClientTxn *ct, Draft *d, int table)
 			edit->rows[edit->nrows++] = s->rows[i].row;
 }
 
+/* Compaction: two batches that lie side by side become one, with all their rows, dead ones included. */
+static void
+merge(ClientTxn *ct, Draft *d, int table)
+{
+	Storage    *s = truth_table(table, d->look);
+	BatchInfo  *batches[64];
+	int			n = 0,
+				i;
+	Edit	   *e;
+
+	for (size_t b = 0; s && b < s->nbatches && n < 64; b++)
+		if (s->batches[b].added <= d->look && (s->batches[b].dropped == 0 || s->batches[b].dropped > d->look))
+		{
+			/* ascending */
+			int			j = n++;
+
+			for (; j > 0 && batches[j - 1]->first > s->batches[b].first; j--)
+				batches[j] = batches[j - 1];
+			batches[j] = &s->batches[b];
+		}
+	if (n < 2)
+		return;
+	i = rnd_below(n - 1);
+	if (batches[i]->first + batches[i]->nrows != batches[i + 1]->first || batches[i]->nrows + batches[i + 1]->nrows > MAX_ROWS)
+		return;
+	e = &d->edits[d->nedits++];
+	memset(e, 0, sizeof(*e));
+	e->storage = s->id;
+	e->table = table;
+	e->ndrop = 2;
+	for (int b = 0; b < 2; b++)
+	{
+		e->drop[b] = batches[i + b]->first;
+		for (u64 r = 0; r < batches[i + b]->nrows; r++)
+			e->rows[e->nrows++] = s->rows[batches[i + b]->first + r].row;
+	}
+	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
+	expect(ct, EXPECT_BATCHES, s->id, e->drop[0], e->drop[1]);
+}
+
 static void
 name(ClientTxn *ct, Draft *d)
 {
@@ -418,8 +462,18 @@ operate(ClientTxn *ct, Draft *d)
 
 /* ---------------------------------------------------------------- handing over */
 
+/* Puts rows into a segment, long before the commit that names it. */
+static void
+stage(Proc *proc, const Edit *e, u64 number)
+{
+	char		key[KEY_SIZE];
+
+	key_segment(key, committer_epoch(proc->c), number);
+	world_put(key, (const uint8_t *) e->rows, e->nrows * sizeof(TestRow));
+}
+
 static S3am__TableEdit *
-finish_edit(const Edit *e)
+finish_edit(Proc *proc, const Edit *e)
 {
 	S3am__TableEdit *edit = malloc(sizeof(*edit));
 	u64			rows[MAX_ROWS];
@@ -432,10 +486,28 @@ finish_edit(const Edit *e)
 
 		s3am__batch__init(b);
 		b->nrows = e->nrows;
-		b->rows.len = e->nrows * sizeof(TestRow);
-		b->rows.data = malloc(b->rows.len);
-		memcpy(b->rows.data, e->rows, b->rows.len);
+		if (e->segment)
+		{
+			b->segment = malloc(sizeof(*b->segment));
+			s3am__segment_ref__init(b->segment);
+			b->segment->epoch = committer_epoch(proc->c);
+			b->segment->number = e->segment;
+			b->segment->size = e->nrows * sizeof(TestRow);
+			stage(proc, e, e->segment);
+		}
+		else
+		{
+			b->rows.len = e->nrows * sizeof(TestRow);
+			b->rows.data = malloc(b->rows.len);
+			memcpy(b->rows.data, e->rows, b->rows.len);
+		}
 		APPEND(edit, batches, , b);
+	}
+	for (int i = 0; i < e->ndrop; i++)
+	{
+		edit->drop_batches = realloc(edit->drop_batches, (i + 1) * sizeof(u64));
+		edit->drop_batches[edit->n_drop_batches++] = e->drop[i];
+		edit->first_row = e->drop[0];
 	}
 	edit->successors = malloc((e->nended + 1) * sizeof(u64));
 	for (int key = 1; key >= 0; key--)
@@ -492,7 +564,7 @@ new_txn(void)
 }
 
 static void
-submit(Proc *proc, ClientTxn *ct)
+submit(Proc *proc, ClientTxn *ct, bool shared)
 {
 	size_t		len = s3am__txn__get_packed_size(ct->txn);
 	uint8_t    *bytes = malloc(len + 1);
@@ -504,9 +576,40 @@ submit(Proc *proc, ClientTxn *ct)
 	s->all = submissions;
 	submissions = s;
 	pending++;
-	committer_submit(proc->c, bytes, len, s);
+	if (shared)
+		committer_submit_shared(proc->c, bytes, len, s);
+	else
+		committer_submit(proc->c, bytes, len, s);
 	free(bytes);
 	proc_after(proc);
+}
+
+/* The same transaction is handed to another node's committer, as by a follower whose leader changed. */
+static void
+submit_again(void *arg, u64 node)
+{
+	ClientTxn  *ct = arg;
+	Proc	   *proc = running[node];
+
+	if (proc == NULL || !proc->alive || committer_phase(proc->c) != COMMITTER_READY)
+		return;
+	COUNT(SHARED);
+	submit(proc, ct, true);
+}
+
+static void
+abandon(void *arg, u64 x)
+{
+	Submission *s = arg;
+
+	(void) x;
+	if (s->answered || !s->proc->alive)
+	{
+		steps--;
+		return;
+	}
+	committer_abandon(s->proc->c, s);
+	proc_after(s->proc);
 }
 
 static void
@@ -516,10 +619,15 @@ hand_over(Client *client)
 	Draft	   *d = &client->draft;
 	Proc	   *proc = client->proc;
 	S3am__CommitId *id = malloc(sizeof(*id));
+	bool		shared = chance(sc.shared);
 
 	for (int i = 0; i < d->nedits; i++)
 		if (d->edits[i].nrows || d->edits[i].nended)
-			APPEND(ct->txn, tables, , finish_edit(&d->edits[i]));
+		{
+			if (d->edits[i].nrows && chance(300))
+				d->edits[i].segment = ++proc->next_segment;
+			APPEND(ct->txn, tables, , finish_edit(proc, &d->edits[i]));
+		}
 	ct->epoch = committer_epoch(proc->c);
 	ct->seq = ++next_seq;
 	ct->base = d->base;
@@ -530,7 +638,11 @@ hand_over(Client *client)
 	ct->txn->base_version = d->base;
 	ct->hash_next = hash[(ct->epoch * 31 + ct->seq) % HASH];
 	hash[(ct->epoch * 31 + ct->seq) % HASH] = ct;
-	submit(proc, ct);
+	if (shared)
+		at(now_us + rnd_below(400000), NULL, submit_again, ct, rnd_below(NNODES));
+	submit(proc, ct, shared);
+	if (submissions->ct == ct && !submissions->answered && fault(60))
+		at(now_us + rnd_below(800000), proc, abandon, submissions, 0);
 }
 
 static void
@@ -577,8 +689,10 @@ next(void *arg, u64 x)
 		if (chance(sc.ddl))
 		{
 			client->looks = 1;
-			if (chance(400))
+			if (chance(300))
 				name(client->txn, d);
+			else if (chance(700))
+				merge(client->txn, d, rnd_below(NTABLES));
 			else
 				rewrite(client->txn, d, rnd_below(NTABLES));
 			goto looked;
@@ -629,7 +743,7 @@ client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const cha
 					  (unsigned long long) version, (unsigned long long) proc->applied);
 		ct->answer = ANSWER_COMMITTED;
 	}
-	else
+	else if (outcome != OUTCOME_RELEASED)
 	{
 		note("transaction %llu.%llu is answered: %s", (unsigned long long) ct->epoch, (unsigned long long) ct->seq,
 			 detail ? detail : "fenced");
@@ -664,6 +778,63 @@ int
 client_pending(void)
 {
 	return pending;
+}
+
+/* Asks a node about everything that was ever handed over. */
+bool
+client_resolve(bool final)
+{
+	Proc	   *proc = NULL;
+
+	for (int i = 0; i < NNODES; i++)
+		if (running[i] && committer_phase(running[i]->c) == COMMITTER_READY)
+			proc = running[i];
+	for (size_t i = 0; proc && i < nall; i++)
+	{
+		ClientTxn  *ct = all[i];
+		Outcome		outcome;
+		u64			version;
+
+		if (ct->epoch == 0 || (ct->version && ct->version > proc->applied))
+			continue;
+		if (!committer_outcome(proc->c, ct->epoch, ct->seq, &outcome, &version))
+		{
+			if (ct->answer == ANSWER_NONE)
+			{
+				if (final)
+					violation("STALLED: nobody can tell the outcome of transaction %llu.%llu", (unsigned long long) ct->epoch,
+							  (unsigned long long) ct->seq);
+				return false;
+			}
+			if (ct->version)
+				violation("LOST: the outcome of transaction %llu.%llu of version %llu is not known", (unsigned long long) ct->epoch,
+						  (unsigned long long) ct->seq, (unsigned long long) ct->version);
+			continue;
+		}
+		if (outcome == OUTCOME_TOO_OLD)
+			continue;
+		if ((outcome == OUTCOME_COMMITTED) != (ct->version != 0) || (version && version != ct->version))
+			violation("LOST: the outcome of transaction %llu.%llu is told wrongly", (unsigned long long) ct->epoch,
+					  (unsigned long long) ct->seq);
+	}
+	return proc != NULL;
+}
+
+/* A checkpoint's outcomes of one epoch. */
+void
+client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const RowSet *aborted)
+{
+	for (size_t i = 0; i < nall; i++)
+	{
+		ClientTxn  *ct = all[i];
+		bool		should = ct->version && ct->version <= version;
+
+		if (ct->epoch != epoch)
+			continue;
+		if (rowset_contains(committed, ct->seq) != should || (should && rowset_contains(aborted, ct->seq)))
+			violation("WRONG CHECKPOINT: the outcome of transaction %llu.%llu", (unsigned long long) ct->epoch,
+					  (unsigned long long) ct->seq);
+	}
 }
 
 void

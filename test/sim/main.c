@@ -89,9 +89,6 @@ violation(const char *format, ...)
 
 /* ---------------------------------------------------------------- a run */
 
-extern bool proc_questions(void);
-extern void proc_free(void);
-
 static void
 run(const Scenario *scenario, u64 nsteps)
 {
@@ -109,11 +106,14 @@ run(const Scenario *scenario, u64 nsteps)
 	calm = true;
 	proc_calm();
 	limit = now_us + 60000000;
-	while ((client_pending() > 0 || proc_questions()) && now_us < limit && world_step())
-		;
+	while (now_us < limit && world_step())
+		if ((steps & 63) == 0 && client_pending() == 0 && !proc_questions() && client_resolve(false))
+			break;
 	if (client_pending() > 0 || proc_questions())
 		violation("STALLED: %d transactions have no answer a minute after the last fault%s", client_pending(),
 				  proc_questions() ? ", and there are probes without one" : "");
+	if (!client_resolve(true))
+		violation("STALLED: no node is ready");
 	proc_reset();
 	world_reset(seed);
 	proc_free();

@@ -5,6 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/checkpoint.h"
+#include "manifest/collect.h"
+#include "manifest/envelope.h"
+#include "manifest/keys.h"
 #include "sim.h"
 
 Proc	   *procs;
@@ -39,8 +43,30 @@ node_clock(void *arg)
 static u64
 node_random(void *arg)
 {
-	(void) arg;
-	return rnd();
+	Proc	   *proc = arg;
+	u64			x = rnd();
+
+	/* the first two numbers are the name of its pin */
+	if (proc->nonce[0] == 0)
+		proc->nonce[0] = x;
+	else if (proc->nonce[1] == 0)
+		proc->nonce[1] = x;
+	return x;
+}
+
+/* Is it the pin of a process that is attaching, and has found it good? */
+bool
+pin_in_use(const char *key)
+{
+	char		its[KEY_SIZE];
+
+	for (Proc *p = procs; p; p = p->next)
+	{
+		key_pin(its, (const uint8_t *) p->nonce);
+		if (p->alive && strcmp(its, key) == 0)
+			return committer_reading_checkpoint(p->c);
+	}
+	return false;
 }
 
 static void
@@ -51,10 +77,15 @@ on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *v
 }
 
 static void
-on_restored(void *arg, const S3am__Checkpoint *checkpoint)
+on_restored(void *arg, const S3am__Checkpoint *root)
 {
-	(void) arg;
-	(void) checkpoint;
+	Proc	   *proc = arg;
+
+	if (proc->applied)
+		COUNT(CATCH_UP);
+	counters[N_RESTORED]++;
+	truth_restored(proc, root);
+	note("process %llu restored version %llu", (unsigned long long) proc->number, (unsigned long long) root->version);
 }
 
 static void
@@ -75,6 +106,78 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			 (unsigned long long) committer_epoch(proc->c));
 	if (phase == COMMITTER_FENCED)
 		note("process %llu was fenced", (unsigned long long) proc->number);
+}
+
+/* ---------------------------------------------------------------- background work */
+
+static void collect(void *arg, u64 x);
+
+static void
+built(void *arg, bool published, const char *error)
+{
+	Proc	   *proc = arg;
+
+	proc->build = NULL;
+	note("process %llu: checkpoint %s%s", (unsigned long long) proc->number, published ? "published" : "not published: ",
+		 error ? error : "");
+}
+
+static void
+collected(void *arg, const CollectReport *report, const char *error)
+{
+	Proc	   *proc = arg;
+
+	if (report->swept > proc->swept && report->swept != UINT64_MAX)
+		proc->swept = report->swept;
+	note("process %llu: collected up to %llu %s", (unsigned long long) proc->number, (unsigned long long) report->swept,
+		 error ? error : "");
+}
+
+static void
+collect(void *arg, u64 x)
+{
+	Proc	   *proc = arg;
+	const S3am__CheckpointRef *current;
+	CheckpointConfig build = {proc, built, 0, 300, 200, 4, 20000, proc->swept};
+	CollectConfig config = {proc, RETENTION_MS, GRACE_MS, PIN_MS, false, UINT64_MAX, NULL, NULL, collected};
+
+	(void) x;
+	if (!proc->alive)
+	{
+		steps--;
+		return;
+	}
+	at(now_us + rnd_below(2000 * sc.collect_ms), proc, collect, proc, 0);
+	current = committer_checkpoint(proc->c);
+	if (proc->build == NULL && committer_version(proc->c) > (current ? current->version : 0) + 4 && chance(600))
+	{
+		if (chance(200))
+			build.max_delta = 400;
+		proc->build = checkpoint_begin(&build, proc->c, proc->store, repository_uuid);
+	}
+	else
+	{
+		config.first_page = proc->build ? checkpoint_first_page(proc->build) : committer_new_page(proc->c);
+		(void) collector_run(proc->collector, &config);
+	}
+	proc_after(proc);
+}
+
+/* A hint that is old, or points at nothing. */
+static void
+spoil_hint(void)
+{
+	S3am__Root	root = S3AM__ROOT__INIT;
+	uint8_t		payload[32];
+	size_t		len;
+	uint8_t    *object;
+
+	COUNT(STALE_HINT);
+	root.version = rnd_below(head + 3);
+	len = s3am__root__pack(&root, payload);
+	object = envelope_seal(ENVELOPE_ROOT, repository_uuid, KEY_ROOT, payload, len, &len);
+	world_put(KEY_ROOT, object, len);
+	free(object);
 }
 
 /* ---------------------------------------------------------------- life */
@@ -134,11 +237,16 @@ start(int node)
 	config.poll_min_ms = 30;
 	config.poll_max_ms = 200;
 	config.outcome_retention_ms = 20000;
+	config.lease_ms = LEASE_MS;
+	config.window = 64;
 	config.applied = on_applied;
 	config.restored = on_restored;
 	config.decided = on_decided;
 	config.phase = on_phase;
 	proc->c = committer_create(&config, proc->store, &repository);
+	proc->collector = collector_create(proc->c, proc->store, repository_uuid);
+	if (sc.collect_ms)
+		at(now_us + rnd_below(1000 * sc.collect_ms), proc, collect, proc, 0);
 	running[node] = proc;
 	note("process %llu starts on node %d", (unsigned long long) proc->number, node);
 	proc_after(proc);
@@ -150,6 +258,10 @@ kill_proc(Proc *proc)
 	note("process %llu is killed", (unsigned long long) proc->number);
 	proc->alive = false;
 	client_crashed(proc);
+	checkpoint_cancel(proc->build);
+	collector_free(proc->collector);
+	proc->build = NULL;
+	proc->collector = NULL;
 	committer_destroy(proc->c);
 	store_close(proc->store);
 	proc->c = NULL;
@@ -248,6 +360,8 @@ chaos(void *arg, u64 x)
 	at(now_us + 30000 + rnd_below(40000), NULL, chaos, NULL, 0);
 	if (proc == NULL)
 		return;
+	if (chance(20))
+		spoil_hint();
 	if (chance(150) && proc->paused_until <= now_us)
 		ask(proc);
 	if (committer_phase(proc->c) == COMMITTER_FENCED && running[proc->node] == proc && chance(300))

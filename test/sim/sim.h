@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "manifest/committer.h"
+#include "manifest/rowset.h"
 #include "manifest/rules.h"
 #include "store/store.h"
 
@@ -118,6 +119,12 @@ extern const uint8_t *world_object(const char *key, size_t *len);	/* NULL: none 
 extern void world_each(const char *prefix, void (*each) (void *arg, const char *key), void *arg);
 extern u64	store_date_ms(void);
 
+extern void world_put(const char *key, const uint8_t *data, size_t len);
+extern u64	world_age_ms(const char *key);
+
+#define PIN_MS 8000				/* a pin that is older does not count */
+#define LEASE_MS 1500
+#define RETENTION_MS 600
 #define REQUEST_TIMEOUT_US 200000
 #define GRACE_MS 1000			/* G */
 
@@ -135,6 +142,11 @@ struct Proc
 	Store	   *store;
 	Committer  *c;
 	u64			tick_number;
+	struct CheckpointBuild *build;
+	struct Collector *collector;
+	u64			swept;
+	u64			next_segment;
+	uint64_t	nonce[2];		/* its pin while attaching */
 	u64			applied;
 	Proc	   *next;			/* all that ever were */
 };
@@ -147,6 +159,9 @@ extern void proc_start_all(void);
 extern void proc_after(Proc *proc);	/* something happened in it: its timers */
 extern void proc_reset(void);
 extern void proc_calm(void);
+extern void proc_free(void);
+extern bool proc_questions(void);
+extern bool pin_in_use(const char *key);
 extern void chaos(void *arg, u64 x);
 
 /* ---------------------------------------------------------------- transactions (client.c) */
@@ -198,6 +213,8 @@ extern ClientTxn *client_find(u64 epoch, u64 seq);
 extern void client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail);
 extern void client_crashed(Proc *proc);
 extern int	client_pending(void);
+extern bool client_resolve(bool final);	/* at the end: every transaction has an outcome that the nodes can tell */
+extern void client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const RowSet *aborted);
 
 /* A row as the tests write it into inline batches. */
 typedef struct TestRow
@@ -238,7 +255,9 @@ typedef struct BatchInfo
 	u64			first,
 				nrows,
 				added,
-				dropped;
+				dropped,
+				segment_epoch,	/* 0: inline */
+				segment_number;
 } BatchInfo;
 
 extern u64	head;				/* version */
@@ -248,6 +267,16 @@ extern void truth_created(const char *key, const uint8_t *data, size_t len);	/* 
 extern void truth_applied(Proc *proc, u64 version, const bool *voided, const uint8_t *object, size_t len);
 extern Storage *truth_storage(u64 id);
 extern Storage *truth_table(int table, u64 version);	/* its storage then; NULL: none */
+extern bool truth_segment(u64 epoch, u64 number, u64 *added, u64 *dropped);
+extern size_t truth_count_storages(u64 version);
+extern size_t truth_count_ddl(u64 version);
+extern void truth_digest(u64 version, uint8_t digest[16]);
+extern void truth_restored(Proc *proc, const S3am__Checkpoint *root);
+extern void objects_published(const S3am__CheckpointRef *ref);
+extern void objects_removed(const char *key);
+extern void objects_boundary(const uint8_t *object, size_t len);
+extern u64	objects_boundary_now(void);
+extern void objects_reset(void);
 extern u64	truth_schema(int table, u64 version);
 extern u64	truth_name(u32 name, u64 version);	/* last version up to then that changed it */
 static inline bool

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "manifest/envelope.h"
+#include "manifest/keys.h"
 #include "manifest/rowset.h"
 #include "sim.h"
 
@@ -43,6 +44,7 @@ static TruthEpoch *epochs;
 static size_t nepochs;
 static Change *schema_changes,
 		   *name_changes;
+static u64	published;			/* version of the newest checkpoint */
 static size_t nschema_changes,
 			nname_changes;
 
@@ -161,16 +163,14 @@ check_expectation(const ClientTxn *ct, const Expect *e)
 				what = "NAME: it was created or dropped by another";
 			break;
 		case EXPECT_BATCHES:
-			if (s == NULL || s->dropped)
-				what = "MERGE: of a storage that is gone";
-			else
-				for (size_t i = 0; i < s->nbatches; i++)
-					if ((s->batches[i].first == e->a || s->batches[i].first == e->b) && s->batches[i].dropped == 0)
-						what = what == NULL ? "MERGE: one batch is not live any more" : "";
-			if (what == NULL)
-				what = "MERGE: the batches are not live any more";
-			else if (*what == '\0' || e->a == e->b)
-				what = NULL;
+			{
+				int			live = 0;
+
+				for (size_t i = 0; s && !s->dropped && i < s->nbatches; i++)
+					live += (s->batches[i].first == e->a || s->batches[i].first == e->b) && s->batches[i].dropped == 0;
+				if (live != 2)
+					what = "MERGE: of batches that are not live any more";
+			}
 			break;
 	}
 	if (what)
@@ -227,14 +227,37 @@ end_rows(Storage *s, const S3am__TableEdit *edit)
 }
 
 static void
-add_batch(Storage *s, u64 first, u64 nrows)
+add_batch(Storage *s, u64 first, const S3am__Batch *b)
 {
+	u64			epoch = b->segment ? b->segment->epoch : 0,
+				number = b->segment ? b->segment->number : 0;
+
 	if (s->nbatches == s->batch_capacity)
 	{
 		s->batch_capacity = s->batch_capacity ? s->batch_capacity * 2 : 16;
 		s->batches = realloc(s->batches, s->batch_capacity * sizeof(BatchInfo));
 	}
-	s->batches[s->nbatches++] = (BatchInfo) {first, nrows, head, 0};
+	s->batches[s->nbatches++] = (BatchInfo) {first, b->nrows, head, 0, epoch, number};
+}
+
+/* Its rows, inline or in a segment, which must be there. */
+static const uint8_t *
+rows_of(const S3am__Batch *b)
+{
+	char		key[KEY_SIZE];
+	size_t		len = b->rows.len;
+	const uint8_t *rows = b->rows.data;
+
+	if (b->segment)
+	{
+		key_segment(key, b->segment->epoch, b->segment->number);
+		rows = world_object(key, &len);
+		if (rows == NULL)
+			violation("LOST: version %llu names segment %s, which is not there", (unsigned long long) head, key);
+	}
+	if (len != b->nrows * sizeof(TestRow))
+		violation("version %llu has a damaged batch", (unsigned long long) head);
+	return rows;
 }
 
 static void
@@ -261,7 +284,8 @@ apply_edit(const S3am__TableEdit *edit)
 		if (edit->n_batches != 1 || edit->batches[0]->nrows != nrows || edit->first_row != edit->drop_batches[0])
 			violation("version %llu merges batches of storage %llu, and the rows have other numbers then",
 					  (unsigned long long) head, (unsigned long long) s->id);
-		add_batch(s, edit->first_row, nrows);
+		(void) rows_of(edit->batches[0]);
+		add_batch(s, edit->first_row, edit->batches[0]);
 		return;
 	}
 	end_rows(s, edit);
@@ -272,11 +296,9 @@ apply_edit(const S3am__TableEdit *edit)
 	for (size_t i = 0; i < edit->n_batches; i++)
 	{
 		const S3am__Batch *b = edit->batches[i];
-		const TestRow *rows = (const TestRow *) b->rows.data;
+		const uint8_t *rows = rows_of(b);
 
-		if (b->rows.len != b->nrows * sizeof(TestRow))
-			violation("version %llu has a damaged batch", (unsigned long long) head);
-		add_batch(s, s->nrows, b->nrows);
+		add_batch(s, s->nrows, b);
 		while (s->nrows + b->nrows > s->capacity)
 		{
 			s->capacity = s->capacity ? s->capacity * 2 : 64;
@@ -286,7 +308,7 @@ apply_edit(const S3am__TableEdit *edit)
 		{
 			Row			r = {.added = head};
 
-			memcpy(&r.row, &rows[j], sizeof(TestRow));
+			memcpy(&r.row, rows + j * sizeof(TestRow), sizeof(TestRow));
 			s->rows[s->nrows++] = r;
 		}
 		s->last_change = head;
@@ -323,7 +345,7 @@ check_content(const S3am__Txn *a, const S3am__Txn *b)
 		const S3am__TableEdit *x = a->tables[i],
 				   *y = b->tables[i];
 
-		same = x->storage == y->storage && x->n_batches == y->n_batches && same_set(x->removed, y->removed) &&
+		same = x->storage == y->storage && x->n_drop_batches == y->n_drop_batches && x->n_batches == y->n_batches && same_set(x->removed, y->removed) &&
 			same_set(x->replaced, y->replaced) && x->n_successors == y->n_successors;
 		for (size_t j = 0; same && j < x->n_batches; j++)
 			same = same_bytes(&x->batches[j]->rows, &y->batches[j]->rows);
@@ -343,7 +365,7 @@ apply_txn(const S3am__Txn *txn)
 		if (e->drop)
 		{
 			if (old == NULL)
-				old = add_storage(e->drop, (int) e->table - 1, 1);
+				old = add_storage(e->drop, (int) e->table - 1, head);
 			old->dropped = head;
 			old->last_change = head;
 		}
@@ -492,6 +514,16 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 		else if (epoch)
 			epoch->fenced = true;
 	}
+	if (m->checkpoint)
+	{
+		/* its parent must be the published one: what its maker did not see is not in it */
+		if (m->checkpoint->parent != published)
+			violation("STALE CHECKPOINT: version %llu publishes checkpoint %llu with parent %llu, the newest is %llu",
+					  (unsigned long long) head, (unsigned long long) m->checkpoint->version,
+					  (unsigned long long) m->checkpoint->parent, (unsigned long long) published);
+		published = m->checkpoint->version;
+		objects_published(m->checkpoint);
+	}
 	check_database();
 	note("version %llu: %zu transactions, by epoch %llu", (unsigned long long) head, v->ntxns,
 		 (unsigned long long) m->author);
@@ -511,6 +543,8 @@ truth_created(const char *key, const uint8_t *data, size_t len)
 	n = strtoull(key + 10, NULL, 10);
 	if (n <= head)
 	{
+		if (n > objects_boundary_now())
+			violation("LOST: slot %llu above the boundary was empty", (unsigned long long) n);
 		COUNT(ZOMBIE);
 		note("slot %llu was collected and is created again", (unsigned long long) n);
 		return;
@@ -549,9 +583,69 @@ truth_applied(Proc *proc, u64 version, const bool *voided, const uint8_t *object
 	proc->applied = version;
 }
 
+/* A node took a checkpoint's state. */
+void
+truth_restored(Proc *proc, const S3am__Checkpoint *root)
+{
+	if (root->version > head || memcmp(root->manifest_digest.data, versions[root->version].digest, 16) != 0)
+		violation("FORK: process %llu restored a state of version %llu that is not the chain's",
+				  (unsigned long long) proc->number, (unsigned long long) root->version);
+	if (root->version < proc->applied)
+		violation("process %llu went back from version %llu to %llu", (unsigned long long) proc->number,
+				  (unsigned long long) proc->applied, (unsigned long long) root->version);
+	proc->applied = root->version;
+}
+
+void
+truth_digest(u64 version, uint8_t digest[16])
+{
+	if (version > head)
+		violation("FORK: a checkpoint of version %llu, the head is %llu", (unsigned long long) version, (unsigned long long) head);
+	memcpy(digest, versions[version].digest, 16);
+}
+
+size_t
+truth_count_storages(u64 version)
+{
+	size_t		n = 0;
+
+	for (size_t i = 0; i < nstorages; i++)
+		n += storages[i]->created <= version && (storages[i]->dropped == 0 || storages[i]->dropped > version);
+	return n;
+}
+
+size_t
+truth_count_ddl(u64 version)
+{
+	size_t		n = 0;
+
+	for (size_t i = 0; i < nschema_changes; i++)
+		n += schema_changes[i].version <= version;
+	return n;
+}
+
+bool
+truth_segment(u64 epoch, u64 number, u64 *added, u64 *dropped)
+{
+	for (size_t i = 0; i < nstorages; i++)
+		for (size_t j = 0; j < storages[i]->nbatches; j++)
+		{
+			const BatchInfo *b = &storages[i]->batches[j];
+
+			if (b->segment_epoch != epoch || b->segment_number != number)
+				continue;
+			*added = b->added;
+			*dropped = b->dropped ? b->dropped : storages[i]->dropped;
+			return true;
+		}
+	return false;
+}
+
 void
 truth_reset(void)
 {
+	published = 0;
+	objects_reset();
 	for (size_t i = 0; i < nversions; i++)
 		free(versions[i].voided);
 	if (nversions)

@@ -214,6 +214,22 @@ put_object(const char *key, const uint8_t *data, size_t len)
 	o->len = len;
 	o->etag = ++etags;
 	o->modified_ms = store_date_ms();
+	if (strcmp(key, "gc/boundary") == 0)
+		objects_boundary(data, len);
+}
+
+void
+world_put(const char *key, const uint8_t *data, size_t len)
+{
+	put_object(key, data, len);
+}
+
+u64
+world_age_ms(const char *key)
+{
+	Object	   *o = *find(key);
+
+	return o ? store_date_ms() - o->modified_ms : 0;
 }
 
 static void
@@ -367,7 +383,12 @@ effect(StoreOp *op, bool first)
 		}
 		else if (op->kind == OP_PUT)
 			put_object(op->key, op->data, op->len);
-		/* a replace's duplicate finds another ETag; a remove's is judged like the first */
+		else if (op->kind == OP_REMOVE && o)
+		{
+			objects_removed(op->key);
+			remove_object(op->key);
+		}
+		/* a replace's duplicate finds another ETag */
 		return;
 	}
 	op->have_result = true;
@@ -430,7 +451,8 @@ effect(StoreOp *op, bool first)
 				Lister		l = {op, 0};
 
 				world_each(op->key, list_one, &l);
-				qsort(op->entries, op->result.nentries, sizeof(struct StoreEntry), compare_entries);
+				if (op->result.nentries)
+					qsort(op->entries, op->result.nentries, sizeof(struct StoreEntry), compare_entries);
 				if (op->limit > 0 && op->result.nentries > op->limit)
 				{
 					for (int i = op->limit; i < op->result.nentries; i++)
@@ -443,12 +465,21 @@ effect(StoreOp *op, bool first)
 			}
 			break;
 		case OP_REMOVE:
-			remove_object(op->key);
+			if (o)
+			{
+				objects_removed(op->key);
+				remove_object(op->key);
+			}
 			break;
 	}
 	if ((op->kind == OP_PUT || op->kind == OP_CREATE || op->kind == OP_REPLACE) && op->result.status == STORE_OK)
 		snprintf(op->result.etag, sizeof(op->result.etag), "\"%llx\"", (unsigned long long) etags);
 	op->result.date_ms = (int64_t) store_date_ms();
+	if (fault(5))
+	{
+		COUNT(NO_DATE);
+		op->result.date_ms = 0;
+	}
 }
 
 static void
