@@ -62,6 +62,7 @@ typedef struct Pass
 	S3am__CheckpointRef *current;
 	uint64_t   *live;			/* epochs that are not fenced in S */
 	size_t		nlive;
+	uint64_t	last_epoch;		/* in S */
 	IdSet	   *segments,
 			   *pages;
 	IdSet	   *dropped;		/* segments: may go though their epoch lives */
@@ -165,6 +166,9 @@ is_live(const Pass *p, uint64_t epoch)
 {
 	if (!RULE(P13_ONE_STATE))
 		return committer_epoch_live(p->col->c, epoch);
+	/* one that has not begun in S may have, by now */
+	if (epoch > p->last_epoch)
+		return true;
 	for (size_t i = 0; i < p->nlive; i++)
 		if (p->live[i] == epoch)
 			return true;
@@ -628,6 +632,7 @@ take_state(Pass *p)
 	}
 	p->version = committer_version(c);
 	p->current = checkpoint_ref_copy(current);
+	p->last_epoch = committer_last_epoch(c);
 	committer_live_epochs(c, add_live, p);
 	p->segments = idset_create();
 	p->pages = idset_create();

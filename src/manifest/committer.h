@@ -110,6 +110,7 @@ extern void committer_fence(Committer *c, uint64_t epoch, void (*done) (void *ar
 
 /* Epochs that are not fenced as of the version applied last; each() until it returns false. */
 extern void committer_live_epochs(const Committer *c, bool (*each) (void *arg, uint64_t epoch, uint64_t begun_ms), void *arg);
+extern uint64_t committer_last_epoch(const Committer *c);	/* the newest that has begun */
 extern bool committer_epoch_live(const Committer *c, uint64_t epoch);
 
 /*

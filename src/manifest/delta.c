@@ -134,30 +134,17 @@ drop_from(const DeltaTable *t, uint64_t row)
 	return low;
 }
 
-static bool
-stop_at_first(void *arg, uint64_t row)
-{
-	(void) row;
-	*(bool *) arg = true;
-	return false;
-}
-
 bool
 delta_touches(const DeltaTable *t, uint64_t first, uint64_t end)
 {
 	size_t		i = batch_from(t, first);
-	RowSet	   *part;
-	bool		any = false;
 
 	if (t->dropped || (i < t->nbatches && t->batches[i]->first_row < end))
 		return true;
 	i = drop_from(t, first);
 	if (i < t->ndrops && t->drops[i].first_row < end)
 		return true;
-	part = rowset_part(t->removed, first, end);
-	rowset_each(part, stop_at_first, &any);
-	rowset_free(part);
-	return any;
+	return rowset_any(t->removed, first, end);
 }
 
 static void

@@ -158,6 +158,20 @@ rowset_remove_range(RowSet *set, uint64_t from, uint64_t to)
 	}
 }
 
+bool
+rowset_any(const RowSet *set, uint64_t from, uint64_t to)
+{
+	for (size_t i = 0; i < set->n; i++)
+	{
+		uint64_t	a,
+					b;
+
+		if (bounds_within(set->parts[i].high, from, to, &a, &b) && roaring_bitmap_range_cardinality(set->parts[i].bitmap, a, b) > 0)
+			return true;
+	}
+	return false;
+}
+
 RowSet *
 rowset_part(const RowSet *set, uint64_t from, uint64_t to)
 {
@@ -167,15 +181,14 @@ rowset_part(const RowSet *set, uint64_t from, uint64_t to)
 	{
 		uint64_t	a,
 					b;
-		roaring_bitmap_t *range;
+		roaring_bitmap_t *part;
 
 		if (!bounds_within(set->parts[i].high, from, to, &a, &b))
 			continue;
-		range = roaring_bitmap_from_range(a, b, 1);
-		roaring_bitmap_and_inplace(range, set->parts[i].bitmap);
-		if (!roaring_bitmap_is_empty(range))
-			roaring_bitmap_or_inplace(part_of(result, set->parts[i].high), range);
-		roaring_bitmap_free(range);
+		part = part_of(result, set->parts[i].high);
+		roaring_bitmap_or_inplace(part, set->parts[i].bitmap);
+		roaring_bitmap_remove_range(part, 0, a);
+		roaring_bitmap_remove_range(part, b, (uint64_t) 1 << 32);
 	}
 	return result;
 }

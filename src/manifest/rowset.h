@@ -22,6 +22,7 @@ extern bool rowset_intersects(const RowSet *a, const RowSet *b);
 extern RowSet *rowset_copy(const RowSet *set);
 extern void rowset_add_all(RowSet *set, const RowSet *other);
 extern void rowset_remove_range(RowSet *set, uint64_t from, uint64_t to);	/* from <= row < to */
+extern bool rowset_any(const RowSet *set, uint64_t from, uint64_t to);	/* any of the range? */
 extern RowSet *rowset_part(const RowSet *set, uint64_t from, uint64_t to);	/* those of the range, as a new set */
 extern void rowset_optimize(RowSet *set);	/* runs where they are smaller */
 

@@ -387,6 +387,8 @@ chaos(void *arg, u64 x)
 	else if (chance(sc.crash))
 	{
 		COUNT(CRASH);
+		if (sim_store_putting(proc->store))
+			COUNT(CRASH_IN_PUT);
 		kill_proc(proc);
 		at(now_us + rnd_below(300000), NULL, restart, NULL, proc->node);
 	}

@@ -115,6 +115,7 @@ extern void at(u64 when_us, Proc *proc, EventFn fn, void *arg, u64 x);	/* proc: 
 extern bool world_step(void);	/* false: nothing left */
 
 extern Store *sim_store_open(Proc *proc);
+extern bool sim_store_putting(Store *store);
 extern const uint8_t *world_object(const char *key, size_t *len);	/* NULL: none */
 extern void world_each(const char *prefix, void (*each) (void *arg, const char *key), void *arg);
 extern u64	store_date_ms(void);

@@ -806,6 +806,16 @@ static const StoreDriver driver = {
 	.close = sim_close,
 };
 
+/* Is a conditional create under way? */
+bool
+sim_store_putting(Store *s)
+{
+	for (StoreOp *op = ((SimStore *) s)->ops; op; op = op->next)
+		if (op->kind == OP_CREATE)
+			return true;
+	return false;
+}
+
 Store *
 sim_store_open(Proc *proc)
 {
