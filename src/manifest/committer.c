@@ -283,12 +283,6 @@ committer_live_epochs(const Committer *c, bool (*each) (void *arg, uint64_t epoc
 	outcomes_each_live(c->state.outcomes, each, arg);
 }
 
-uint64_t
-committer_last_epoch(const Committer *c)
-{
-	return outcomes_last_epoch(c->state.outcomes);
-}
-
 bool
 committer_epoch_live(const Committer *c, uint64_t epoch)
 {

@@ -169,6 +169,18 @@ extern Datum overflow_lazy(const RowPage *page, const OverflowPointer *pointer, 
 /* The value itself, as a varlena; palloc'ed in `cxt`. */
 extern Datum overflow_fetch(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt);
 
+/* ---------------------------------------------------------------- a segment alone (footer.c) */
+
+/* Checks the first 64 bytes of a segment. */
+extern void segment_check_header(const char *object, const uint8 *bytes, Size len, const uint8 *uuid, uint64 epoch,
+								 uint64 number, SegmentHeader *header);
+/*
+ * The footer, from the last `len` bytes of the object without its MAC; palloc'ed.  NULL: these are not enough, *footer_size are
+ * needed.  object_size: without the MAC.
+ */
+extern S3am__SegmentFooter *segment_read_footer(const char *object, uint64 identity, const uint8 *bytes, Size len,
+												uint64 object_size, uint32 *footer_size);
+
 /* Bytes of a segment; palloc'ed, all of them, or an error that names it. */
 extern const uint8 *segment_read(uint64 epoch, uint64 number, uint64 offset, Size len);
 /* The object's name for messages; valid until the next call. */

@@ -61,22 +61,24 @@ find_page(const BatchSource *source, uint64 row)
 	return low;
 }
 
-static void
-check_page(const RowPage *page, const char *object)
+/* NULL, or what is wrong. */
+static const char *
+check_page(const RowPage *page)
 {
 	const uint32 *starts = (const uint32 *) page->data;
-	uint32		before = TYPEALIGN(8, sizeof(uint32) * (Size) page->nrows);
+	Size		before = TYPEALIGN(8, sizeof(uint32) * (Size) page->nrows);
 
-	if (page->nrows > PAGE_MAX_RAW / sizeof(uint32) || before > page->raw)
-		segment_damaged(object, "a page is too short for its rows");
+	if (before > page->raw)
+		return "a page is too short for its rows";
 	for (uint32 i = 0; i < page->nrows; i++)
 	{
 		uint32		start = ROW_START(starts[i]);
 
 		if ((starts[i] & 6) != 0 || start < before || start > page->raw || (i == 0 && start != before))
-			segment_damaged(object, "a row lies outside its page");
+			return "a row lies outside its page";
 		before = start;
 	}
+	return NULL;
 }
 
 RowPage *
@@ -88,6 +90,7 @@ row_page_read(const BatchSource *source, uint64 row)
 				first_row = 0,
 				nrows = source->nrows;
 	const uint8 *bytes;
+	const char *wrong;
 	ExtentHeader header;
 	RowPage    *page;
 	MemoryContext old;
@@ -123,9 +126,12 @@ row_page_read(const BatchSource *source, uint64 row)
 	page->epoch = source->epoch;
 	page->number = source->number;
 	page->data = (const char *) page + MAXALIGN(sizeof(RowPage));
-	if (header.nrows != nrows)
-		segment_damaged(object, "a page has not as many rows as its manifest says");
-	check_page(page, object);
+	wrong = header.nrows != nrows ? "a page has not as many rows as its manifest says" : check_page(page);
+	if (wrong)
+	{
+		pfree(page);
+		segment_damaged(object, wrong);
+	}
 	return page;
 }
 

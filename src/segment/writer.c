@@ -18,7 +18,9 @@
 #include "segment/batch.h"
 #include "segment/summary.h"
 
+#ifndef COMPRESS_FROM
 #define COMPRESS_FROM 1024
+#endif
 #define ZSTD_LEVEL 1
 
 /* Values go to overflow chunks, largest first, while the row is larger than the first number and they than the second. */

@@ -1,0 +1,407 @@
+/*
+ * segment_test.c: rows of a heap table into a batch in memory, damage to its bytes, and what a reader makes of it.
+ *
+ *   damage(query text, place text, how text, step int, OUT tried, OUT same, OUT errors, OUT other)
+ *
+ * place: 'inline', 'segment', or 'alone' (a segment by its own footer).  how:
+ *   flip      each byte, all its bits and one of them
+ *   seal      as flip, but checksums are made to fit: what somebody who means harm would do
+ *   raw       as seal, with pages that are not compressed: so it is the rows that are damaged
+ *   cut       at every length
+ *   schema    flips in the schema of the manifest
+ *   swap      each page in each other's place, and those of another segment
+ *   places    the directory of pages is changed
+ * same: the reader gave the rows that were written.  errors: SQLSTATE XX001 (or another that a reader may give).  other: rows that are
+ * not those, without an error; harmless only where checksums were made to fit.
+ */
+#include "postgres.h"
+
+#include <xxhash.h>
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#include "node/bucket.h"
+#include "segment/batch.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT Datum damage(PG_FUNCTION_ARGS);
+PG_FUNCTION_INFO_V1(damage);
+
+unsigned	segment_test_compress_from;
+
+static const uint8 uuid[16] = "sixteen bytes..";
+
+/* The object in memory that bucket_read() reads, in a block of its own so that a look beyond its end is noticed. */
+static char *object;
+static Size object_len;
+
+void
+bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size)
+{
+	snprintf(key, size, "segments/test/" UINT64_FORMAT "-" UINT64_FORMAT, epoch, number);
+}
+
+uint8 *
+bucket_read(const char *key, uint64 offset, int64 length, Size *got)
+{
+	uint8	   *copy;
+
+	*got = offset > object_len ? 0 : Min(length, object_len - offset);
+	copy = palloc(Max(*got, 1));
+	memcpy(copy, object + offset, *got);
+	return copy;
+}
+
+static void
+emit(void *arg, const void *data, Size len)
+{
+	object = realloc(object, object_len + len);
+	memcpy(object + object_len, data, len);
+	object_len += len;
+}
+
+typedef struct Subject
+{
+	TupleDesc	desc;
+	bool		segment,
+				alone;
+	uint64		nrows;
+	uint64		identity;
+	PackedSchema *schema;
+	PageStart  *pages;			/* NULL: one page */
+	uint32		npages;
+	uint32		footer_size;
+} Subject;
+
+static uint64
+first_offset(const Subject *s)
+{
+	return s->segment ? SEGMENT_HEADER_SIZE : 0;
+}
+
+/* Reads all rows; a hash of their values. */
+static uint64
+read_all(const Subject *subject)
+{
+	BatchSource source = {0};
+	Subject		s = *subject;
+	RowPage    *page = NULL;
+	uint64		h = 0;
+	Datum	   *values = palloc(sizeof(Datum) * Max(s.desc->natts, 1));
+	bool	   *nulls = palloc(sizeof(bool) * Max(s.desc->natts, 1));
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+
+	if (s.alone)
+	{
+		SegmentHeader header;
+		uint32		size;
+		S3am__SegmentFooter *footer;
+
+		segment_check_header("test", (uint8 *) object, object_len, uuid, 7, 9, &header);
+		footer = segment_read_footer("test", s.identity, (uint8 *) object, object_len, object_len, &size);
+		if (footer == NULL)
+			segment_damaged("test", "footer larger than the object");
+		s.footer_size = size;
+		s.schema = schema_pack(footer->schema);
+		s.npages = footer->pages->n_rows;
+		s.pages = palloc(sizeof(PageStart) * (s.npages + 1));
+		{
+			S3am__SegmentRef ref = S3AM__SEGMENT_REF__INIT;
+			S3am__Batch batch = S3AM__BATCH__INIT;
+
+			batch.segment = &ref;
+			batch.pages = footer->pages;
+			page_starts_fill(&batch, s.pages);
+		}
+		s.nrows = footer->nrows;
+	}
+	source.nrows = s.nrows;
+	source.npages = s.npages;
+	source.pages = s.pages;
+	source.identity = s.identity;
+	if (s.segment)
+	{
+		source.epoch = 7;
+		source.number = 9;
+		source.len = object_len > s.footer_size ? object_len - s.footer_size : 0;
+	}
+	else
+	{
+		source.blob = (uint8 *) object;
+		source.len = object_len;
+	}
+	old = MemoryContextSwitchTo(cxt);
+	for (uint64 row = 0; row < s.nrows; row++)
+	{
+		RowCursor	cursor;
+		HeapTuple	tuple;
+
+		if (page == NULL || !row_page_holds(page, row))
+		{
+			if (page)
+				row_page_release(page);
+			page = NULL;
+			page = row_page_read(&source, row);
+		}
+		row_begin(&cursor, page, row_map(s.schema, s.desc, "test"), row);
+		/* in two steps, as a slot does */
+		row_deform(&cursor, s.desc, 0, s.desc->natts / 2, values, nulls, cxt);
+		row_deform(&cursor, s.desc, s.desc->natts / 2, s.desc->natts, values, nulls, cxt);
+		tuple = heap_form_tuple(s.desc, values, nulls);
+		h = hash_combine64(h, hash_bytes_extended((unsigned char *) tuple->t_data + tuple->t_data->t_hoff,
+												  tuple->t_len - tuple->t_data->t_hoff, 0));
+		MemoryContextReset(cxt);
+	}
+	if (page)
+		row_page_release(page);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	return h;
+}
+
+/* Makes all checksums fit again. */
+static void
+seal(const Subject *s)
+{
+	uint64		end = object_len - (s->segment ? s->footer_size : 0);
+
+	for (uint64 offset = first_offset(s); offset + sizeof(ExtentHeader) <= end;)
+	{
+		ExtentHeader header;
+
+		memcpy(&header, object + offset, sizeof(header));
+		if (header.stored > end - offset - sizeof(header))
+			break;
+		header.checksum = extent_checksum(s->identity, offset, object + offset);
+		memcpy(object + offset, &header, sizeof(header.checksum));
+		offset += TYPEALIGN(8, sizeof(header) + header.stored);
+	}
+	if (s->segment)
+	{
+		SegmentHeader header;
+		SegmentTrailer trailer;
+
+		memcpy(&header, object, sizeof(header));
+		header.checksum = XXH3_64bits(&header, offsetof(SegmentHeader, checksum));
+		memcpy(object, &header, sizeof(header));
+		memcpy(&trailer, object + object_len - sizeof(trailer), sizeof(trailer));
+		if (trailer.footer <= object_len - sizeof(trailer))
+		{
+			char	   *copy = palloc(trailer.footer + 8);
+
+			memcpy(copy, object + object_len - sizeof(trailer) - trailer.footer, trailer.footer);
+			memcpy(copy + trailer.footer, (char *) &trailer + 8, 8);
+			trailer.checksum = XXH3_64bits_withSeed(copy, trailer.footer + 8, s->identity);
+			memcpy(object + object_len - sizeof(trailer), &trailer, sizeof(trailer));
+			pfree(copy);
+		}
+	}
+}
+
+typedef struct Counts
+{
+	int64		tried,
+				same,
+				errors,
+				other;
+} Counts;
+
+static void
+try(const Subject *s, uint64 want, Counts *counts)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "try", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	CHECK_FOR_INTERRUPTS();
+	counts->tried++;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		if (read_all(s) == want)
+			counts->same++;
+		else
+			counts->other++;
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(cxt);
+		if (ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) ||
+			ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_OUT_OF_MEMORY)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		counts->errors++;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
+	MemoryContextDelete(cxt);
+}
+
+Datum
+damage(PG_FUNCTION_ARGS)
+{
+	char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *place = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *how = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	int			step = PG_GETARG_INT32(3);
+	Subject		s = {0};
+	RowWriter  *writer;
+	S3am__Batch batch = S3AM__BATCH__INIT;
+	Counts		counts = {0};
+	uint64		want;
+	bool		raw = strcmp(how, "raw") == 0;
+	bool		reseal = raw || strcmp(how, "seal") == 0;
+	TupleDesc	result;
+	Datum		values[4];
+	bool		nulls[4] = {false};
+	MemoryContext mine = CurrentMemoryContext;
+
+	segment_test_compress_from = raw ? PG_UINT32_MAX : 1024;
+	free(object);
+	object = NULL;
+	object_len = 0;
+	s.alone = strcmp(place, "alone") == 0;
+	s.segment = s.alone || strcmp(place, "segment") == 0;
+	SPI_connect();
+	if (SPI_execute(query, true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "not a query");
+	MemoryContextSwitchTo(mine);
+	s.desc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	writer = row_writer_create(s.desc, mine);
+	if (s.segment)
+		row_writer_stream(writer, emit, NULL, uuid, 7, 9);
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Datum	   *v = palloc(sizeof(Datum) * s.desc->natts);
+		bool	   *n = palloc(sizeof(bool) * s.desc->natts);
+
+		heap_deform_tuple(SPI_tuptable->vals[i], s.desc, v, n);
+		row_writer_add(writer, v, n);
+	}
+	row_writer_finish(writer, &batch);
+	SPI_finish();
+	MemoryContextSwitchTo(mine);
+	if (!s.segment)
+		emit(NULL, batch.rows.data, batch.rows.len);
+	s.nrows = batch.nrows;
+	s.identity = s.segment ? segment_identity(uuid, 7, 9) : 0;
+	s.footer_size = s.segment ? batch.segment->footer_size : 0;
+	s.schema = schema_pack(batch.schema);
+	if (batch.pages)
+	{
+		s.npages = batch.pages->n_rows;
+		s.pages = palloc(sizeof(PageStart) * (s.npages + 1));
+		page_starts_fill(&batch, s.pages);
+	}
+	want = read_all(&s);
+
+	if (strcmp(how, "flip") == 0 || reseal)
+	{
+		char	   *intact = memcpy(palloc(object_len), object, object_len);
+
+		for (Size i = 0; i < object_len; i += step)
+			for (int bits = 0; bits < 2; bits++)
+			{
+				object[i] ^= bits ? 1 << (i % 8) : 0xff;
+				if (reseal)
+					seal(&s);
+				try(&s, want, &counts);
+				memcpy(object, intact, object_len);
+			}
+	}
+	else if (strcmp(how, "cut") == 0)
+	{
+		char	   *intact = object;
+		Size		full = object_len;
+
+		for (Size n = 0; n < full; n += step)
+		{
+			object = memcpy(malloc(Max(n, 1)), intact, n);
+			object_len = n;
+			try(&s, want, &counts);
+			free(object);
+		}
+		object = intact;
+		object_len = full;
+	}
+	else if (strcmp(how, "schema") == 0)
+	{
+		for (Size i = 0; i < s.schema->len; i += step)
+			for (int bits = 0; bits < 8; bits++)
+			{
+				s.schema->bytes[i] ^= 1 << bits;
+				s.schema->hash = schema_hash(s.schema->bytes, s.schema->len);
+				try(&s, want, &counts);
+				s.schema->bytes[i] ^= 1 << bits;
+			}
+		while (s.schema->len > 0)
+		{
+			s.schema->len--;
+			s.schema->hash = schema_hash(s.schema->bytes, s.schema->len);
+			try(&s, want, &counts);
+		}
+	}
+	else if (strcmp(how, "swap") == 0)
+	{
+		char	   *intact = memcpy(palloc(object_len), object, object_len);
+		Subject		other = s;
+
+		for (uint32 i = 0; i < s.npages; i++)
+			for (uint32 j = 0; j < s.npages; j++)
+			{
+				Size		a = s.pages[i].offset8 * (Size) 8,
+							b = s.pages[j].offset8 * (Size) 8;
+				Size		n = Min((s.pages[i + 1].offset8 - s.pages[i].offset8) * (Size) 8,
+									(s.pages[j + 1].offset8 - s.pages[j].offset8) * (Size) 8);
+
+				if (i == j)
+					continue;
+				memcpy(object + a, intact + b, n);
+				memcpy(object + b, intact + a, n);
+				try(&s, want, &counts);
+				memcpy(object, intact, object_len);
+			}
+		other.identity = segment_identity(uuid, 7, 10);
+		try(&other, want, &counts);
+	}
+	else if (strcmp(how, "places") == 0)
+	{
+		for (uint32 i = 0; i <= s.npages; i++)
+			for (int bit = 0; bit < 32; bit++)
+			{
+				s.pages[i].first_row ^= (uint32) 1 << bit;
+				try(&s, want, &counts);
+				s.pages[i].first_row ^= (uint32) 1 << bit;
+				s.pages[i].offset8 ^= (uint32) 1 << bit;
+				try(&s, want, &counts);
+				s.pages[i].offset8 ^= (uint32) 1 << bit;
+			}
+	}
+	else
+		elog(ERROR, "unknown damage");
+	row_writer_free(writer);
+
+	if (get_call_result_type(fcinfo, NULL, &result) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = Int64GetDatum(counts.tried);
+	values[1] = Int64GetDatum(counts.same);
+	values[2] = Int64GetDatum(counts.errors);
+	values[3] = Int64GetDatum(counts.other);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(result, values, nulls)));
+}
