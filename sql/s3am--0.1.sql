@@ -37,9 +37,26 @@ CREATE FUNCTION bind() RETURNS text
 COMMENT ON FUNCTION bind() IS 'binds this database to the repository that s3am.repository names; returns its address';
 
 CREATE FUNCTION node(OUT repository text, OUT phase text, OUT epoch int8, OUT version int8, OUT head int8,
-                     OUT commits int8, OUT conflicts int8, OUT error text) RETURNS record
+                     OUT commits int8, OUT conflicts int8, OUT error text, OUT applied int8, OUT frozen int8,
+                     OUT queued int8, OUT taken int8, OUT undelivered int8, OUT versions int8, OUT probes int8) RETURNS record
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_node';
-COMMENT ON FUNCTION node() IS 'how far this server is: version is visible here, head is known to exist';
+COMMENT ON FUNCTION node() IS 'how far this server is: version is visible here, head is known to exist; what it has done since it started';
+
+CREATE FUNCTION processes(OUT process text, OUT pid int4, OUT waits_for text, OUT commit_seq int8, OUT doomed bool) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_processes';
+COMMENT ON FUNCTION processes() IS 'workers of this database, and sessions that wait for something of s3am';
+
+CREATE FUNCTION store_stats(OUT process text, OUT gets int8, OUT puts int8, OUT lists int8, OUT deletes int8, OUT retries int8,
+                            OUT bytes_in int8, OUT bytes_out int8) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_store_stats';
+COMMENT ON FUNCTION store_stats() IS 'requests to the store and bytes moved since this server started';
+
+CREATE FUNCTION read_manifests(newest int8 DEFAULT NULL, number int4 DEFAULT 50, OUT version int8, OUT author int8,
+                               OUT "time" timestamptz, OUT steps int8, OUT transactions int8, OUT storages int8[], OUT rows_added int8,
+                               OUT rows_removed int8, OUT ddl int8, OUT inline_bytes int8, OUT segments int8,
+                               OUT abort_marks int8, OUT epochs int8, OUT bytes int8) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_read_manifests';
+COMMENT ON FUNCTION read_manifests(int8, int4) IS 'what manifests hold, newest first; reads them from the repository';
 
 CREATE FUNCTION table_states(OUT storage int8, OUT table_id int8, OUT rows int8, OUT dead int8, OUT inline_rows int8,
                              OUT segments int8, OUT bytes int8, OUT dropped bool) RETURNS SETOF record
@@ -86,10 +103,26 @@ CREATE VIEW segments AS
     WHERE b.object IS NOT NULL;
 COMMENT ON VIEW segments IS 'objects that hold rows of s3am tables';
 
+CREATE VIEW manifests AS
+    SELECT m.version, m.author, m."time", m.transactions,
+           ARRAY(SELECT coalesce(c.oid::regclass::text, 'storage ' || i)
+                 FROM unnest(m.storages) i
+                 LEFT JOIN storage s ON s.storage = i
+                 LEFT JOIN pg_class c ON c.relfilenode = s.relfilenode) AS tables,
+           m.rows_added, m.rows_removed, m.ddl, m.inline_bytes, m.segments, m.bytes
+    FROM read_manifests() m;
+COMMENT ON VIEW manifests IS 'the newest 50 versions, one for each group of commits: what they changed, by which epoch, and their size';
+
+CREATE VIEW activity AS
+    SELECT p.process, p.pid, a.usename, p.waits_for, p.commit_seq, p.doomed, a.state, a.xact_start, a.query
+    FROM processes() p
+    LEFT JOIN pg_stat_activity a ON a.pid = p.pid;
+COMMENT ON VIEW activity IS 'what the workers of this database do, and which sessions wait for what';
+
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments TO pg_monitor;
-GRANT EXECUTE ON FUNCTION node(), table_states(), batches() TO pg_monitor;
+GRANT SELECT ON tables, segments, manifests, activity TO pg_monitor;
+GRANT EXECUTE ON FUNCTION node(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4) TO pg_monitor;
 
 SELECT bind();

@@ -92,8 +92,8 @@ s3am_node(PG_FUNCTION_ARGS)
 	static const char *const phases[] = {"not attached", "starting", "attaching", "ready", "fenced", "failed"};
 	S3Node	   *node = node_of_database(MyDatabaseId);
 	TupleDesc	desc;
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum		values[15];
+	bool		nulls[15] = {false};
 	char		error[NODE_ERROR_MAX];
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -112,6 +112,13 @@ s3am_node(PG_FUNCTION_ARGS)
 	values[6] = Int64GetDatum(node->conflicts);
 	values[7] = CStringGetTextDatum(error);
 	nulls[7] = error[0] == '\0';
+	values[8] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->applied)));
+	values[9] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->frozen)));
+	values[10] = Int64GetDatum(pg_atomic_read_u64(&node->submissions.length));
+	values[11] = Int64GetDatum(pg_atomic_read_u64(&node->members));
+	values[12] = Int64GetDatum(pg_atomic_read_u64(&node->deliveries.length));
+	values[13] = Int64GetDatum(node->groups);
+	values[14] = Int64GetDatum(pg_atomic_read_u64(&node->probe_done));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 

@@ -47,6 +47,39 @@ static const struct config_enum_entry freshness_options[] = {
 	{NULL, 0, false}
 };
 
+/* Not even superusers are shown a secret, and members of pg_read_all_settings would count as such. */
+static const char *
+show_secret(char *value)
+{
+	return value && value[0] ? "********" : "";
+}
+
+static const char *
+show_access_key(void)
+{
+	return show_secret(s3am_access_key);
+}
+
+static const char *
+show_secret_key(void)
+{
+	return show_secret(s3am_secret_key);
+}
+
+static const char *
+show_session_token(void)
+{
+	return show_secret(s3am_session_token);
+}
+
+static void
+secret_setting(const char *name, const char *what, char **variable, GucShowHook show)
+{
+	DefineCustomStringVariable(name, what, NULL, variable, "", PGC_SIGHUP,
+							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE,
+							   NULL, NULL, show);
+}
+
 static void
 string_setting(const char *name, const char *what, char **variable, GucContext context, int flags)
 {
@@ -63,20 +96,18 @@ int_setting(const char *name, const char *what, int *variable, int value, int mi
 void
 settings_define(void)
 {
-	/* never shown, not even to superusers' SHOW ALL or pg_settings */
-	const int	secret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE;
-
 	string_setting("s3am.repository", "Address of the repository: s3://bucket/prefix or file:///directory.",
 				   &s3am_repository, PGC_SUSET, 0);
 	string_setting("s3am.endpoint", "http(s)://host[:port] of an S3-compatible server; empty: AWS.",
 				   &s3am_endpoint, PGC_SIGHUP, 0);
 	string_setting("s3am.region", "Region of the bucket; empty: from the environment or the config file.",
 				   &s3am_region, PGC_SIGHUP, 0);
-	string_setting("s3am.access_key", "Access key id; empty: from the environment or the credentials file.",
-				   &s3am_access_key, PGC_SIGHUP, secret);
-	string_setting("s3am.secret_key", "Secret access key.", &s3am_secret_key, PGC_SIGHUP, secret);
-	string_setting("s3am.session_token", "Session token of temporary credentials.",
-				   &s3am_session_token, PGC_SIGHUP, secret);
+	secret_setting("s3am.access_key", "Access key id; empty: from the environment or the credentials file.",
+				   &s3am_access_key, show_access_key);
+	secret_setting("s3am.secret_key", "Secret access key.",
+				   &s3am_secret_key, show_secret_key);
+	secret_setting("s3am.session_token", "Session token of temporary credentials.",
+				   &s3am_session_token, show_session_token);
 	string_setting("s3am.profile", "Profile in the shared config and credentials files.",
 				   &s3am_profile, PGC_SIGHUP, 0);
 	string_setting("s3am.ca_file", "Certificates of the authorities that may sign the endpoint's; empty: the system's.",

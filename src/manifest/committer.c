@@ -169,7 +169,12 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 		pending_decide(c, p, OUTCOME_ABORTED, 0, "It was marked as aborted.");
 		return;
 	}
-	if (!shared && (c->phase == COMMITTER_FENCED || c->phase == COMMITTER_FAILED ||
+	if (!shared && c->phase == COMMITTER_FAILED)
+	{
+		pending_decide(c, p, OUTCOME_ABORTED, 0, c->failure);
+		return;
+	}
+	if (!shared && (c->phase == COMMITTER_FENCED ||
 					(RULE(P12_REFUSE) && outcomes_fenced(c->state.outcomes, txn->id->epoch))))
 	{
 		pending_decide(c, p, OUTCOME_FENCED, 0, NULL);
@@ -358,6 +363,14 @@ committer_phase(const Committer *c)
 	return c->phase;
 }
 
+size_t
+committer_load(const Committer *c, bool *putting, bool *reading)
+{
+	*putting = c->put != NULL;
+	*reading = c->nahead > 0 || c->restore != NULL;
+	return c->npending;
+}
+
 int64_t
 committer_date_ms(const Committer *c)
 {
@@ -391,12 +404,20 @@ committer_tick(Committer *c)
 	uint64_t	t;
 	int64_t		wait = 1000;
 
+	if (c->phase == COMMITTER_FAILED)
+	{
+		t = committer_now(c);
+		if (t < c->retry_at)
+			return c->retry_at - t;
+		committer_drop_reads(c);
+		committer_set_phase(c, c->resume, NULL);
+	}
 	restore_tick(c);
 	lease_tick(c);
 	committer_advance(c);
 	t = committer_now(c);
 	if (c->phase == COMMITTER_FAILED)
-		return -1;
+		return c->retry_at > t ? c->retry_at - t : 0;
 	if (c->retry_at > t)
 		sooner(&wait, c->retry_at, t);
 	if (c->boundary_retry_at > t)
@@ -457,6 +478,7 @@ committer_destroy(Committer *c)
 	}
 	for (int i = 0; i < READ_AHEAD; i++)
 		free(c->ahead[i].data);
+	free(c->failure);
 	if (c->publish)
 		s3am__checkpoint_ref__free_unpacked(c->publish, NULL);
 	if (c->boundary.checkpoint)

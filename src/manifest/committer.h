@@ -31,7 +31,7 @@ typedef enum CommitterPhase
 	COMMITTER_JOINING,			/* beginning an epoch */
 	COMMITTER_READY,
 	COMMITTER_FENCED,			/* somebody fenced our epoch: read on, but commit nothing; the error names the cause */
-	COMMITTER_FAILED			/* damaged chain, newer format, refused: see the error */
+	COMMITTER_FAILED			/* damaged chain, newer format: see the error; tried again every few seconds */
 } CommitterPhase;
 
 typedef struct CommitterConfig
@@ -132,6 +132,8 @@ extern uint64_t committer_version(const Committer *c);	/* last applied */
 extern const uint8_t *committer_digest(const Committer *c);	/* of that manifest */
 extern const S3am__CheckpointRef *committer_checkpoint(const Committer *c);	/* published as of that version; NULL */
 extern CommitterPhase committer_phase(const Committer *c);
+/* For people: *putting: a PUT is not settled; *reading: the chain or a checkpoint is being read; members waiting. */
+extern size_t committer_load(const Committer *c, bool *putting, bool *reading);
 extern int64_t committer_date_ms(const Committer *c);	/* the store's clock as last seen; 0 unknown */
 extern uint64_t committer_boundary(const Committer *c);	/* as last read */
 

@@ -13,6 +13,7 @@
 
 #define READ_AHEAD 16
 #define BACKOFF_MIN_MS 20
+#define FAILED_PAUSE_MS 5000	/* what could not be applied is read again after this: it may have been restored */
 #define BACKOFF_MAX_MS 2000
 
 /* A transaction without an outcome. */
@@ -169,6 +170,8 @@ struct Committer
 	uint64_t	retry_at;
 	uint64_t	poll_at;
 	uint64_t	poll_ms;
+	CommitterPhase resume;		/* what it was before it failed */
+	char	   *failure;
 	bool		closing;
 };
 

@@ -363,7 +363,7 @@ keep_claims(Committer *c, S3am__Manifest *m, const bool *voided)
 	window_trim(c->window, c->window_first);
 }
 
-/* Applies the object that the slot after our version holds.  False: it does not fit, and the committer has failed. */
+/* Applies the object that the slot after our version holds.  False: it does not fit, and the committer has failed for now. */
 bool
 committer_apply(Committer *c, const uint8_t *object, size_t len, bool own)
 {
@@ -375,8 +375,11 @@ committer_apply(Committer *c, const uint8_t *object, size_t len, bool own)
 	put_end(c);
 	if (m == NULL)
 	{
+		free(c->failure);
+		c->failure = error;
+		c->resume = c->phase;
+		c->retry_at = committer_now(c) + FAILED_PAUSE_MS;
 		committer_set_phase(c, COMMITTER_FAILED, error);
-		free(error);
 		return false;
 	}
 	envelope_digest(object, len, digest);

@@ -160,6 +160,40 @@ bucket_repository_uuid(void)
 	return node->repository;
 }
 
+/* Adds what the store did since the last time to what its kind of processes did. */
+static void
+account(Store *store)
+{
+	static StoreStats last;
+	S3Node	   *node = node_attached();
+	NodeStoreStats *sum;
+
+	if (node == NULL)
+		return;
+	sum = &node->store_stats[MyProc->pgprocno == node->committer_procno ? NODE_STATS_COMMITTER : NODE_STATS_SESSIONS];
+#define ADD(field) \
+	do { \
+		if (store->stats.field != last.field) \
+			pg_atomic_fetch_add_u64(&sum->field, store->stats.field - last.field); \
+	} while (0)
+	ADD(gets);
+	ADD(puts);
+	ADD(lists);
+	ADD(deletes);
+	ADD(retries);
+	ADD(bytes_in);
+	ADD(bytes_out);
+#undef ADD
+	last = store->stats;
+}
+
+void
+bucket_dispatch(Store *store)
+{
+	store_dispatch(store);
+	account(store);
+}
+
 void
 bucket_wait(Store *store, volatile bool *done)
 {
@@ -168,10 +202,11 @@ bucket_wait(Store *store, volatile bool *done)
 		int			timeout = store_timeout_ms(store);
 
 		CHECK_FOR_INTERRUPTS();
+		node_doing(DOING_STORE);
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 store_fd(store), timeout < 0 || timeout > 1000 ? 1000 : timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-		store_dispatch(store);
+		bucket_dispatch(store);
 	}
 }
 
@@ -332,7 +367,7 @@ bucket_segment_emit(void *arg, const void *data, Size len)
 	memcpy(upload->data + upload->len, data, len);
 	upload->len += len;
 	if (uploads_in_flight > 0)
-		store_dispatch(process_store);
+		bucket_dispatch(process_store);
 }
 
 static void
@@ -413,10 +448,11 @@ uploads_below(int limit, Size bytes)
 		int			timeout = store_timeout_ms(store);
 
 		CHECK_FOR_INTERRUPTS();
+		node_doing(DOING_STORE);
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 store_fd(store), timeout < 0 || timeout > 1000 ? 1000 : timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-		store_dispatch(store);
+		bucket_dispatch(store);
 	}
 	check_uploads();
 }
@@ -447,7 +483,7 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
 	/* it is sent while the next segment is made */
-	store_dispatch(bucket_store());
+	bucket_dispatch(bucket_store());
 }
 
 void
@@ -497,7 +533,7 @@ bucket_segments_forget(void)
 		   !TimestampDifferenceExceeds(start, GetCurrentTimestamp(), REMOVAL_WAIT_MS))
 	{
 		start_removals();
-		store_dispatch(process_store);
+		bucket_dispatch(process_store);
 		if (uploads || removals_in_flight > 0)
 		{
 			struct pollfd fd = {.fd = store_fd(process_store), .events = POLLIN};
@@ -513,6 +549,6 @@ bucket_poll(void)
 	if (process_store && (removals || removals_in_flight > 0 || uploads_in_flight > 0))
 	{
 		start_removals();
-		store_dispatch(process_store);
+		bucket_dispatch(process_store);
 	}
 }

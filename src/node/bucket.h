@@ -24,6 +24,9 @@ extern int	bucket_sqlstate(StoreStatus status);
 /* This process's store on the repository of its database. */
 extern Store *bucket_store(void);
 
+/* Lets it work, and counts what it did for s3am.store_stats(). */
+extern void bucket_dispatch(Store *store);
+
 /* Waits for `*done` while the store works; cancellable; returns on postmaster death never. */
 extern void bucket_wait(Store *store, volatile bool *done);
 

@@ -111,10 +111,22 @@ node_current(void)
 	return node_of_database(MyDatabaseId);
 }
 
+S3Node *
+node_attached(void)
+{
+	return attached_node;
+}
+
 NodeBackend *
 node_backend(int procno)
 {
 	return &backends[procno];
+}
+
+void
+node_doing(NodeDoing doing)
+{
+	pg_atomic_write_u32(&backends[MyProc->pgprocno].doing, doing);
 }
 
 /* Gives a database an entry.  Only the launcher calls this, so nobody competes.  NULL: none is free. */
@@ -339,6 +351,7 @@ node_wait_ready(void)
 		}
 		if (node == NULL)
 			node_request(MyDatabaseId);
+		node_doing(DOING_ATTACH);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}

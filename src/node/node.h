@@ -113,6 +113,39 @@ typedef struct StampRing
 	Stamp		entries[FLEXIBLE_ARRAY_MEMBER];
 } StampRing;
 
+/* What a process is doing or waits for, for s3am.activity alone. */
+typedef enum NodeDoing
+{
+	DOING_NOTHING,				/* waits for work */
+	DOING_READ_CHAIN,			/* committer: reads manifests or a checkpoint */
+	DOING_PUT,					/* committer: a manifest is on its way */
+	DOING_FAILED,				/* committer: the chain cannot be followed, see the error */
+	DOING_APPLY,				/* publisher: puts a version into the state */
+	DOING_REPLAY,				/* publisher: replays DDL */
+	DOING_WAIT_LOCAL,			/* publisher: waits for the end of a local transaction that has an xid */
+	DOING_ATTACH,				/* session: waits until the database is attached */
+	DOING_HEAD,					/* session: waits for the newest version (freshness) */
+	DOING_OUTCOME,				/* session: waits for the outcome of a commit id */
+	DOING_COMMIT,				/* session: waits for the outcome of its own commit */
+	DOING_STORE					/* session: waits for the store */
+} NodeDoing;
+
+/* Requests of one kind of processes to the store, since the server started. */
+typedef struct NodeStoreStats
+{
+	pg_atomic_uint64 gets,
+				puts,
+				lists,
+				deletes,
+				retries,
+				bytes_in,
+				bytes_out;
+} NodeStoreStats;
+
+#define NODE_STATS_COMMITTER 0
+#define NODE_STATS_SESSIONS 1	/* and the publisher */
+#define NODE_STATS_KINDS 2
+
 typedef struct S3Node
 {
 	Oid			database;
@@ -128,6 +161,7 @@ typedef struct S3Node
 	pg_atomic_uint64 next_seq;	/* of commit ids */
 	pg_atomic_uint64 next_object;	/* numbers of storages and segments of this epoch */
 	uint64		key_hash_seed;
+	pg_atomic_uint64 members;	/* transactions that the committer has taken and not decided */
 
 	dsa_handle	dsa;
 	NodeQueue	submissions;	/* Members, to the committer */
@@ -137,6 +171,7 @@ typedef struct S3Node
 
 	/* positions: version << 16 | step */
 	pg_atomic_uint64 head;		/* version known to the committer */
+	pg_atomic_uint32 stalled;	/* the chain cannot be followed at present: see error */
 	pg_atomic_uint64 applied;	/* position up to which the state was changed */
 	pg_atomic_uint64 published; /* position visible to new snapshots */
 	pg_atomic_uint64 frozen;	/* position visible to every snapshot */
@@ -151,6 +186,8 @@ typedef struct S3Node
 	pg_atomic_uint64 probe_done;	/* tickets answered; probe_version is valid for those */
 	pg_atomic_uint64 probe_version;
 	ConditionVariable probe_cv;
+
+	NodeStoreStats store_stats[NODE_STATS_KINDS];
 
 	dsa_pointer tables;			/* hash of tables, see state.c */
 	uint64		retire_epoch;
@@ -169,6 +206,7 @@ typedef struct NodeBackend
 	pg_atomic_uint64 pin;		/* retire epoch that this process may still look at; 0 none */
 	pg_atomic_uint64 commit_seq;	/* commit id in flight, 0 none */
 	dsa_pointer commit_member;	/* its Member, if it is a step of its own */
+	pg_atomic_uint32 doing;		/* NodeDoing; means something only while the process waits */
 } NodeBackend;
 
 extern int	node_max_databases;
@@ -179,6 +217,7 @@ extern void node_shmem_init(void);
 
 extern S3Node *node_of_database(Oid database);	/* NULL: not attached, or not yet */
 extern S3Node *node_current(void);	/* of MyDatabaseId; NULL as above */
+extern S3Node *node_attached(void); /* whose memory this process has attached; NULL */
 extern S3Node *node_by_index(int i);
 extern int	node_index(S3Node *node);
 extern S3Node *node_claim(Oid database);	/* launcher: a free entry, NULL if there is none */
@@ -188,6 +227,7 @@ extern void node_request(Oid database); /* asks the launcher to look at a databa
 extern Oid	node_take_request(void);	/* launcher; InvalidOid: none */
 extern dsa_area *node_dsa(S3Node *node);	/* attaches this process */
 extern NodeBackend *node_backend(int procno);
+extern void node_doing(NodeDoing doing);	/* this process, from now on */
 extern void node_set_phase(S3Node *node, NodePhase phase, const char *error);
 extern void node_launcher_wake(void);
 extern void node_launcher_register(void);

@@ -26,7 +26,7 @@ check_alive(S3Node *node)
 		ereport(ERROR,
 				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 				 errmsg("this database is no longer attached to its repository")));
-	if (pg_atomic_read_u32(&node->phase) != NODE_FAILED)
+	if (pg_atomic_read_u32(&node->phase) != NODE_FAILED && !pg_atomic_read_u32(&node->stalled))
 		return;
 	SpinLockAcquire(&node->mutex);
 	strlcpy(reason, node->error, sizeof(reason));
@@ -68,6 +68,7 @@ request_outcome(S3Node *node, uint64 epoch, uint64 seq, bool resolve, uint64 *ve
 		{
 			CHECK_FOR_INTERRUPTS();
 			check_alive(node);
+			node_doing(DOING_OUTCOME);
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
 		}
@@ -154,6 +155,7 @@ request_head(S3Node *node)
 			check_blocks_publisher(node);
 			checked = GetCurrentTimestamp();
 		}
+		node_doing(DOING_HEAD);
 		(void) ConditionVariableTimedSleep(cv, 1000, PG_WAIT_EXTENSION);
 	}
 	ConditionVariableCancelSleep();

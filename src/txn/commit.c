@@ -495,6 +495,7 @@ wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 					 errhint("SELECT s3am.commit_status('" UINT64_FORMAT "." UINT64_FORMAT "') will tell.",
 							 my_epoch, my_seq)));
 		}
+		node_doing(DOING_COMMIT);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}

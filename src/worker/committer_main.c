@@ -199,6 +199,13 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 	for (int i = 0; i < ntxns; i++)
 		delivery->payload[len + i] = voided ? voided[i] : false;
 	pg_atomic_write_u64(&node->head, version);
+	if (pg_atomic_exchange_u32(&node->stalled, 0))
+	{
+		ereport(LOG, (errmsg("s3am: repository \"%s\" can be followed again", node->url)));
+		SpinLockAcquire(&node->mutex);
+		node->error[0] = '\0';
+		SpinLockRelease(&node->mutex);
+	}
 	deliver(p);
 	if (DsaPointerIsValid(unresolved))
 		answer_resolved();
@@ -254,7 +261,8 @@ on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const cha
 static void
 on_phase(void *arg, CommitterPhase phase, const char *error)
 {
-	if (error)
+	/* what is tried again and again is said once */
+	if (error && strcmp(error, node->error) != 0)
 	{
 		ereport(LOG, (errmsg("s3am: repository \"%s\": %s", node->url, error)));
 		SpinLockAcquire(&node->mutex);
@@ -285,7 +293,10 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			ereport(LOG, (errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
 			break;
 		case COMMITTER_FAILED:
-			node_set_phase(node, NODE_FAILED, error);
+			/* what is here can still be read */
+			pg_atomic_write_u32(&node->stalled, 1);
+			if (!attached_delivered)
+				node_set_phase(node, NODE_FAILED, error);
 			break;
 	}
 }
@@ -382,6 +393,17 @@ open_repository(void)
 }
 
 static void
+say_doing(void)
+{
+	bool		putting,
+				reading;
+
+	pg_atomic_write_u64(&node->members, committer_load(committer, &putting, &reading));
+	node_doing(committer_phase(committer) == COMMITTER_FAILED ? DOING_FAILED : putting ? DOING_PUT
+			   : reading ? DOING_READ_CHAIN : DOING_NOTHING);
+}
+
+static void
 run(void)
 {
 	CommitterConfig config = {0};
@@ -426,11 +448,12 @@ run(void)
 		reload_settings();
 		take_submissions();
 		take_requests();
-		store_dispatch(store);
+		bucket_dispatch(store);
 		wait = committer_tick(committer);
 		store_wait_ms = store_timeout_ms(store);
 		if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
 			wait = store_wait_ms;
+		say_doing();
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 store_fd(store), wait < 0 || wait > 1000 ? 1000 : wait, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

@@ -165,6 +165,7 @@ own_step_shown(const S3am__Txn *txn, uint64 pos, uint64 version)
 		xid = member->xid;
 		state_stamp(node, pos, xid);
 		answer(p, version);
+		node_doing(DOING_WAIT_LOCAL);
 		XactLockTableWait(xid, NULL, NULL, XLTW_None);
 		if (TransactionIdDidCommit(xid))
 			return true;
@@ -207,7 +208,9 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 			continue;
 		if ((txn->n_ddl || txn->n_storages) && !own && !applied_contains(txn->id->epoch, txn->id->seq))
 		{
+			node_doing(DOING_REPLAY);
 			ddl_replay(txn->ddl, txn->n_ddl);
+			node_doing(DOING_APPLY);
 			applied_record(txn->id->epoch, txn->id->seq);
 		}
 	}
@@ -269,6 +272,7 @@ static void
 process(Delivery *delivery)
 {
 	MemoryContextSwitchTo(delivery_cxt);
+	node_doing(DOING_APPLY);
 	switch (delivery->kind)
 	{
 		case DELIVER_VERSION:
@@ -350,6 +354,7 @@ s3am_publisher_main(Datum arg)
 		if (!DsaPointerIsValid(node->pending))
 		{
 			pgstat_report_activity(STATE_IDLE, NULL);
+			node_doing(DOING_NOTHING);
 			state_freeze(node);
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
