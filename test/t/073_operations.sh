@@ -29,7 +29,7 @@ is "$(sql -c "SELECT string_agg(process || ': ' || waits_for, ', ' ORDER BY proc
 	sed 's/reading the chain/work/')" 'committer: work, publisher: work' "activity: workers at rest"
 
 committer=$(worker committer)
-trap 'kill -CONT "$committer" 2> /dev/null; tap_end' EXIT
+trap 'status=$?; kill -CONT "$committer" 2> /dev/null; (exit "$status"); tap_end' EXIT
 kill -STOP "$committer"
 sql -c "INSERT INTO t VALUES (9, 'z')" &
 waits() { [ "$(sql -c "SELECT count(*) FROM s3am.activity WHERE process = 'session' AND waits_for = 'its commit' AND query ~ 'VALUES \(9' AND commit_seq > 0")" = 1 ]; }
