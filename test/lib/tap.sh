@@ -40,6 +40,7 @@ tap_end() {
 		done
 	fi
 	cluster_remove_all
+	! declare -F s3_stop > /dev/null || s3_stop
 	rm -rf "$work"
 	exit "$status"
 }
