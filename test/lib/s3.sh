@@ -1,8 +1,8 @@
 # s3.sh: real S3 servers on loopback, for the tests.  To be sourced by bash after cluster.sh or tap.sh.
 #
 #   s3_start NAME       rgw (Ceph's, from Debian's packages) or minio; exports S3AM_ENDPOINT, AWS_ACCESS_KEY_ID,
-#                       AWS_SECRET_ACCESS_KEY, AWS_REGION and S3AM_REPOSITORY, whose bucket is made.  Returns 77 if there is no such
-#                       server here and none can be built, which only minio may
+#                       AWS_SECRET_ACCESS_KEY, AWS_REGION and S3AM_REPOSITORY, whose bucket is made.  If there is no such server here
+#                       and none can be built, which only minio may: says so in TAP and returns 77
 #   s3_stop             ends the server that runs, and its proxies
 #   s3_kill             the same by SIGKILL; the data of minio survives, that of rgw is in memory
 #   s3_restart          starts minio again on what is there
@@ -143,10 +143,10 @@ s3_minio() {
 		[ -x "$program" ] && exit 0
 		dir=$(mktemp -d "$s3_cache/build.XXXXXX") && trap 'rm -rf "$dir"' EXIT
 		echo "building MinIO, which takes some minutes" >&2
-		GOBIN=$dir nice go install "github.com/minio/minio@$s3_minio_version" > "$dir/log" 2>&1 || { tail -n 5 "$dir/log" >&2; exit 1; }
+		GOBIN=$dir nice go install "github.com/minio/minio@$s3_minio_version" > "$dir/log" 2>&1 || { tail -n 5 "$dir/log" >&2; exit 77; }
 		chmod 755 "$dir/minio"
 		mv "$dir/minio" "$program"
-	) 9> "$s3_cache/minio.lock" || return 1
+	) 9> "$s3_cache/minio.lock" || return
 	echo "$program"
 }
 
@@ -194,7 +194,9 @@ s3_start() {
 		cat "$s3_dir/make-bucket.log" >&2
 		status=1
 	fi
-	if [ "$status" != 77 ]; then
+	if [ "$status" = 77 ]; then
+		echo "1..0 # SKIP $1 is not on the PATH, and there is no Go 1.24 or newer that can build it"
+	else
 		tail -n 20 "$s3_dir"/*log "$s3_dir"/*.out >&2 2> /dev/null
 	fi
 	s3_stop
