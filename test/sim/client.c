@@ -624,7 +624,7 @@ hand_over(Client *client)
 	for (int i = 0; i < d->nedits; i++)
 		if (d->edits[i].nrows || d->edits[i].nended)
 		{
-			if (d->edits[i].nrows && chance(300))
+			if (d->edits[i].nrows && chance(sc.segments))
 				d->edits[i].segment = ++proc->next_segment;
 			APPEND(ct->txn, tables, , finish_edit(proc, &d->edits[i]));
 		}

@@ -31,20 +31,36 @@ static const char *const counter_names[] = {
 	"restored", "stalled"
 };
 
+#define SLOW_COLLECTION .grace_ms = 1000, .retention_ms = 600, .pin_ms = 8000, .lease_ms = 1500
+#define QUICK_COLLECTION .grace_ms = 120, .retention_ms = 100, .pin_ms = 3000, .lease_ms = 800
+#define HASTY_COLLECTION .grace_ms = 30, .retention_ms = 20, .pin_ms = 1000, .lease_ms = 400
+
 const Scenario scenarios[] = {
 	{.name = "mixed",.lost = 30,.slow = 60,.odd = 30,.denied = 8,.duplicate = 20,.late_duplicate = 10,
 	.pause = 30,.long_pause = 8,.crash = 12,.clone = 6,.clock = 10,.shared = 60,.rows = 6,.serializable = 300,.ddl = 30,
-	.think_ms = 40,.collect_ms = 1000},
+	.think_ms = 40,.collect_ms = 1000,.segments = 300,SLOW_COLLECTION},
 	{.name = "lossy",.lost = 150,.slow = 150,.odd = 100,.denied = 30,.duplicate = 60,.late_duplicate = 20,
 	.pause = 10,.long_pause = 2,.crash = 5,.clone = 2,.clock = 5,.shared = 60,.rows = 8,.serializable = 200,.ddl = 20,
-	.think_ms = 60,.collect_ms = 2000},
+	.think_ms = 60,.collect_ms = 2000,.segments = 300,SLOW_COLLECTION},
 	{.name = "conflicts",.lost = 10,.slow = 100,.odd = 10,.duplicate = 5,.pause = 30,.crash = 3,.shared = 20,.rows = 3,
-	.serializable = 400,.ddl = 50,.think_ms = 60,.collect_ms = 2000},
+	.serializable = 400,.ddl = 50,.think_ms = 60,.collect_ms = 2000,.segments = 200,SLOW_COLLECTION},
+	{.name = "parents",.lost = 10,.slow = 200,.odd = 10,.pause = 100,.crash = 3,.shared = 20,.rows = 2,.serializable = 0,
+	.ddl = 5,.think_ms = 60,.collect_ms = 2000,.segments = 100,SLOW_COLLECTION},
 	{.name = "crashes",.lost = 60,.slow = 60,.odd = 20,.denied = 5,.duplicate = 30,.late_duplicate = 30,.pause = 30,
 	.long_pause = 15,.crash = 60,.clone = 30,.clock = 30,.shared = 100,.rows = 8,.serializable = 100,.ddl = 10,
-	.think_ms = 60,.collect_ms = 1500},
+	.think_ms = 60,.collect_ms = 1500,.segments = 300,SLOW_COLLECTION},
 	{.name = "collect",.lost = 60,.slow = 40,.odd = 10,.duplicate = 60,.late_duplicate = 100,.pause = 20,.long_pause = 40,
-	.crash = 10,.clone = 5,.clock = 10,.shared = 60,.rows = 10,.serializable = 100,.ddl = 40,.think_ms = 150,.collect_ms = 300},
+	.crash = 10,.clone = 5,.clock = 10,.shared = 60,.rows = 10,.serializable = 100,.ddl = 40,.think_ms = 150,.collect_ms = 200,
+	.segments = 500,QUICK_COLLECTION},
+	{.name = "zombies",.lost = 20,.slow = 100,.odd = 10,.duplicate = 60,.late_duplicate = 700,.pause = 60,.long_pause = 120,
+	.crash = 30,.clone = 5,.clock = 10,.shared = 30,.rows = 12,.serializable = 50,.ddl = 30,.think_ms = 20,.collect_ms = 30,
+	.segments = 500,HASTY_COLLECTION},
+	{.name = "leftovers",.lost = 10,.slow = 400,.odd = 5,.duplicate = 10,.pause = 10,.long_pause = 5,.crash = 100,.clone = 30,
+	.shared = 10,.rows = 12,.ddl = 60,.think_ms = 30,.collect_ms = 30,.segments = 900,HASTY_COLLECTION},
+	{.name = "attach",.lost = 10,.slow = 300,.odd = 5,.duplicate = 30,.late_duplicate = 800,.pause = 100,.long_pause = 200,
+	.crash = 80,.shared = 10,.rows = 12,.ddl = 20,.think_ms = 20,.collect_ms = 20,.segments = 900,HASTY_COLLECTION},
+	{.name = "forged",.lost = 10,.slow = 20,.pause = 40,.rows = 8,.ddl = 10,.think_ms = 60,.tamper = 100,.segments = 100,
+	SLOW_COLLECTION},
 };
 const int	nscenarios = sizeof(scenarios) / sizeof(*scenarios);
 
@@ -101,20 +117,28 @@ run(const Scenario *scenario, u64 nsteps)
 	sc = scenario ? *scenario : scenarios[rnd_below(nscenarios)];
 	proc_start_all();
 	client_start_all();
-	while (steps < nsteps && world_step())
+	while (steps < nsteps && !tamper_found && world_step())
 		;
+	if (tamper_found)
+	{
+		/* it was noticed, and nobody goes on from there */
+		proc_reset();
+		world_reset(seed);
+		proc_free();
+		return;
+	}
 	/* everything must come to an end once the faults do */
 	calm = true;
 	proc_calm();
 	limit = now_us + 60000000;
-	while (now_us < limit && world_step())
+	while (now_us < limit && !tamper_found && world_step())
 		if ((steps & 63) == 0 && client_pending() == 0 && !proc_questions() && client_resolve(false))
 			break;
-	if (client_pending() > 0 || proc_questions())
+	if (!tamper_found && (client_pending() > 0 || proc_questions()))
 		violation("STALLED: %d transactions have no answer a minute after the last fault%s", client_pending(),
 				  proc_questions() ? ", and there are probes without one" : "");
 	steps_run = steps;
-	if (!client_resolve(true))
+	if (!tamper_found && !client_resolve(true))
 		violation("STALLED: no node is ready");
 	proc_reset();
 	world_reset(seed);

@@ -28,6 +28,9 @@ typedef struct Asked
 
 static Asked *questions;
 
+static bool tampered;
+bool		tamper_found;
+
 static void start(int node);
 
 /* ---------------------------------------------------------------- callbacks of the committer */
@@ -99,7 +102,9 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 {
 	Proc	   *proc = arg;
 
-	if (phase == COMMITTER_FAILED)
+	if (phase == COMMITTER_FAILED && tampered)
+		tamper_found = true;
+	else if (phase == COMMITTER_FAILED)
 		violation("process %llu failed: %s", (unsigned long long) proc->number, error ? error : "");
 	if (phase == COMMITTER_READY && error == NULL)
 		note("process %llu is ready, epoch %llu", (unsigned long long) proc->number,
@@ -139,7 +144,7 @@ collect(void *arg, u64 x)
 	Proc	   *proc = arg;
 	const S3am__CheckpointRef *current;
 	CheckpointConfig build = {proc, built, 0, 300, 200, 4, 20000, proc->swept};
-	CollectConfig config = {proc, RETENTION_MS, GRACE_MS, PIN_MS, false, UINT64_MAX, NULL, NULL, collected};
+	CollectConfig config = {proc, sc.retention_ms, GRACE_MS, PIN_MS, false, UINT64_MAX, NULL, NULL, collected};
 
 	(void) x;
 	if (!proc->alive)
@@ -178,6 +183,38 @@ spoil_hint(void)
 	object = envelope_seal(ENVELOPE_ROOT, repository_uuid, KEY_ROOT, payload, len, &len);
 	world_put(KEY_ROOT, object, len);
 	free(object);
+}
+
+/* Somebody with the keys to the bucket replaces the newest manifest by another one, well formed. */
+static void
+tamper(void)
+{
+	char		key[KEY_SIZE];
+	size_t		len,
+				object_len;
+	const uint8_t *object;
+	uint8_t    *payload,
+			   *forged;
+	char	   *error = NULL;
+	S3am__Manifest *m;
+
+	key_manifest(key, head);
+	object = world_object(key, &object_len);
+	payload = object ? envelope_open(ENVELOPE_MANIFEST, repository_uuid, key, object, object_len, &len, NULL, &error) : NULL;
+	m = payload ? s3am__manifest__unpack(NULL, len, payload) : NULL;
+	if (m == NULL || m->predecessor.len != 16)
+		return;
+	COUNT(TAMPER);
+	tampered = true;
+	m->predecessor.data[3] ^= 1;
+	m->time_ms++;
+	s3am__manifest__pack(m, payload = realloc(payload, s3am__manifest__get_packed_size(m) + 1));
+	forged = envelope_seal(ENVELOPE_MANIFEST, repository_uuid, key, payload, s3am__manifest__get_packed_size(m), &len);
+	world_put(key, forged, len);
+	note("%s is forged", key);
+	free(forged);
+	free(payload);
+	s3am__manifest__free_unpacked(m, NULL);
 }
 
 /* ---------------------------------------------------------------- life */
@@ -237,7 +274,7 @@ start(int node)
 	config.poll_min_ms = 30;
 	config.poll_max_ms = 200;
 	config.outcome_retention_ms = 20000;
-	config.lease_ms = LEASE_MS;
+	config.lease_ms = sc.lease_ms;
 	config.window = 64;
 	config.applied = on_applied;
 	config.restored = on_restored;
@@ -362,6 +399,8 @@ chaos(void *arg, u64 x)
 		return;
 	if (chance(20))
 		spoil_hint();
+	if (head > 3 && fault(sc.tamper) && !tampered)
+		tamper();
 	if (chance(150) && proc->paused_until <= now_us)
 		ask(proc);
 	if (committer_phase(proc->c) == COMMITTER_FENCED && running[proc->node] == proc && chance(300))
@@ -373,7 +412,7 @@ chaos(void *arg, u64 x)
 	if (chance(sc.pause) && proc->paused_until <= now_us)
 	{
 		COUNT(PAUSE_SHORT);
-		proc->paused_until = now_us + rnd_below(400000);
+		proc->paused_until = now_us + rnd_below(400 * GRACE_MS);
 	}
 	else if (chance(sc.long_pause) && proc->paused_until <= now_us)
 	{
@@ -459,4 +498,5 @@ proc_free(void)
 	}
 	memset(running, 0, sizeof(running));
 	nprocs = 0;
+	tampered = tamper_found = false;
 }

@@ -53,6 +53,7 @@ typedef uint32_t u32;
 	X(SHARED, "transaction handed to two committers") \
 	X(ZOMBIE, "collected slot created again") \
 	X(RACE_LOST, "PUT lost a race") \
+	X(TAMPER, "manifest replaced by another") \
 	X(CATCH_UP, "node caught up by checkpoint")
 
 typedef enum Fault
@@ -90,6 +91,12 @@ typedef struct Scenario
 	int			ddl;
 	int			think_ms;
 	int			collect_ms;		/* between rounds of collection; 0: none */
+	int			grace_ms,		/* G */
+				retention_ms,
+				pin_ms,			/* a pin that is older does not count */
+				lease_ms;
+	int			segments;		/* per mille of batches */
+	int			tamper;			/* per mille of chaos rounds: the newest manifest is replaced by another */
 } Scenario;
 
 extern Scenario sc;
@@ -123,11 +130,9 @@ extern u64	store_date_ms(void);
 extern void world_put(const char *key, const uint8_t *data, size_t len);
 extern u64	world_age_ms(const char *key);
 
-#define PIN_MS 8000				/* a pin that is older does not count */
-#define LEASE_MS 1500
-#define RETENTION_MS 600
 #define REQUEST_TIMEOUT_US 200000
-#define GRACE_MS 1000			/* G */
+#define GRACE_MS ((u64) sc.grace_ms)
+#define PIN_MS ((u64) sc.pin_ms)
 
 /* ---------------------------------------------------------------- processes (proc.c) */
 
@@ -162,6 +167,7 @@ extern void proc_reset(void);
 extern void proc_calm(void);
 extern void proc_free(void);
 extern bool proc_questions(void);
+extern bool tamper_found;
 extern bool pin_in_use(const char *key);
 extern void chaos(void *arg, u64 x);
 

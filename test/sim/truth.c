@@ -24,6 +24,7 @@ typedef struct Version
 typedef struct TruthEpoch
 {
 	u64			epoch;
+	uint8_t		node[8];
 	bool		fenced;
 } TruthEpoch;
 
@@ -469,7 +470,7 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 			}
 			else if (ct->version || ct->marked)
 			{
-				if (RULE(P7_VOID))
+				if (RULE(P7_LOOK_UP))
 					violation("TWICE: transaction %llu.%llu of version %llu was %s before", (unsigned long long) ct->epoch,
 							  (unsigned long long) ct->seq, (unsigned long long) head,
 							  ct->version ? "committed" : "marked as aborted");
@@ -509,11 +510,18 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 			if (epoch)
 				violation("epoch %llu begins twice", (unsigned long long) e->epoch);
 			epochs = realloc(epochs, (nepochs + 1) * sizeof(TruthEpoch));
-			epochs[nepochs++] = (TruthEpoch) {e->epoch, false};
+			epochs[nepochs] = (TruthEpoch) {.epoch = e->epoch};
+			memcpy(epochs[nepochs].node, e->node.data, e->node.len < 8 ? e->node.len : 8);
+			nepochs++;
 		}
 		else if (epoch)
 			epoch->fenced = true;
 	}
+	for (size_t i = 0; m->n_epochs && i < nepochs; i++)
+		for (size_t j = 0; j < i; j++)
+			if (!epochs[i].fenced && !epochs[j].fenced && memcmp(epochs[i].node, epochs[j].node, 8) == 0)
+				violation("EPOCHS: %llu and %llu of one node both live after version %llu", (unsigned long long) epochs[j].epoch,
+						  (unsigned long long) epochs[i].epoch, (unsigned long long) head);
 	if (m->checkpoint)
 	{
 		/* its parent must be the published one: what its maker did not see is not in it */

@@ -662,7 +662,7 @@ launch(StoreOp *op)
 	{
 		COUNT(LATE_DUPLICATE);
 		op->refs++;
-		at(there + 2000 * GRACE_MS + rnd_below(8000 * GRACE_MS), NULL, on_effect, op, 0);
+		at(there + 2000 * GRACE_MS + rnd_below((chance(500) ? 3000 : 12000) * GRACE_MS), NULL, on_effect, op, 0);
 	}
 	return op;
 }
