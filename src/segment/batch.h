@@ -89,11 +89,15 @@ typedef struct RowMap
 	int16	   *stored;			/* per attribute: column of the schema, or -1 */
 	int			ncolumns;
 	MapColumn  *columns;
+	bool		raw;			/* values as they are stored: nothing decoded, overflow pointers left */
 } RowMap;
 
 /* Throws if the schema is malformed or does not fit. */
 extern const RowMap *row_map(const PackedSchema *schema, TupleDesc desc, const char *object);
 extern uint64 schema_hash(const void *schema, Size len);
+
+/* To look at rows without any relation: attribute i is column i.  The schema has passed schema_check(). */
+extern const RowMap *row_map_raw(const S3am__BatchSchema *schema, MemoryContext cxt);
 
 /* For unpacking messages into a memory context. */
 extern ProtobufCAllocator *segment_allocator(MemoryContext cxt);

@@ -292,7 +292,7 @@ row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values
 			if (i < wanted)
 				continue;
 			nulls[att] = false;
-			if (column->typlen == -1 && VARATT_IS_1B_E(p))
+			if (column->typlen == -1 && VARATT_IS_1B_E(p) && !map->raw)
 				values[att] = overflow_value(cursor, column, p, cxt);
 			else
 				values[att] = fetch_att(p, column->byval, column->typlen);

@@ -149,18 +149,14 @@ may_be_lazy(Oid type)
 	return type < FirstGenbkiObjectId && get_typtype(type) == TYPTYPE_BASE && !OidIsValid(get_element_type(type));
 }
 
+/* Columns as they are stored; desc NULL: none of them belongs to an attribute. */
 static void
-fill_map(MapEntry *entry, const S3am__BatchSchema *schema, TupleDesc desc)
+fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, MemoryContext cxt)
 {
-	RowMap	   *map = &entry->map;
 	int32		offset = 0;		/* -1: depends on the row */
 
-	map->natts = desc->natts;
-	map->stored = MemoryContextAlloc(entry->cxt, sizeof(int16) * Max(desc->natts, 1));
-	for (int i = 0; i < desc->natts; i++)
-		map->stored[i] = -1;
 	map->ncolumns = schema->n_columns;
-	map->columns = MemoryContextAllocZero(entry->cxt, sizeof(MapColumn) * Max(schema->n_columns, 1));
+	map->columns = MemoryContextAllocZero(cxt, sizeof(MapColumn) * Max(schema->n_columns, 1));
 	for (int i = 0; i < map->ncolumns; i++)
 	{
 		MapColumn  *column = &map->columns[i];
@@ -168,13 +164,13 @@ fill_map(MapEntry *entry, const S3am__BatchSchema *schema, TupleDesc desc)
 		Oid			type = InvalidOid;
 
 		column->target = -1;
-		if (id <= desc->natts && !TupleDescAttr(desc, id - 1)->attisdropped)
+		if (desc && id <= desc->natts && !TupleDescAttr(desc, id - 1)->attisdropped)
 		{
 			column->target = id - 1;
 			map->stored[id - 1] = i;
 			type = TupleDescAttr(desc, id - 1)->atttypid;
 		}
-		column->codec = codec_for_reading(schema, schema->columns[i]->type, type, entry->cxt);
+		column->codec = codec_for_reading(schema, schema->columns[i]->type, type, cxt);
 		column->typlen = column->codec->typlen;
 		column->byval = column->codec->byval;
 		column->align = column->codec->align;
@@ -191,6 +187,35 @@ fill_map(MapEntry *entry, const S3am__BatchSchema *schema, TupleDesc desc)
 			offset = column->typlen > 0 ? aligned + column->typlen : -1;
 		}
 	}
+}
+
+static void
+fill_map(MapEntry *entry, const S3am__BatchSchema *schema, TupleDesc desc)
+{
+	RowMap	   *map = &entry->map;
+
+	map->natts = desc->natts;
+	map->stored = MemoryContextAlloc(entry->cxt, sizeof(int16) * Max(desc->natts, 1));
+	for (int i = 0; i < desc->natts; i++)
+		map->stored[i] = -1;
+	fill_columns(map, schema, desc, entry->cxt);
+}
+
+const RowMap *
+row_map_raw(const S3am__BatchSchema *schema, MemoryContext cxt)
+{
+	RowMap	   *map = MemoryContextAllocZero(cxt, sizeof(RowMap));
+
+	fill_columns(map, schema, NULL, cxt);
+	map->raw = true;
+	map->natts = map->ncolumns;
+	map->stored = MemoryContextAlloc(cxt, sizeof(int16) * Max(map->ncolumns, 1));
+	for (int i = 0; i < map->ncolumns; i++)
+	{
+		map->stored[i] = map->columns[i].target = i;
+		map->columns[i].plain = true;
+	}
+	return map;
 }
 
 const RowMap *

@@ -1,0 +1,109 @@
+#!/bin/bash
+# Segments on a server: a cold row costs its page, large values, what damaged objects look like.
+. "$(dirname "$0")/../lib/tap.sh"
+
+node one "s3am.inline_limit = 0" "autovacuum = off"
+sql << 'SQL'
+CREATE EXTENSION s3am;
+CREATE FUNCTION noise(seed int, n int) RETURNS text LANGUAGE sql AS
+	$$ SELECT left(string_agg(md5((seed * 1000 + g)::text), ''), n) FROM generate_series(1, n / 32 + 1) g $$;
+CREATE TABLE warm (i int, t text, a int[], huge text) USING s3am;
+CREATE TABLE rows (i int, t text, a int[], huge text) USING s3am;
+INSERT INTO warm VALUES (1, 'x', '{1}', NULL);
+INSERT INTO rows SELECT g, noise(g, 1000), ARRAY[g], CASE WHEN g % 1000 = 500 THEN noise(g, 3000000) END FROM generate_series(1, 20000) g;
+SQL
+[ "$(sql -c "SELECT sum(bytes) FROM s3am.segments WHERE \"table\" = 'rows'::regclass")" -gt 20000000 ]
+ok $? "a segment of many pages"
+
+# bytes that this process has read from files, the store's among them; a new one, which has seen the catalogs by another table
+bytes_of() {
+	sql << SQL
+CREATE TEMP TABLE io (n serial, rchar int8);
+SELECT i, length(t), a FROM warm WHERE ctid = '(0,1)';
+INSERT INTO io (rchar) SELECT substring(pg_read_file('/proc/self/io') FROM 'rchar: (\d+)')::int8;
+INSERT INTO io (rchar) SELECT substring(pg_read_file('/proc/self/io') FROM 'rchar: (\d+)')::int8;
+$1;
+INSERT INTO io (rchar) SELECT substring(pg_read_file('/proc/self/io') FROM 'rchar: (\d+)')::int8;
+SELECT rchar - lag(rchar) OVER (ORDER BY n) - (SELECT max(rchar) FILTER (WHERE n = 2) - max(rchar) FILTER (WHERE n = 1) FROM io) FROM io ORDER BY n DESC LIMIT 1;
+SQL
+}
+got=$(bytes_of "SELECT i, length(t), a FROM rows WHERE ctid = '(20,100)'")
+is "$(sed -n 2p <<< "$got")" "5920|1000|{5920}" "a row by its ctid"
+bytes=$(tail -n 1 <<< "$got")
+[ "$bytes" -gt 10000 ] && [ "$bytes" -le 131072 ]
+ok $? "costs its page: $bytes bytes"
+got=$(bytes_of "SELECT i, length(t), a FROM rows WHERE ctid = '(1,209)'")
+is "$(sed -n 2p <<< "$got")" "500|1000|{500}" "a row with a large value that is not looked at"
+bytes=$(tail -n 1 <<< "$got")
+[ "$bytes" -gt 10000 ] && [ "$bytes" -le 131072 ]
+ok $? "costs no more: $bytes bytes"
+got=$(bytes_of "SELECT i, octet_length(huge) FROM rows WHERE ctid = '(1,209)'")
+is "$(sed -n 2p <<< "$got")" "500|3000000" "nor does its length"
+bytes=$(tail -n 1 <<< "$got")
+[ "$bytes" -gt 10000 ] && [ "$bytes" -le 131072 ]
+ok $? "which the row knows: $bytes bytes"
+total=$(sql -c "SELECT sum(bytes) FROM s3am.segments WHERE \"table\" = 'rows'::regclass")
+got=$(bytes_of "SELECT count(*), sum(i) FROM rows")
+bytes=$(tail -n 1 <<< "$got")
+[ "$bytes" -gt 1000000 ] && [ "$bytes" -lt $((total * 2 / 3)) ]
+ok $? "a scan does not read large values: $bytes of $total bytes"
+is "$(sql -c "SELECT md5(huge) = md5(noise(i, 3000000)) FROM rows WHERE ctid = '(1,209)'")" t "until they are asked for"
+
+# one value of 300 MB, as it comes and goes
+sql -c "CREATE TABLE huge (i int, t text, b bytea) USING s3am" \
+	-c "INSERT INTO huge SELECT 1, repeat(noise(1, 1000), 314573), NULL"
+is "$(sql -c "SELECT octet_length(t), md5(right(t, 1000)) = md5(noise(1, 1000)) FROM huge")" "314573000|t" "300 MB"
+is "$(sql -c "COPY (SELECT t FROM huge) TO STDOUT" | md5sum)" \
+	"$(python3 -c "import sys; sys.stdout.write('$(sql -c "SELECT noise(1, 1000)")' * 314573 + chr(10))" | md5sum)" "COPY gives it"
+
+# damaged objects
+store=${repository#file://}
+
+segment=$(sql -c "SELECT object FROM s3am.segments WHERE \"table\" = 'warm'::regclass")
+file=$(find "$store" -path "*$segment")
+cp -p "$file" "$work/intact"
+flip() { python3 -c "
+import sys
+b = bytearray(open('$work/intact', 'rb').read())
+b[$1] ^= 0x10
+open('$file', 'wb').write(b)"; }
+size=$(stat -c %s "$file")
+flip 70
+fails_like XX001 "rows in \"$segment\" are damaged: a checksum does not fit" 'SELECT * FROM warm' "a damaged page"
+is "$(sql -c "SELECT count(*) > 5, count(*) FILTER (WHERE path = 'damaged') FROM s3am.inspect('$segment')")" "t|1" "is shown"
+is "$(sql -c "SELECT path || ': ' || value FROM s3am.inspect('$segment', 0) WHERE path = 'damaged'")" \
+	"damaged: rows in \"$segment\" are damaged: a checksum does not fit" "and says so"
+flip $((size - 20))
+is "$(sql -c 'SELECT i FROM warm')" 1 "a damaged footer harms nobody who has the manifest"
+is "$(sql -c "SELECT value FROM s3am.inspect('$segment') WHERE path = 'damaged'")" \
+	"rows in \"$segment\" are damaged: the footer's checksum does not fit" "but is seen"
+quiet=0
+for ((at = 0; at < size; at += 7)); do
+	flip $at
+	[[ $(sql -c "SELECT count(*) FROM s3am.inspect('$segment')" 2>&1) =~ ^[0-9]+$ ]] || quiet=1
+done
+ok $quiet "whatever is damaged is shown, not thrown"
+head -c 90 "$work/intact" > "$file"
+fails_like XX001 "object \"$segment\" of the repository is shorter than its manifest says" 'SELECT * FROM warm' "a segment that is cut off"
+is "$(sql -c "SELECT count(*) FROM s3am.inspect('$segment') WHERE path = 'damaged'")" 1 "is shown"
+other=$(find "$store" -path "*segments/*" -type f ! -path "*$segment" | head -n 1)
+cp "$other" "$file"
+fails_like XX001 "rows in \"$segment\" are damaged" 'SELECT * FROM warm' "another segment in its place"
+is "$(sql -c "SELECT value FROM s3am.inspect('$segment') WHERE path = 'damaged'")" \
+	"rows in \"$segment\" are damaged: it was written under another name" "is recognised"
+rm -f "$file"
+fails_like XX001 "cannot read object \"$segment\"" 'SELECT * FROM warm' "one that is gone"
+is "$(sql -c 'SELECT count(*) FROM rows')" 20000 "the others are there"
+manifest=$(find "$store" -path '*manifests/*3')
+cp -p "$manifest" "$work/intact"
+file=$manifest
+size=$(stat -c %s "$file")
+quiet=0
+for ((at = 0; at < size; at += 13)); do
+	flip $at
+	[ "$(sql -c "SELECT count(*) FROM s3am.inspect('manifests/3') WHERE path = 'damaged'" 2>&1)" = 1 ] || { quiet=1; diag "$at"; }
+done
+ok $quiet "a manifest with a damaged byte"
+cp -p "$work/intact" "$file"
+is "$(sql -c "SELECT count(*) FROM s3am.inspect('manifests/3') WHERE path = 'damaged'")" 0 "an intact one"
+done_testing
