@@ -227,6 +227,19 @@ add_rows(DeltaTable *t, const S3am__RowSet *message)
 	return true;
 }
 
+static S3am__BatchSchema *
+copy_schema(const S3am__BatchSchema *schema)
+{
+	size_t		len = s3am__batch_schema__get_packed_size(schema);
+	uint8_t    *bytes = malloc(len + 1);
+	S3am__BatchSchema *copy;
+
+	(void) s3am__batch_schema__pack(schema, bytes);
+	copy = s3am__batch_schema__unpack(NULL, len, bytes);
+	free(bytes);
+	return copy;
+}
+
 static bool
 add_edit(Delta *d, S3am__TableEdit *edit, uint64_t version, uint32_t xmin)
 {
@@ -234,6 +247,7 @@ add_edit(Delta *d, S3am__TableEdit *edit, uint64_t version, uint32_t xmin)
 	uint64_t	row = edit->first_row;
 	AddDead		a = {t->removed, edit->first_row};
 	RowSet	   *dead = rowset_decode(edit->dead);
+	const S3am__BatchSchema *schema = NULL;
 
 	if (dead == NULL)
 		return false;
@@ -246,6 +260,11 @@ add_edit(Delta *d, S3am__TableEdit *edit, uint64_t version, uint32_t xmin)
 		S3am__Batch *batch = edit->batches[i];
 
 		edit->batches[i] = NULL;
+		/* in an edit a batch may share the schema of the one before; in a state it stands alone */
+		if (batch->schema)
+			schema = batch->schema;
+		else if (schema)
+			batch->schema = copy_schema(schema);
 		add_batch(d, t, batch, row, version, xmin);
 		row += batch->nrows;
 	}
