@@ -75,13 +75,16 @@ executor_start(QueryDesc *query, int eflags)
 		standard_ExecutorStart(query, eflags);
 }
 
-/* Parallel workers do not see rows that their leader has not committed, so there are none then (rule 29). */
+/*
+ * Parallel workers do not see what their leader has not committed, so there are none then (rule 29); nor while what functions in a
+ * worker read would have to be claimed (rule 18).
+ */
 static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
 	bool		parallel = query->plannedstmt->parallelModeNeeded;
 
-	if (parallel && txn_writes())
+	if (parallel && (txn_writes() || IsolationIsSerializable()))
 		query->plannedstmt->parallelModeNeeded = false;
 	PG_TRY();
 	{

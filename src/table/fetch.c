@@ -4,6 +4,8 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/parallel.h"
+#include "access/xact.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -15,6 +17,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 {
 	TableView  *view = view_for_fetch(rel, snapshot);
 	uint64		row = tid_to_row(tid);
+	RowState	state;
 	int			batch;
 
 	if (snapshot->snapshot_type == SNAPSHOT_DIRTY)
@@ -23,7 +26,16 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 		snapshot->xmin = snapshot->xmax = InvalidTransactionId;
 		snapshot->speculativeToken = 0;
 	}
-	if (view_row_state(view, row, &batch) != ROW_VISIBLE)
+	state = view_row_state(view, row, &batch);
+	/* a row that may come to be there later is claimed with its table */
+	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker() && !ROW_IS_OWN(row))
+	{
+		if (state == ROW_ABSENT)
+			txn_read_table(rel, view->pos);
+		else
+			txn_read_row(rel, row, view->pos);
+	}
+	if (state != ROW_VISIBLE)
 		return false;
 	view_fetch(view, rel, row, batch, slot);
 	return true;
@@ -49,6 +61,8 @@ tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 	TableView  *view = view_for_fetch(scan->rs_rd, scan->rs_snapshot);
 	ItemPointerData current = *tid;
 
+	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker())
+		txn_read_table(scan->rs_rd, view->pos);
 	for (;;)
 	{
 		uint64		row = tid_to_row(&current);

@@ -41,7 +41,7 @@ relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persis
 	if (persistence != RELPERSISTENCE_PERMANENT)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("s3am tables cannot be temporary or unlogged"),
+				 errmsg("s3am table \"%s\" cannot be temporary or unlogged", RelationGetRelationName(rel)),
 				 errhint("Use the access method heap for such a table.")));
 	*freezeXid = InvalidTransactionId;
 	*minmulti = InvalidMultiXactId;
@@ -66,7 +66,8 @@ relation_copy_data(Relation rel, const RelFileNode *newrnode)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("s3am tables live in the repository, not in a tablespace")));
+			 errmsg("cannot move s3am table \"%s\" to another tablespace", RelationGetRelationName(rel)),
+			 errdetail("Its rows live in the repository.")));
 }
 
 /* CLUSTER and VACUUM FULL: rows get new ids, dead ones stay behind. */
@@ -204,25 +205,20 @@ table_virtual_blocks(Relation rel, double *rows)
 	TableState *table;
 	TxnTable   *own = txn_table(storage);
 	double		total = 0,
-				dead = 0,
-				blocks;
+				dead = 0;
 
 	txn_begin_use(node);
 	table = state_table(node, storage);
 	if (table)
 	{
-		uint32		n;
-		const BatchArray *batches = state_batches(node, table, &n);
-
-		for (uint32 i = 0; i < n; i++)
-			total += batches->entries[i].nrows;
+		/* row ids have no gaps but those of rows that are dead */
+		total = pg_atomic_read_u64(&table->next_row);
 		dead = pg_atomic_read_u64(&table->deleted);
 	}
 	if (own)
 		total += own->rows.nrows;
 	*rows = Max(total - dead, 0);
-	blocks = ceil(total / ROWS_PER_BLOCK);
-	return (BlockNumber) Min(blocks, MAX_ANALYZE_BLOCKS);
+	return (BlockNumber) Min(ceil(total / ROWS_PER_BLOCK), MAX_ANALYZE_BLOCKS);
 }
 
 static uint64

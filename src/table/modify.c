@@ -369,6 +369,8 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 				elog(ERROR, "locked row is gone");
 			view->type = type;
 			view_fetch(view, rel, row, batch, slot);
+			if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !ROW_IS_OWN(row))
+				txn_read_row(rel, row, view->pos);
 			tmfd->traversed = traversed;
 			return TM_Ok;
 		}

@@ -43,13 +43,13 @@ typedef struct S3Scan
 	bool		done;
 	int64		row;			/* where it stands: committed row id, or limit + n for own row n */
 	uint64		limit;			/* committed rows that exist for this scan: ids below */
-	uint64		low;			/* TID range: no row below */
 	ItemPointerData mintid,
 				maxtid;
 	/* a window of rows to deliver: sample, ANALYZE, parallel */
 	uint64		window_next,
 				window_end;
 	bool		window_own;
+	BlockNumber analyze_blocks; /* that ANALYZE was told of; 0 not asked yet */
 	/* bitmap */
 	int			bitmap_n,
 				bitmap_i;
@@ -73,6 +73,13 @@ reset_scan(S3Scan *scan)
 		scan->view.batches = state_batches(scan->view.node, scan->view.table, &scan->view.nbatches);
 	if (ddl_replaying())
 		scan->done = true;
+}
+
+/* Is what this scan reads claimed (rule 18)? */
+static bool
+claims_reads(S3Scan *scan)
+{
+	return IsolationIsSerializable() && scan->view.type == SNAPSHOT_MVCC && !IsParallelWorker() && !ddl_replaying();
 }
 
 static TableScanDesc
@@ -100,7 +107,8 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 		if (key)
 			memcpy(scan->base.rs_key, key, sizeof(ScanKeyData) * nkeys);
 	}
-	if (IsolationIsSerializable() && scan->view.type == SNAPSHOT_MVCC && !IsParallelWorker() && !ddl_replaying())
+	/* rows that are found by TID or in a bitmap are claimed one by one */
+	if (claims_reads(scan) && (flags & (SO_TYPE_TIDSCAN | SO_TYPE_BITMAPSCAN)) == 0)
 		txn_read_table(rel, scan->view.pos);
 	reset_scan(scan);
 	if (pscan)
@@ -310,31 +318,47 @@ scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer maxtid)
 	reset_scan(scan);
 	scan->mintid = *mintid;
 	scan->maxtid = *maxtid;
-	/* step over what lies below at once */
-	scan->low = ItemPointerIsValid(mintid) ? tid_to_row(mintid) : 0;
+}
+
+/* About where a TID, whose offset may be any number, stands in the order of the scan: committed rows, then own ones. */
+static int64
+scan_place(S3Scan *scan, ItemPointer tid)
+{
+	OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(tid);
+	uint64		row = (uint64) ItemPointerGetBlockNumberNoCheck(tid) * ROWS_PER_BLOCK +
+		(offset == 0 ? 0 : Min(offset, ROWS_PER_BLOCK) - 1);
+
+	if (!ROW_IS_OWN(row))
+		return Min(row, scan->limit);
+	return scan->limit + Min(row - OWN_BASE, own_count(scan));
 }
 
 static bool
 scan_getnextslot_tidrange(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
 {
 	S3Scan	   *scan = (S3Scan *) sscan;
+	bool		forward = !ScanDirectionIsBackward(direction);
 
-	if (!scan->started && !ScanDirectionIsBackward(direction) && scan->low > 0 && scan->low < scan->limit)
+	/* begin at the range, not at the table's end */
+	if (!scan->started)
 	{
+		int64		place = forward ? scan_place(scan, &scan->mintid) - 2
+			: scan_place(scan, &scan->maxtid) + 2;
+
 		scan->started = true;
-		scan->row = (int64) scan->low - 1;
+		scan->row = Max(-1, Min(place, (int64) (scan->limit + own_count(scan))));
 	}
 	while (scan_getnextslot(sscan, direction, slot))
 	{
 		if (ItemPointerCompare(&slot->tts_tid, &scan->mintid) < 0)
 		{
-			if (ScanDirectionIsBackward(direction))
+			if (!forward)
 				break;
 			continue;
 		}
 		if (ItemPointerCompare(&slot->tts_tid, &scan->maxtid) > 0)
 		{
-			if (!ScanDirectionIsBackward(direction))
+			if (forward)
 				break;
 			continue;
 		}
@@ -397,11 +421,17 @@ scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *tbmres, Tup
 	S3Scan	   *scan = (S3Scan *) sscan;
 
 	while (scan->bitmap_i < scan->bitmap_n)
-		if (deliver(scan, scan->bitmap_rows[scan->bitmap_i++], slot))
+	{
+		uint64		row = scan->bitmap_rows[scan->bitmap_i++];
+
+		if (claims_reads(scan) && !ROW_IS_OWN(row))
+			txn_read_row(scan->base.rs_rd, row, scan->view.pos);
+		if (deliver(scan, row, slot))
 		{
 			pgstat_count_heap_fetch(scan->base.rs_rd);
 			return true;
 		}
+	}
 	ExecClearTuple(slot);
 	return false;
 }
@@ -483,10 +513,13 @@ static bool
 scan_analyze_next_block(TableScanDesc sscan, BlockNumber blockno, BufferAccessStrategy bstrategy)
 {
 	S3Scan	   *scan = (S3Scan *) sscan;
-	double		rows;
-	BlockNumber blocks = table_virtual_blocks(scan->base.rs_rd, &rows);
 	uint64		total = scan->limit + own_count(scan);
+	BlockNumber blocks = scan->analyze_blocks;
+	double		rows;
 
+	CHECK_FOR_INTERRUPTS();
+	if (blocks == 0)
+		blocks = scan->analyze_blocks = table_virtual_blocks(scan->base.rs_rd, &rows);
 	if (blocks == 0)
 		return false;
 	scan->window_next = (uint64) ((double) total * blockno / blocks);

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/parallel.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "miscadmin.h"
@@ -154,10 +155,11 @@ txn_table_for_write(Relation rel)
 {
 	TxnTable   *table;
 
-	if (IsInParallelMode())
+	/* the leader of a parallel plan may: CREATE TABLE AS, REFRESH; no worker looks at what it fills */
+	if (IsParallelWorker())
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot write to s3am tables during a parallel operation")));
+				 errmsg("cannot write to s3am tables in a parallel worker")));
 	txn_check_doomed();
 	if (IsolationIsSerializable())
 		txn_check_reads();
