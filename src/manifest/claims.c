@@ -9,6 +9,7 @@
 
 #include "manifest/claims.h"
 #include "manifest/rules.h"
+#include "manifest/successors.h"
 
 bool
 claims_conflict(S3am__Mode a, S3am__Mode b)
@@ -215,7 +216,7 @@ typedef struct Follow
 	const S3am__TableEdit *edit;
 	const RowSet *mine;
 	RowSet	   *result;
-	size_t		next;			/* successor of the row that comes next */
+	Successors	next;			/* successor of the row that comes next */
 	bool		lost;			/* a claimed row has nowhere to go */
 } Follow;
 
@@ -223,7 +224,7 @@ static bool
 count_row(void *arg, uint64_t row)
 {
 	(void) row;
-	((Follow *) arg)->next++;
+	(void) successors_next(&((Follow *) arg)->next);
 	return true;
 }
 
@@ -231,9 +232,8 @@ static bool
 follow_row(void *arg, uint64_t row)
 {
 	Follow	   *f = arg;
-	uint64_t	successor = f->next < f->edit->n_successors ? f->edit->successors[f->next] : 0;
+	uint64_t	successor = successors_next(&f->next);
 
-	f->next++;
 	if (!rowset_contains(f->mine, row))
 		return true;
 	if (successor < 2)
@@ -251,7 +251,7 @@ static bool
 follow(RowsClaim *mine, const Claims *other, const RowsClaim *replaced, bool ahead)
 {
 	const RowSet *now = mine->ahead ? mine->ahead : mine->rows;
-	Follow		f = {replaced->edit, now, rowset_copy(now), 0, false};
+	Follow		f = {replaced->edit, now, rowset_copy(now), {replaced->edit, 0, 0}, false};
 
 	/* successors of removed rows come first */
 	for (size_t i = 0; i < other->nrows; i++)

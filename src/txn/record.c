@@ -397,10 +397,39 @@ typedef struct RemovedContext
 } RemovedContext;
 
 static void
+add_successor(RemovedContext *c, uint64 successor)
+{
+	S3am__TableEdit *edit = c->builder->edit;
+
+	c->any_successor |= successor != 0;
+	if (edit->n_successors > 0)
+	{
+		uint64		first = edit->successors[edit->n_successors - 1];
+		uint64	   *count = &edit->successor_counts[edit->n_successors - 1];
+
+		if (successor == (first < 2 ? first : first + *count))
+		{
+			(*count)++;
+			return;
+		}
+	}
+	if (edit->n_successors == c->capacity)
+	{
+		c->capacity = c->capacity ? c->capacity * 2 : 64;
+		edit->successors = edit->successors ? repalloc_huge(edit->successors, c->capacity * sizeof(uint64))
+			: palloc(c->capacity * sizeof(uint64));
+		edit->successor_counts = edit->successor_counts
+			? repalloc_huge(edit->successor_counts, c->capacity * sizeof(uint64))
+			: palloc(c->capacity * sizeof(uint64));
+	}
+	edit->successors[edit->n_successors++] = successor;
+	edit->successor_counts[edit->n_successor_counts++] = 1;
+}
+
+static void
 add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
 	RemovedContext *c = arg;
-	S3am__TableEdit *edit = c->builder->edit;
 
 	for (uint32 i = 0; i < count; i++)
 	{
@@ -410,14 +439,7 @@ add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 		if ((end->key || successor == 0) != c->key)
 			continue;
 		record_set_add(c->set, row + i, 1);
-		if (edit->n_successors == c->capacity)
-		{
-			c->capacity = c->capacity ? c->capacity * 2 : 64;
-			edit->successors = edit->successors ? repalloc_huge(edit->successors, c->capacity * sizeof(uint64))
-				: palloc(c->capacity * sizeof(uint64));
-		}
-		edit->successors[edit->n_successors++] = successor;
-		c->any_successor |= successor != 0;
+		add_successor(c, successor);
 	}
 }
 
@@ -445,7 +467,7 @@ record_table_edit(TxnTable *table)
 		ownends_each(table->ends, 0, OWN_BASE - 1, add_end, &removed);
 		edit->replaced = record_set_finish(removed.set);
 		if (!removed.any_successor)
-			edit->n_successors = 0;
+			edit->n_successors = edit->n_successor_counts = 0;
 	}
 	return edit->n_batches || edit->removed || edit->replaced ? edit : NULL;
 }

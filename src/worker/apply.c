@@ -8,6 +8,7 @@
 #include "storage/proc.h"
 #include "utils/memutils.h"
 
+#include "manifest/successors.h"
 #include "node/state.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
@@ -88,7 +89,7 @@ typedef struct EndContext
 	TableState *table;
 	uint64		version;
 	uint64		pos;
-	size_t		next_successor;
+	Successors	successors;
 	LockTupleMode mode;
 	int			own_proc;
 	uint64		own_owner;
@@ -98,9 +99,8 @@ typedef struct EndContext
 static uint64
 next_successor(EndContext *c)
 {
-	uint64		n = c->next_successor < c->edit->n_successors ? c->edit->successors[c->next_successor] : 0;
+	uint64		n = successors_next(&c->successors);
 
-	c->next_successor++;
 	if (n == 0)
 		return ROW_NONE;
 	if (n == 1)
@@ -141,7 +141,7 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 		TableState *table = state_table(node, edit->storage);
 		uint64		row = edit->first_row;
 		const S3am__BatchSchema *schema = NULL;
-		EndContext	c = {node, txn, edit, table, version, pos, 0};
+		EndContext	c = {node, txn, edit, table, version, pos, {edit, 0, 0}};
 
 		if (table == NULL)
 			table = c.table = state_add_table(node, edit->storage, edit->storage, pos);
@@ -190,7 +190,7 @@ claim_row(void *arg, uint64 row)
 void
 apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
 {
-	EndContext	c = {node, txn, NULL, NULL, version, 0, 0};
+	EndContext	c = {node, txn, NULL, NULL, version, 0, {NULL, 0, 0}};
 
 	c.own_proc = -1;
 	if (txn->id && txn->id->epoch == epoch)
@@ -203,7 +203,7 @@ apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
 	for (size_t i = 0; i < txn->n_tables; i++)
 	{
 		c.edit = txn->tables[i];
-		c.next_successor = 0;
+		c.successors = (Successors) {c.edit, 0, 0};
 		c.mode = LockTupleExclusive;
 		rowset_each(c.edit->removed, claim_row, &c);
 		c.mode = LockTupleNoKeyExclusive;

@@ -472,6 +472,28 @@ stage(Proc *proc, const Edit *e, u64 number)
 	world_put(key, (const uint8_t *) e->rows, e->nrows * sizeof(TestRow));
 }
 
+/* In runs, as long as they may be. */
+static void
+add_successor(S3am__TableEdit *edit, u64 successor)
+{
+	size_t		n = edit->n_successors;
+
+	if (n > 0)
+	{
+		u64			first = edit->successors[n - 1],
+					count = edit->successor_counts[n - 1];
+
+		if (first < 2 ? successor == first : successor == first + count)
+		{
+			edit->successor_counts[n - 1]++;
+			return;
+		}
+	}
+	edit->successors[n] = successor;
+	edit->successor_counts[n] = 1;
+	edit->n_successors = edit->n_successor_counts = n + 1;
+}
+
 static S3am__TableEdit *
 finish_edit(Proc *proc, const Edit *e)
 {
@@ -510,6 +532,7 @@ finish_edit(Proc *proc, const Edit *e)
 		edit->first_row = e->drop[0];
 	}
 	edit->successors = malloc((e->nended + 1) * sizeof(u64));
+	edit->successor_counts = malloc((e->nended + 1) * sizeof(u64));
 	for (int key = 1; key >= 0; key--)
 	{
 		int			n = 0;
@@ -529,7 +552,7 @@ finish_edit(Proc *proc, const Edit *e)
 		for (int j = 0; j < n; j++)
 			for (int i = 0; i < e->nended; i++)
 				if (e->ended[i] == rows[j])
-					edit->successors[edit->n_successors++] = e->successor[i] >= 0 ? e->successor[i] + 2 : 0;
+					add_successor(edit, e->successor[i] >= 0 ? e->successor[i] + 2 : 0);
 		if (key)
 			edit->removed = set_of(rows, n);
 		else

@@ -190,14 +190,25 @@ typedef struct End
 	bool		key;
 } End;
 
+static u64
+nth_successor(const S3am__TableEdit *edit, size_t n)
+{
+	for (size_t i = 0; i < edit->n_successors; i++)
+	{
+		if (n < edit->successor_counts[i])
+			return edit->successors[i] < 2 ? edit->successors[i] : edit->successors[i] + n;
+		n -= edit->successor_counts[i];
+	}
+	return 0;
+}
+
 static bool
 end_row(void *arg, u64 row)
 {
 	End		   *e = arg;
-	u64			successor = e->n < e->edit->n_successors ? e->edit->successors[e->n] : 0;
+	u64			successor = nth_successor(e->edit, e->n++);
 	Row		   *r;
 
-	e->n++;
 	if (row >= e->s->nrows)
 		violation("version %llu ends row %llu of storage %llu, which does not exist", (unsigned long long) head,
 				  (unsigned long long) row, (unsigned long long) e->s->id);
