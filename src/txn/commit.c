@@ -128,6 +128,7 @@ txn_begin_use(S3Node *node)
 		used = true;
 		if (IsParallelWorker())
 			return;
+		bucket_poll();
 		rowlock_owner(&proc, &owner);
 		pg_atomic_write_u32(&me->doomed, 0);
 		pg_atomic_write_u64(&me->owner, owner);

@@ -463,6 +463,11 @@ txn_reads_changed(S3Node *node)
 			continue;
 		if (table->read_all)
 			return POS_VERSION(changed);
+		/* this is about failing early: rows that were added since may wait until they are worth a look */
+		if (changed == table->reads_checked && table->nread_rows <= table->nreads_checked + table->nreads_checked / 4)
+			continue;
+		table->reads_checked = changed;
+		table->nreads_checked = table->nread_rows;
 		arg[1] = state;
 		rowset_each(table->read_rows, row_is_there, arg);
 		if (arg[2] != NULL)

@@ -54,6 +54,8 @@ typedef struct TxnTable
 	uint64		read_pos;		/* the oldest position read at */
 	struct RowSet *read_rows;	/* SERIALIZABLE: read one by one */
 	uint32		nread_rows;
+	uint64		reads_checked;	/* position of the change that the rows read were last held against */
+	uint32		nreads_checked; /* and how many there were */
 } TxnTable;
 
 extern void txn_init(void);		/* from _PG_init: callbacks */
