@@ -131,6 +131,12 @@ copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 		to->cmin = from->cmin;
 		to->own = from->own;
 	}
+	else
+	{
+		((S3Slot *) dst)->xmin = InvalidTransactionId;
+		((S3Slot *) dst)->cmin = FirstCommandId;
+		((S3Slot *) dst)->own = false;
+	}
 }
 
 static HeapTuple

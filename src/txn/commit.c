@@ -99,7 +99,8 @@ txn_own_xmin(void)
 {
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		asked_xid = true;
-	return GetCurrentTransactionId();
+	/* the same in every subtransaction, since it is what the rows will show when they are committed */
+	return GetTopTransactionId();
 }
 
 uint32

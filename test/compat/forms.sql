@@ -155,3 +155,15 @@ begin; insert into pr values (100); do $$ begin for i in 1..500 loop begin inser
 -- cid
 begin; insert into pr values (7); select cmin::text <> '', xmax = 0 from pr limit 1; rollback;
 select tableoid::regclass from pr limit 1;
+-- xmin is a token that lasts
+begin; savepoint a; insert into pr values (8) returning xmin::text as token \gset
+release a; select count(*) from pr where xmin::text = :'token'; commit; select count(*) from pr where xmin::text = :'token';
+begin; update pr set i = 9 where xmin::text = :'token' returning xmin::text as next, xmin::text <> :'token' as changed \gset
+commit; select :'changed', (select count(*) from pr where xmin::text = :'next'), (select count(*) from pr where xmin::text = :'token');
+insert into pr values (10) returning xmin::text as token \gset
+select count(*) from pr where xmin::text = :'token';
+vacuum pr; select count(*) from pr where xmin::text = :'token';
+-- rows of a child, a cursor and a trigger that ask for system columns
+create table sys (i int); create function sees() returns trigger language plpgsql as $$ begin insert into heard values (tg_op, (select count(*) from sys where ctid = new.ctid)); return null; end $$; create table heard (op text, n int);
+create trigger s after insert or update on sys for each row execute function sees();
+insert into sys select generate_series(1,3); update sys set i = i + 1 where i > 1; select * from heard order by 1, 2;
