@@ -126,6 +126,7 @@ transport_failed(StoreOp *op, CURLcode code)
 		case CURLE_SSL_CACERT_BADFILE:
 		case CURLE_SSL_ISSUER_ERROR:
 			what = "; if an authority of your own signed the store's certificate, set s3am.ca_file";
+			next = S3_DONE;
 			break;
 		case CURLE_PARTIAL_FILE:
 			if (!s3_conditional(op))

@@ -103,6 +103,7 @@ osd_memory_target = 939524096
 [client.rgw]
 rgw_frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_enable_usage_log = false
+rgw_dns_name = localhost
 CONF
 	chmod 644 "$d/ceph.conf"
 	as_server monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:$mon]" "$d/monmap" > "$d/log" 2>&1 &&
@@ -152,7 +153,7 @@ s3_minio() {
 
 s3_run_minio() {
 	s3_spawn server "$s3_dir/minio.out" env HOME="$s3_dir" MINIO_ROOT_USER="$AWS_ACCESS_KEY_ID" MINIO_ROOT_PASSWORD="$AWS_SECRET_ACCESS_KEY" \
-		MINIO_UPDATE=off MINIO_BROWSER=off "$s3_program" server --quiet --certs-dir "$s3_dir/certs" \
+		MINIO_UPDATE=off MINIO_BROWSER=off MINIO_DOMAIN=localhost "$s3_program" server --quiet --certs-dir "$s3_dir/certs" \
 		--address "127.0.0.1:$s3_port" "$s3_dir/data"
 	s3_pids+=("$s3_pid")
 	s3_wait "$s3_port"

@@ -1,7 +1,7 @@
 /*
  * conformance.c: what every driver must do.
  *
- *   conformance URL      file:///empty/directory, or s3://bucket/prefix with S3AM_ENDPOINT and AWS_*
+ *   conformance URL      file:///empty/directory, or s3://bucket/prefix with S3AM_ENDPOINT, S3AM_ADDRESSING and AWS_*
  *
  * Everything is beneath the address, which is left empty.
  */
@@ -570,7 +570,7 @@ main(int argc, char **argv)
 	url = argv[1];
 	options.url = url;
 	options.endpoint = getenv("S3AM_ENDPOINT");
-	options.virtual_host = -1;
+	options.virtual_host = getenv("S3AM_ADDRESSING") && strcmp(getenv("S3AM_ADDRESSING"), "virtual-host") == 0 ? 1 : -1;
 	store = store_open(&options, &error);
 	if (!ok(store != NULL, "open %s", url))
 	{

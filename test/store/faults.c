@@ -1,7 +1,7 @@
 /*
  * faults.c: what the S3 driver makes of a server that misbehaves.
  *
- *   faults ENDPOINT      of test/store/faultserver
+ *   faults ENDPOINT TLS-ENDPOINT CA-FILE      of two test/store/faultserver, the second with TLS
  */
 #include <poll.h>
 #include <stdlib.h>
@@ -416,13 +416,47 @@ never_blocks(void)
 	ok(o.done && o.status == STORE_CANCELLED, "a hanging request is cancelled at once");
 }
 
+static void
+tls(const char *tls_endpoint, const char *ca_file)
+{
+	StoreOptions options = {.endpoint = tls_endpoint, .retry_timeout_ms = 5000, .max_connections = 4, .access_key = "a", .secret_key = "b"};
+	Store	   *saved = store;
+	static Outcome many[100];
+	int			good = 0;
+
+	store = open_store(&options);
+	is_status(GET("fine/a"), STORE_UNAVAILABLE, "a certificate that nobody known has signed");
+	says("set s3am.ca_file", "says what to do");
+	ok(took < 2, "at once: trying again does not help (%.1f s)", took);
+	options.ca_file = "/nonexistent/ca.pem";
+	ok(store_configure(store, &options, &(char *) {0}), "a file of authorities that is not there");
+	is_status(GET("fine/a"), STORE_UNAVAILABLE, "cannot be used");
+	says("/nonexistent/ca.pem", "and is named");
+	options.ca_file = ca_file;
+	ok(store_configure(store, &options, &(char *) {0}), "the right one");
+	is_status(PUT("fine/a", "over TLS"), STORE_OK, "put over TLS");
+	for (int i = 0; i < 100; i++)
+		(void) store_get(store, "fine/a", 0, -1, finished, &many[i]);
+	for (int i = 0; i < 100; i++)
+	{
+		(void) store_wait(store, &many[i].done, NULL);
+		good += many[i].status == STORE_OK && many[i].len == 8;
+		free(many[i].data);
+	}
+	is_number(good, 100, "a hundred gets");
+	GET("connections/x");
+	ok(number() <= 5, "over 4 connections that shook hands, and the first that put (%d)", number());
+	store_close(store);
+	store = saved;
+}
+
 int
 main(int argc, char **argv)
 {
 	StoreOptions options = {.retry_timeout_ms = 1500, .request_timeout_ms = 300, .connect_timeout_ms = 500,
 	.access_key = "testkey", .secret_key = "testsecret", .session_token = "testtoken"};
 
-	if (argc != 2)
+	if (argc != 4)
 		return 2;
 	endpoint = argv[1];
 	setenv("AWS_ACCESS_KEY_ID", "testkey", 1);
@@ -437,6 +471,7 @@ main(int argc, char **argv)
 	connections();
 	unreachable();
 	never_blocks();
+	tls(argv[2], argv[3]);
 	credentials();
 	store_close(store);
 	free(result.data);
