@@ -213,7 +213,14 @@ have_credentials(S3Store *s3, StoreOp *op)
 	}
 	if (s3->credentials.access_key)
 		return true;
-	s3_error(op, STORE_DENIED, "%s", s3->credentials_error ? s3->credentials_error : "out of memory");
+	if (s3->credentials_error)
+		s3_error(op, STORE_DENIED, "%s", s3->credentials_error);
+	else
+	{
+		/* there was no memory to look: that tells nothing about the next time */
+		s3->credentials_at = 0;
+		s3_error(op, STORE_UNAVAILABLE, "out of memory");
+	}
 	return false;
 }
 
