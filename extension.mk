@@ -12,7 +12,7 @@ SOURCES = $(sort $(filter-out %.pb-c.c,$(wildcard src/*.c $(foreach part,$(PARTS
 OBJS = $(SOURCES:.c=.o)
 
 # PostgreSQL 15 exports nothing by itself when visibility is hidden
-# -MMD: an object is made anew when a header that it includes has changed
+# -MMD -MP: an object is made anew when a header that it includes has changed
 PG_CPPFLAGS = -Isrc -MMD -MP -D_GNU_SOURCE '-DPGDLLEXPORT=__attribute__((visibility("default")))'
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
 	-Wno-declaration-after-statement -Wno-cast-function-type -Wno-clobbered -fvisibility=hidden $(WERROR)

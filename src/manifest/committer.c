@@ -77,6 +77,14 @@ committer_advance(Committer *c)
 		}
 		if (c->phase == COMMITTER_ATTACHING)
 		{
+			/* after the answer the slot is looked at again, by a read that is sent then */
+			if (c->gap_op)
+				return;
+			if (c->gap_slot == c->state.version + 1 && c->gap_later == 0)
+			{
+				committer_at_head(c);
+				continue;
+			}
 			if (committer_now(c) >= c->retry_at)
 				for (uint64_t v = c->state.version + 1; v <= c->state.version + READ_AHEAD && c->nahead < READ_AHEAD; v++)
 					if (committer_find_read(c, v) == NULL)
@@ -441,6 +449,8 @@ committer_destroy(Committer *c)
 		store_cancel(c->store, c->put->op);
 	if (c->boundary_op)
 		store_cancel(c->store, c->boundary_op);
+	if (c->gap_op)
+		store_cancel(c->store, c->gap_op);
 	for (int i = 0; i < READ_AHEAD; i++)
 		if (c->ahead[i].used && c->ahead[i].op)
 			store_cancel(c->store, c->ahead[i].op);

@@ -13,6 +13,7 @@
 
 #define READ_AHEAD 16
 #define BACKOFF_MIN_MS 20
+#define GAP_ALARMS 20			/* so many false ones mean that others write faster than this reads */
 #define FAILED_PAUSE_MS 5000	/* what could not be applied is read again after this: it may have been restored */
 #define BACKOFF_MAX_MS 2000
 
@@ -170,6 +171,12 @@ struct Committer
 	uint64_t	retry_at;
 	uint64_t	poll_at;
 	uint64_t	poll_ms;
+	/* attaching: is the empty slot the end of the chain, or a gap in it? (rule 6) */
+	StoreOp    *gap_op;
+	uint64_t	gap_slot;		/* that was asked about last; 0: it must be asked again */
+	uint64_t	gap_later;		/* a version that exists after it, 0 none */
+	unsigned	gap_alarms;		/* slots that were filled when they were looked at again */
+
 	CommitterPhase resume;		/* what it was before it failed */
 	char	   *failure;
 	bool		closing;
@@ -190,6 +197,8 @@ extern bool committer_use_read(Committer *c);
 extern void committer_start_read(Committer *c, uint64_t version);
 extern Read *committer_find_read(Committer *c, uint64_t version);
 extern void committer_drop_stale_reads(Committer *c);
+extern void committer_at_head(Committer *c);
+extern void committer_fail(Committer *c, char *error);
 extern void committer_drop_reads(Committer *c);
 extern bool committer_apply(Committer *c, const uint8_t *object, size_t len, bool own);
 extern void committer_answer_probes(Committer *c, uint64_t number);

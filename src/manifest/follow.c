@@ -177,6 +177,17 @@ committer_drop_stale_reads(Committer *c)
 			drop_read(c, &c->ahead[i]);
 }
 
+/* The chain cannot be followed, for the reason given, which becomes the committer's; it is tried again after a pause. */
+void
+committer_fail(Committer *c, char *error)
+{
+	free(c->failure);
+	c->failure = error;
+	c->resume = c->phase;
+	c->retry_at = committer_now(c) + FAILED_PAUSE_MS;
+	committer_set_phase(c, COMMITTER_FAILED, error);
+}
+
 /* All that have their answers. */
 void
 committer_drop_reads(Committer *c)
@@ -206,13 +217,74 @@ committer_answer_probes(Committer *c, uint64_t number)
 	}
 }
 
-static void
-at_head(Committer *c)
+void
+committer_at_head(Committer *c)
 {
 	if (c->phase == COMMITTER_ATTACHING)
 		committer_set_phase(c, c->cfg.read_only ? COMMITTER_READY : COMMITTER_JOINING, NULL);
 	c->poll_at = committer_now(c) + c->poll_ms;
 	c->poll_ms = c->poll_ms * 3 / 2 + 1 < c->cfg.poll_max_ms ? c->poll_ms * 3 / 2 + 1 : c->cfg.poll_max_ms;
+}
+
+static void
+gap_listed(void *arg, StoreResult *result)
+{
+	Committer  *c = arg;
+	char		key[KEY_SIZE];
+
+	c->gap_op = NULL;
+	if (c->closing)
+		return;
+	key_manifest(key, c->gap_slot);
+	if (result->status == STORE_OK)
+	{
+		for (int i = 0; i < result->nentries; i++)
+			if (strcmp(result->entries[i].key, key) > 0)
+				c->gap_later = strtoull(result->entries[i].key + strlen("manifests/"), NULL, 10);
+	}
+	else
+	{
+		c->gap_slot = 0;
+		committer_set_phase(c, c->phase, result->error);
+		c->retry_at = committer_back_off(c, 4);
+	}
+	committer_advance(c);
+}
+
+/*
+ * Attaching: a missing manifest in the middle of the chain must not be taken for its end, or another one would be written there
+ * (rule 6).  True: the slot is not known to be the end yet.
+ */
+static bool
+may_be_gap(Committer *c)
+{
+	uint64_t	slot = c->state.version + 1;
+	char		key[KEY_SIZE];
+	char		text[200];
+
+	if (c->phase != COMMITTER_ATTACHING || c->gap_alarms >= GAP_ALARMS)
+		return false;
+	key_manifest(key, slot);
+	if (c->gap_slot != slot)
+	{
+		c->gap_alarms += c->gap_later != 0;
+		c->gap_slot = slot;
+		c->gap_later = 0;
+		c->gap_op = store_list(c->store, "manifests/", key, 10, gap_listed, c);
+		if (c->gap_op == NULL)
+		{
+			c->gap_slot = 0;
+			c->retry_at = committer_back_off(c, 4);
+		}
+		return true;
+	}
+	if (c->gap_later == 0)
+		return false;
+	snprintf(text, sizeof(text), "object \"%s\" is missing, though version %llu exists: restore it", key,
+			 (unsigned long long) c->gap_later);
+	c->gap_slot = c->gap_later = 0;
+	committer_fail(c, strdup(text));
+	return true;
 }
 
 /* Nothing stands in the slot, so the version before is the head; unless a PUT was told that something does. */
@@ -233,7 +305,9 @@ found_nothing(Committer *c, uint64_t number)
 		c->retry_at = committer_back_off(c, c->put->attempts);
 		return;
 	}
-	at_head(c);
+	if (may_be_gap(c))
+		return;
+	committer_at_head(c);
 	committer_answer_probes(c, number);
 }
 
@@ -375,11 +449,7 @@ committer_apply(Committer *c, const uint8_t *object, size_t len, bool own)
 	put_end(c);
 	if (m == NULL)
 	{
-		free(c->failure);
-		c->failure = error;
-		c->resume = c->phase;
-		c->retry_at = committer_now(c) + FAILED_PAUSE_MS;
-		committer_set_phase(c, COMMITTER_FAILED, error);
+		committer_fail(c, error);
 		return false;
 	}
 	envelope_digest(object, len, digest);

@@ -24,6 +24,13 @@ typedef struct NodeShmem
 	int			launcher_procno;
 	slock_t		mutex;
 	pg_atomic_uint32 requests[MAX_REQUESTS];	/* databases to look at; InvalidOid: free */
+	struct
+	{
+		Oid			database;
+		TimestampTz when;
+		char		reason[NODE_ERROR_MAX];
+	}			refused[MAX_REQUESTS];	/* that could not get an entry, and why; under the mutex */
+	int			next_refused;
 	S3Node		nodes[FLEXIBLE_ARRAY_MEMBER];
 } NodeShmem;
 
@@ -164,6 +171,39 @@ node_release(S3Node *node)
 	pg_atomic_write_u32(&node->phase, NODE_FREE);
 	node->database = InvalidOid;
 	node_launcher_wake();
+}
+
+void
+node_refuse(Oid database, const char *reason)
+{
+	int			i = 0;
+
+	SpinLockAcquire(&shmem->mutex);
+	while (i < MAX_REQUESTS && shmem->refused[i].database != database)
+		i++;
+	if (i == MAX_REQUESTS)
+		i = shmem->next_refused++ % MAX_REQUESTS;
+	shmem->refused[i].database = database;
+	shmem->refused[i].when = GetCurrentTimestamp();
+	strlcpy(shmem->refused[i].reason, reason, NODE_ERROR_MAX);
+	SpinLockRelease(&shmem->mutex);
+}
+
+/* Was this database refused after `since`?  Then why. */
+static bool
+was_refused(Oid database, TimestampTz since, char *reason)
+{
+	bool		found = false;
+
+	SpinLockAcquire(&shmem->mutex);
+	for (int i = 0; i < MAX_REQUESTS; i++)
+		if (shmem->refused[i].database == database && shmem->refused[i].when > since)
+		{
+			strlcpy(reason, shmem->refused[i].reason, NODE_ERROR_MAX);
+			found = true;
+		}
+	SpinLockRelease(&shmem->mutex);
+	return found;
 }
 
 bool
@@ -319,6 +359,8 @@ node_wait_ready(void)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	S3Node	   *node;
+	bool		refused;
+	char		reason[NODE_ERROR_MAX] = "";
 
 	for (;;)
 	{
@@ -332,10 +374,9 @@ node_wait_ready(void)
 			(void) node_dsa(node);
 			return node;
 		}
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_attach_timeout) || phase == NODE_FAILED)
+		refused = node == NULL && was_refused(MyDatabaseId, start, reason);
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_attach_timeout) || phase == NODE_FAILED || refused)
 		{
-			char		reason[NODE_ERROR_MAX] = "";
-
 			if (node)
 			{
 				SpinLockAcquire(&node->mutex);

@@ -222,6 +222,7 @@ extern S3Node *node_by_index(int i);
 extern int	node_index(S3Node *node);
 extern S3Node *node_claim(Oid database);	/* launcher: a free entry, NULL if there is none */
 extern void node_release(S3Node *node);	/* publisher: this database is not bound */
+extern void node_refuse(Oid database, const char *reason);	/* why this database gets no entry, for its sessions */
 extern bool node_set_url(S3Node *node, const char *url);	/* publisher; false: another database uses it */
 extern void node_request(Oid database); /* asks the launcher to look at a database */
 extern Oid	node_take_request(void);	/* launcher; InvalidOid: none */

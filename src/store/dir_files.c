@@ -69,6 +69,10 @@ dir_errno(StoreOp *op, int error, const char *what, const char *path)
 			status = STORE_DENIED;
 			remedy = ": raise the quota of the server's user on the repository's file system";
 			break;
+		case EFBIG:
+			status = STORE_DENIED;
+			remedy = ": raise the limit on the size of files (ulimit -f) of the server";
+			break;
 		case EROFS:
 			status = STORE_DENIED;
 			remedy = ": mount the repository's file system for writing";

@@ -123,6 +123,7 @@ look_at(Oid database)
 		ereport(LOG,
 				(errmsg("s3am: cannot look at database %u: all %d entries are in use", database, node_max_databases),
 				 errhint("Raise s3am.max_databases.")));
+		node_refuse(database, "all entries for databases are in use; raise s3am.max_databases");
 		return;
 	}
 	if (!start_worker(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION))

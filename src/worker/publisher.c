@@ -101,10 +101,15 @@ check_bound(void)
 	CommitTransactionCommand();
 	if (bound && !node_set_url(node, s3am_repository))
 	{
+		char		reason[NODE_ERROR_MAX];
+
 		ereport(LOG,
 				(errmsg("s3am: database %u cannot use repository \"%s\": another database of this server does",
 						MyDatabaseId, s3am_repository),
 				 errhint("Give each database a prefix of its own.")));
+		snprintf(reason, sizeof(reason), "another database of this server uses repository \"%s\"; give each database a prefix of its own",
+				 s3am_repository);
+		node_refuse(MyDatabaseId, reason);
 		bound = false;
 	}
 	if (!bound)

@@ -42,6 +42,7 @@ eventually 5 waits
 ok $? "and one that waits for the newest version"
 kill -CONT "$committer"
 wait
+trap tap_end EXIT
 
 sql -c 'CREATE ROLE viewer IN ROLE pg_monitor' -c 'CREATE ROLE nobody'
 is "$(sql -c 'SET ROLE viewer' -c 'SELECT count(*) > 0 FROM s3am.manifests' -c 'SELECT count(*) > 0 FROM s3am.activity' \
