@@ -3,6 +3,7 @@
 #   make, make install, make clean    the extension alone, for the PostgreSQL that $PG_CONFIG belongs to
 #   make quickstart                   installs what is missing, builds, shows s3am on a throw-away server
 #   make check                        installs what is missing, builds, runs every test that must pass
+#   make bench                        the figures that s3am promises, each with what is wanted; fails if one is short
 #   make soak                         five minutes of TPC-B over two servers on Ceph RGW, whose processes are killed throughout
 
 PG_CONFIG ?= pg_config
@@ -11,7 +12,7 @@ export PG_CONFIG
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 EXTENSION_MAKE = $(MAKE) --no-print-directory -f extension.mk
 
-.PHONY: all install uninstall clean installed deps check-deps quickstart check soak
+.PHONY: all install uninstall clean installed deps check-deps quickstart check soak bench
 
 all install uninstall clean:
 	@$(EXTENSION_MAKE) $@
@@ -37,3 +38,7 @@ check: check-deps
 soak: check-deps
 	@$(MAKE) --no-print-directory -s installed
 	test/soak/pgbench --s3 rgw 300
+
+bench: check-deps
+	@$(MAKE) --no-print-directory -s installed
+	bench/run
