@@ -415,7 +415,7 @@ upload_done(void *arg, StoreResult *result)
 	*link = upload->next;
 	uploads_in_flight--;
 	upload_bytes -= upload->len;
-	if (result->status != STORE_OK && upload_status == STORE_OK && !upload->forgotten)
+	if (result->status != STORE_OK && upload_status == STORE_OK && !upload->forgotten && !upload->remove)
 	{
 		upload_status = result->status;
 		snprintf(upload_error, sizeof(upload_error), "%s", result->error ? result->error : upload->key);

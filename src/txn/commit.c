@@ -326,6 +326,14 @@ build_record(S3Node *node)
 	bool		reads = false;
 
 	s3am__txn__init(txn);
+
+	/*
+	 * All up to the base has been held against our locks by the publisher (rule 22), so the base is read before they are
+	 * collected: a lock that is moved to a successor meanwhile is validated again instead of being missed.  Before the bases of
+	 * what was read, too: these know a version as whole only once it is published.
+	 */
+	txn->base_version = txn_base_for_commit(node);
+	pg_memory_barrier();
 	add_storage_edits(txn);
 	if (ddl_pending())
 		txn->n_ddl = ddl_collect(&txn->ddl);
@@ -382,12 +390,6 @@ build_record(S3Node *node)
 			txn->schemas[txn->n_schemas++] = claim;
 		}
 
-	/*
-	 * All up to the base has been held against our locks by the publisher (rule 22), so the base is read before they are
-	 * collected: a lock that is moved to a successor meanwhile is validated again instead of being missed.
-	 */
-	txn->base_version = txn_base_for_commit(node);
-	pg_memory_barrier();
 	rowlock_each(collect_lock, &locks);
 	txn_check_doomed();
 	if (txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)

