@@ -86,7 +86,8 @@ retry:
 	last_xmin = snapshot->xmin;
 	last_xmax = snapshot->xmax;
 	last_xcnt = snapshot->xcnt;
-	last_pos = pos;
+	/* no snapshot lists this session's own xid: one from before its end looks like one from after it */
+	last_pos = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? 0 : pos;
 	return pos;
 }
 
