@@ -144,6 +144,8 @@ class Round:
                 self.learn()
             return
         if outcome.state:
+            # what failed after its own BEGIN is in that transaction still
+            client.open = client.open or "hold" in statement.extra
             client.failed = client.open
             return
         if "hold" in statement.extra:
@@ -379,7 +381,7 @@ def play(options, seed, bug, counts):
         this = Round(*sides, seed, options.steps, bug, counts)
         this.run()
         return None
-    except (Difference, TimeoutError, psycopg2.Error) as difference:
+    except (Difference, AssertionError, TimeoutError, psycopg2.Error) as difference:
         kind = "" if isinstance(difference, Difference) else type(difference).__name__ + ": "
         history = this.history if this else []
         return "seed %d, step %d: %s%s\nBefore it:\n  %s" % (
