@@ -150,6 +150,7 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 	S3am__Txn  *txn = s3am__txn__unpack(NULL, len, bytes);
 	Claims	   *claims = txn && txn->id ? claims_decode(txn) : NULL;
 	IdState		state;
+	bool		fenced;
 
 	if (claims == NULL)
 	{
@@ -182,8 +183,10 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 		pending_decide(c, p, OUTCOME_ABORTED, 0, c->failure);
 		return;
 	}
-	if (!shared && (c->phase == COMMITTER_FENCED ||
-					(RULE(P12_REFUSE) && outcomes_fenced(c->state.outcomes, txn->id->epoch))))
+	/* a shared one may be of an epoch that we have not seen begin */
+	fenced = outcomes_fenced(c->state.outcomes, txn->id->epoch) &&
+		!(shared && txn->id->epoch > outcomes_last_epoch(c->state.outcomes));
+	if ((RULE(P12_REFUSE) && fenced) || (!shared && c->phase == COMMITTER_FENCED))
 	{
 		pending_decide(c, p, OUTCOME_FENCED, 0, NULL);
 		return;

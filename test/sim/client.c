@@ -798,6 +798,16 @@ client_crashed(Proc *proc)
 }
 
 int
+client_pending_of(const Proc *proc)
+{
+	int			n = 0;
+
+	for (Submission *s = submissions; s; s = s->all)
+		n += s->proc == proc && !s->answered;
+	return n;
+}
+
+int
 client_pending(void)
 {
 	return pending;

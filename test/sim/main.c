@@ -31,9 +31,9 @@ static const char *const counter_names[] = {
 	"restored", "stalled"
 };
 
-#define SLOW_COLLECTION .grace_ms = 1000, .retention_ms = 600, .pin_ms = 8000, .lease_ms = 1500
-#define QUICK_COLLECTION .grace_ms = 120, .retention_ms = 100, .pin_ms = 3000, .lease_ms = 800
-#define HASTY_COLLECTION .grace_ms = 30, .retention_ms = 20, .pin_ms = 1000, .lease_ms = 400
+#define SLOW_COLLECTION .grace_ms = 1000, .retention_ms = 600, .pin_ms = 8000, .lease_ms = 1500, .every = 4
+#define QUICK_COLLECTION .grace_ms = 120, .retention_ms = 100, .pin_ms = 3000, .lease_ms = 800, .every = 4
+#define HASTY_COLLECTION .grace_ms = 30, .retention_ms = 20, .pin_ms = 1000, .lease_ms = 400, .every = 4
 
 const Scenario scenarios[] = {
 	{.name = "mixed",.lost = 30,.slow = 60,.odd = 30,.denied = 8,.duplicate = 20,.late_duplicate = 10,
@@ -57,8 +57,9 @@ const Scenario scenarios[] = {
 	.segments = 500,HASTY_COLLECTION},
 	{.name = "leftovers",.lost = 10,.slow = 400,.odd = 5,.duplicate = 10,.pause = 10,.long_pause = 5,.crash = 100,.clone = 30,
 	.shared = 10,.rows = 12,.ddl = 60,.think_ms = 30,.collect_ms = 30,.segments = 900,HASTY_COLLECTION},
-	{.name = "attach",.lost = 10,.slow = 300,.odd = 5,.duplicate = 30,.late_duplicate = 800,.pause = 100,.long_pause = 200,
-	.crash = 80,.shared = 10,.rows = 12,.ddl = 20,.think_ms = 20,.collect_ms = 20,.segments = 900,HASTY_COLLECTION},
+	{.name = "attach",.lost = 10,.slow = 300,.odd = 5,.duplicate = 30,.late_duplicate = 1000,.pause = 100,.long_pause = 200,
+	.crash = 80,.shared = 10,.rows = 12,.ddl = 20,.think_ms = 20,.collect_ms = 20,.segments = 900,
+	.grace_ms = 30,.retention_ms = 20,.pin_ms = 1000,.lease_ms = 1500,.every = 1},
 	{.name = "forged",.lost = 10,.slow = 20,.pause = 40,.rows = 8,.ddl = 10,.think_ms = 60,.tamper = 100,.segments = 100,
 	SLOW_COLLECTION},
 };
@@ -134,6 +135,8 @@ run(const Scenario *scenario, u64 nsteps)
 	while (now_us < limit && !tamper_found && world_step())
 		if ((steps & 63) == 0 && client_pending() == 0 && !proc_questions() && client_resolve(false))
 			break;
+	if (client_pending() > 0 || proc_questions())
+		proc_report();
 	if (!tamper_found && (client_pending() > 0 || proc_questions()))
 		violation("STALLED: %d transactions have no answer a minute after the last fault%s", client_pending(),
 				  proc_questions() ? ", and there are probes without one" : "");

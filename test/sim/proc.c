@@ -154,7 +154,7 @@ collect(void *arg, u64 x)
 	}
 	at(now_us + rnd_below(2000 * sc.collect_ms), proc, collect, proc, 0);
 	current = committer_checkpoint(proc->c);
-	if (proc->build == NULL && committer_version(proc->c) > (current ? current->version : 0) + 4 && chance(600))
+	if (proc->build == NULL && committer_version(proc->c) > (current ? current->version : 0) + sc.every && chance(600))
 	{
 		if (chance(200))
 			build.max_delta = 400;
@@ -417,7 +417,7 @@ chaos(void *arg, u64 x)
 	else if (chance(sc.long_pause) && proc->paused_until <= now_us)
 	{
 		COUNT(PAUSE_LONG);
-		proc->paused_until = now_us + 2000 * GRACE_MS + rnd_below(3000 * GRACE_MS);
+		proc->paused_until = now_us + 2000 * GRACE_MS + rnd_below((chance(300) ? 30000 : 3000) * GRACE_MS);
 		note("process %llu is paused", (unsigned long long) proc->number);
 		/* a suspended machine's clock stands still */
 		if (chance(500))
@@ -499,4 +499,15 @@ proc_free(void)
 	memset(running, 0, sizeof(running));
 	nprocs = 0;
 	tampered = tamper_found = false;
+}
+
+/* Where everybody is, for the report. */
+void
+proc_report(void)
+{
+	for (Proc *p = procs; p; p = p->next)
+		if (p->alive)
+			note("process %llu of node %d: phase %d, epoch %llu, version %llu, %d without an answer", (unsigned long long) p->number,
+				 p->node, committer_phase(p->c), (unsigned long long) committer_epoch(p->c), (unsigned long long) p->applied,
+				 client_pending_of(p));
 }

@@ -95,6 +95,7 @@ typedef struct Scenario
 				retention_ms,
 				pin_ms,			/* a pin that is older does not count */
 				lease_ms;
+	int			every;			/* versions between checkpoints */
 	int			segments;		/* per mille of batches */
 	int			tamper;			/* per mille of chaos rounds: the newest manifest is replaced by another */
 } Scenario;
@@ -129,6 +130,7 @@ extern u64	store_date_ms(void);
 
 extern void world_put(const char *key, const uint8_t *data, size_t len);
 extern u64	world_age_ms(const char *key);
+extern u64	world_pinned_at(const char *key);	/* the boundary when its present life began */
 
 #define REQUEST_TIMEOUT_US 200000
 #define GRACE_MS ((u64) sc.grace_ms)
@@ -166,6 +168,7 @@ extern void proc_after(Proc *proc);	/* something happened in it: its timers */
 extern void proc_reset(void);
 extern void proc_calm(void);
 extern void proc_free(void);
+extern void proc_report(void);
 extern bool proc_questions(void);
 extern bool tamper_found;
 extern bool pin_in_use(const char *key);
@@ -220,6 +223,7 @@ extern ClientTxn *client_find(u64 epoch, u64 seq);
 extern void client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail);
 extern void client_crashed(Proc *proc);
 extern int	client_pending(void);
+extern int	client_pending_of(const Proc *proc);
 extern bool client_resolve(bool final);	/* at the end: every transaction has an outcome that the nodes can tell */
 extern void client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const RowSet *aborted);
 

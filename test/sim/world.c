@@ -150,6 +150,7 @@ typedef struct Object
 	size_t		len;
 	u64			etag;
 	u64			modified_ms;
+	u64			pinned_at;
 	struct Object *next;
 } Object;
 
@@ -206,8 +207,11 @@ put_object(const char *key, const uint8_t *data, size_t len)
 	{
 		o = calloc(1, sizeof(*o));
 		snprintf(o->key, sizeof(o->key), "%s", key);
+		o->pinned_at = objects_boundary_now();
 		*link = o;
 	}
+	else if (store_date_ms() - o->modified_ms > PIN_MS / 2)
+		o->pinned_at = objects_boundary_now();	/* a pin that had lapsed begins anew */
 	free(o->data);
 	o->data = malloc(len ? len : 1);
 	memcpy(o->data, data, len);
@@ -230,6 +234,14 @@ world_age_ms(const char *key)
 	Object	   *o = *find(key);
 
 	return o ? store_date_ms() - o->modified_ms : 0;
+}
+
+u64
+world_pinned_at(const char *key)
+{
+	Object	   *o = *find(key);
+
+	return o ? o->pinned_at : 0;
 }
 
 static void
@@ -662,7 +674,7 @@ launch(StoreOp *op)
 	{
 		COUNT(LATE_DUPLICATE);
 		op->refs++;
-		at(there + 2000 * GRACE_MS + rnd_below((chance(500) ? 3000 : 12000) * GRACE_MS), NULL, on_effect, op, 0);
+		at(there + 2000 * GRACE_MS + rnd_below((chance(500) ? 3000 : 30000) * GRACE_MS), NULL, on_effect, op, 0);
 	}
 	return op;
 }
