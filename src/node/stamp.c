@@ -152,6 +152,35 @@ state_unstamp_aborted(S3Node *node)
 		state_unstamp(node);
 }
 
+/*
+ * What is committed just now.  Whoever waited for a transaction goes on when its xid has ended, a moment before the publisher says
+ * so: what this session has seen committed, or committed itself, must not be missing.
+ */
+uint64
+state_current_pos(S3Node *node)
+{
+	uint64		pos = pg_atomic_read_u64(&node->published);
+	uint64		next = pg_atomic_read_u64(&node->stamp_next);
+	uint64		first,
+				i;
+	StampRing  *ring;
+
+	pg_read_barrier();
+	first = pg_atomic_read_u64(&node->stamp_first);
+	ring = current_ring(node);
+	for (i = next; i > first && ring->entries[(i - 1) % ring->capacity].pos > pos; i--)
+		;
+	for (; i < next; i++)
+	{
+		Stamp	   *stamp = &ring->entries[i % ring->capacity];
+
+		if (TransactionIdIsInProgress(stamp->xid) || !TransactionIdDidCommit(stamp->xid))
+			break;
+		pos = stamp->pos;
+	}
+	return pos;
+}
+
 /* Is there a step of the same version after the position? */
 bool
 state_step_follows(S3Node *node, uint64 pos)

@@ -38,7 +38,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	}
 	else
 	{
-		view->pos = txn_current_pos(view->node);
+		view->pos = state_current_pos(view->node);
 		view->curcid = GetCurrentCommandId(false);
 	}
 	if (view->table)
@@ -114,7 +114,7 @@ view_row_state(TableView *view, uint64 row, int *batch)
 	if (view->type == SNAPSHOT_ANY)
 		return ROW_VISIBLE;
 	if (view->type != SNAPSHOT_MVCC)
-		view->pos = txn_current_pos(view->node);
+		view->pos = state_current_pos(view->node);
 	if (view->batches->entries[b].pos > view->pos)
 		return ROW_INVISIBLE;
 	if (state_row_ended(view->node, view->table, row, &end) && end.pos <= view->pos)
@@ -340,7 +340,7 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 		}
 		else
 		{
-			view->pos = txn_current_pos(view->node);
+			view->pos = state_current_pos(view->node);
 			view->curcid = GetCurrentCommandId(false);
 		}
 	}

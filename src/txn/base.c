@@ -20,33 +20,6 @@
 /* How long a commit waits for the rest of a version that it has seen a part of. */
 #define WHOLE_WAIT_MS 1000
 
-/*
- * Whoever waited for a transaction goes on when its xid has ended, a moment before the publisher says so: what this session has
- * seen committed, or committed itself, must not be missing.
- */
-uint64
-txn_current_pos(S3Node *node)
-{
-	uint64		pos = pg_atomic_read_u64(&node->published);
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	uint64		first,
-				i;
-
-	pg_read_barrier();
-	first = pg_atomic_read_u64(&node->stamp_first);
-	for (i = next; i > first && node->stamps[(i - 1) % STAMP_RING].pos > pos; i--)
-		;
-	for (; i < next; i++)
-	{
-		Stamp	   *stamp = &node->stamps[i % STAMP_RING];
-
-		if (TransactionIdIsInProgress(stamp->xid) || !TransactionIdDidCommit(stamp->xid))
-			break;
-		pos = stamp->pos;
-	}
-	return pos;
-}
-
 uint64
 txn_base(S3Node *node)
 {

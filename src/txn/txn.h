@@ -91,8 +91,6 @@ extern void txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next);
 extern bool txn_origin(TxnTable *table, uint64 row, uint64 *origin);
 extern void txn_truncate(TxnTable *table);
 
-/* What is committed by now, for readers without a snapshot. */
-extern uint64 txn_current_pos(S3Node *node);
 /* Read before looking at a row: the base of claims on it (rule 15). */
 extern uint64 txn_base(S3Node *node);
 /* The base of what was read by a snapshot that sees up to a position. */
