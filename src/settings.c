@@ -47,67 +47,84 @@ static const struct config_enum_entry freshness_options[] = {
 	{NULL, 0, false}
 };
 
-/* Not even superusers are shown a secret, and members of pg_read_all_settings would count as such. */
-static const char *
-show_secret(char *value)
+/*
+ * Secrets.  Core logs what a reload changed, with the new value as it stands in the file, if the variable's value is another one than before.  So
+ * the variable always has the same value, SECRET_SHOWN, and the secret is the "extra" of its value.  Parallel workers are given their leader's
+ * variables, thus SECRET_SHOWN: for them it means the secret that the process had when it was made.
+ */
+#define SECRET_SHOWN "********"
+
+static void
+forget(char *secret)
 {
-	return value && value[0] ? "********" : "";
+	if (secret)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
 }
 
-static const char *
-show_access_key(void)
+static bool
+hide_secret(char **newval, void **extra, const char *last)
 {
-	return show_secret(s3am_access_key);
-}
+	const char *real = strcmp(*newval, SECRET_SHOWN) != 0 ? *newval : last ? last : "";
+	char	   *shown = strdup(SECRET_SHOWN);
 
-static const char *
-show_secret_key(void)
-{
-	return show_secret(s3am_secret_key);
-}
-
-static const char *
-show_session_token(void)
-{
-	return show_secret(s3am_session_token);
+	*extra = strdup(real);
+	if (shown == NULL || *extra == NULL)
+	{
+		free(shown);
+		return false;
+	}
+	forget(*newval);
+	*newval = shown;
+	return true;
 }
 
 static void
-secret_setting(const char *name, const char *what, char **variable, GucShowHook show)
+keep_secret(char **last, const char *secret)
 {
-	DefineCustomStringVariable(name, what, NULL, variable, "", PGC_SIGHUP,
-							   GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE,
-							   NULL, NULL, show);
+	if (secret == NULL || secret[0] == '\0' || (*last && strcmp(*last, secret) == 0))
+		return;
+	forget(*last);
+	*last = strdup(secret);
 }
 
-static void
-string_setting(const char *name, const char *what, char **variable, GucContext context, int flags)
-{
-	DefineCustomStringVariable(name, what, NULL, variable, "", context, flags, NULL, NULL, NULL);
-}
+#define SECRET(name) \
+	static char *name##_shown; \
+	static char *name##_last; \
+	static bool \
+	check_##name(char **newval, void **extra, GucSource source) \
+	{ \
+		return hide_secret(newval, extra, name##_last); \
+	} \
+	static void \
+	assign_##name(const char *newval, void *extra) \
+	{ \
+		s3am_##name = extra; \
+		keep_secret(&name##_last, extra); \
+	}
 
-static void
-int_setting(const char *name, const char *what, int *variable, int value, int min, int max, GucContext context,
-			int flags)
-{
-	DefineCustomIntVariable(name, what, NULL, variable, value, min, max, context, flags, NULL, NULL, NULL);
-}
+SECRET(access_key)
+SECRET(secret_key)
+SECRET(session_token)
+
+#define DEFINE_SECRET(name, what) \
+	DefineCustomStringVariable("s3am." #name, what, NULL, &name##_shown, "", PGC_SIGHUP, secret, check_##name, assign_##name, NULL)
 
 void
 settings_define(void)
 {
+	/* not among others, and only SECRET_SHOWN even where it is shown */
+	const int	secret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE;
+
 	string_setting("s3am.repository", "Address of the repository: s3://bucket/prefix or file:///directory.",
 				   &s3am_repository, PGC_SUSET, 0);
 	string_setting("s3am.endpoint", "http(s)://host[:port] of an S3-compatible server; empty: AWS.",
 				   &s3am_endpoint, PGC_SIGHUP, 0);
 	string_setting("s3am.region", "Region of the bucket; empty: from the environment or the config file.",
 				   &s3am_region, PGC_SIGHUP, 0);
-	secret_setting("s3am.access_key", "Access key id; empty: from the environment or the credentials file.",
-				   &s3am_access_key, show_access_key);
-	secret_setting("s3am.secret_key", "Secret access key.",
-				   &s3am_secret_key, show_secret_key);
-	secret_setting("s3am.session_token", "Session token of temporary credentials.",
-				   &s3am_session_token, show_session_token);
+	DEFINE_SECRET(access_key, "Access key id; empty: from the environment or the credentials file.");
+	DEFINE_SECRET(secret_key, "Secret access key.");
+	DEFINE_SECRET(session_token, "Session token of temporary credentials.");
 	string_setting("s3am.profile", "Profile in the shared config and credentials files.",
 				   &s3am_profile, PGC_SIGHUP, 0);
 	string_setting("s3am.ca_file", "Certificates of the authorities that may sign the endpoint's; empty: the system's.",

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <time.h>
 
 #include "store/store.h"
 
@@ -61,12 +62,38 @@ finished(void *arg, StoreResult *result)
 }
 
 /*
- * Waits for operations that have their memory in the Check: where interrupted, they are cancelled first, since the memory goes.  False:
- * interrupted.
+ * After an interrupt, what was sent gets a moment to end: a write that is cancelled may land after its key was removed.  A moment, since
+ * nobody must wait for a store that does not answer.
+ */
+#define GRACE_MS 500
+
+static int64_t grace_ends;
+
+static bool
+grace_over(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000 >= grace_ends;
+}
+
+static void
+begin_grace(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	grace_ends = (int64_t) t.tv_sec * 1000 + t.tv_nsec / 1000000 + GRACE_MS;
+}
+
+/*
+ * Waits for operations that have their memory in the Check, so that all have ended when it returns.  False: interrupted.
  */
 static bool
 wait_for(Check *c, Racer *racers, StoreOp **ops, int n)
 {
+	bool		(*interrupted) (void) = c->interrupted;
 	bool		going_on = true;
 
 	for (int i = 0; i < n; i++)
@@ -77,15 +104,21 @@ wait_for(Check *c, Racer *racers, StoreOp **ops, int n)
 			snprintf(racers[i].error, sizeof(racers[i].error), "out of memory");
 			racers[i].done = true;
 		}
-		if (going_on && !store_wait(c->store, &racers[i].done, c->interrupted))
+		if (store_wait(c->store, &racers[i].done, interrupted))
+			continue;
+		if (going_on)
 		{
 			going_on = false;
-			for (int j = i; j < n; j++)
-				if (ops[j] && !racers[j].done)
-					store_cancel(c->store, ops[j]);
+			begin_grace();
+			interrupted = grace_over;
+			i--;				/* once more */
+			continue;
 		}
-		if (!going_on && ops[i])
-			(void) store_wait(c->store, &racers[i].done, NULL);
+		for (int j = i; j < n; j++)
+			if (ops[j] && !racers[j].done)
+				store_cancel(c->store, ops[j]);
+		interrupted = NULL;
+		i--;
 	}
 	if (!going_on)
 		c->verdict->status = STORE_CANCELLED;
@@ -132,7 +165,11 @@ one(Check *c, Verb verb, const char *body, const char *etag, uint64_t offset, in
 			op = store_remove(c->store, c->key, finished, r);
 			break;
 	}
-	return wait_for(c, r, &op, 1);
+	if (wait_for(c, r, &op, 1))
+		return true;
+	free(r->data);
+	r->data = NULL;
+	return false;
 }
 
 /* The race cannot go on because of this operation. */
@@ -385,17 +422,29 @@ overwrite_round(Check *c, int round)
 	return true;
 }
 
-/* Nothing stays behind, also after a failure; what cannot be removed does not change the verdict. */
+/* Nothing stays behind, also after a failure or an interrupt; what cannot be removed does not change the verdict. */
 static void
 remove_keys(Check *c)
 {
 	StoreVerdict verdict = *c->verdict;
-	Racer		r;
+	StoreOp    *ops[MAX_WRITERS];
 
-	for (int i = 0; i < c->nkeys; i++)
+	if (verdict.status == STORE_CANCELLED)
 	{
-		snprintf(c->key, sizeof(c->key), "check/%016llx-%d", (unsigned long long) c->nonce, i);
-		if (!one(c, REMOVE, NULL, NULL, 0, 0, &r) || r.status != STORE_OK)
+		begin_grace();
+		c->interrupted = grace_over;
+	}
+	for (int first = 0; first < c->nkeys; first += MAX_WRITERS)
+	{
+		int			n = c->nkeys - first < MAX_WRITERS ? c->nkeys - first : MAX_WRITERS;
+
+		memset(c->racers, 0, sizeof(c->racers));
+		for (int i = 0; i < n; i++)
+		{
+			snprintf(c->key, sizeof(c->key), "check/%016llx-%d", (unsigned long long) c->nonce, first + i);
+			ops[i] = store_remove(c->store, c->key, finished, &c->racers[i]);
+		}
+		if (!wait_for(c, c->racers, ops, n))
 			break;
 	}
 	*c->verdict = verdict;

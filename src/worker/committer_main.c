@@ -36,6 +36,7 @@ static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
 static dsa_pointer unresolved;		/* requests that wait for an abort mark or a commit */
 static uint64 probes_asked;
+static int	failures;			/* to open the repository, one after the other */
 
 static void
 handle_stop(SIGNAL_ARGS)
@@ -325,6 +326,7 @@ reload_settings(void)
 {
 	if (!ConfigReloadPending)
 		return;
+	failures = 0;
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	if (store)
@@ -338,6 +340,7 @@ tell_failure(const char *error)
 	static char told[NODE_ERROR_MAX];
 	static uint64_t told_at;
 
+	failures++;
 	node_set_phase(node, NODE_FAILED, error);
 	if (strncmp(told, error, sizeof(told) - 1) == 0 && now_ms(NULL) < told_at + 60000)
 		return;
@@ -415,7 +418,9 @@ run(void)
 	{
 		if (stop_requested)
 			proc_exit(0);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+		/* a try may cost a race of many writers; what a reload corrects is tried at once */
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(1000 * Max(failures, 1), 8000),
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		reload_settings();
 	}

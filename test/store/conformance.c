@@ -487,9 +487,20 @@ at_once(void)
 	return true;
 }
 
+static int	asks_left;
+
+static bool
+after_a_while(void)
+{
+	return --asks_left < 0;
+}
+
 static void
 interrupts(void)
 {
+	int			left = 0,
+				stopped = 0;
+
 	StoreVerdict verdict;
 	bool		never = false;
 	Outcome		o = {0};
@@ -503,6 +514,16 @@ interrupts(void)
 	is_number(verdict.status, STORE_CANCELLED, "the race is interrupted");
 	LIST("check/", NULL, 10);
 	is_number(result.nkeys, 0, "and leaves nothing");
+	for (int i = 1; i < 60; i += 3)
+	{
+		asks_left = i;
+		store_check(store, 8, 3, after_a_while, &verdict);
+		stopped += verdict.status == STORE_CANCELLED;
+		LIST("check/", NULL, 10);
+		left += result.nkeys;
+	}
+	ok(stopped > 3, "it is interrupted further and further on (%d times)", stopped);
+	is_number(left, 0, "and never leaves anything");
 }
 
 static void

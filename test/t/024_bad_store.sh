@@ -50,8 +50,16 @@ setting() {
 	cluster_psql "$dir" -d postgres -c 'SELECT pg_reload_conf()' > /dev/null
 }
 
+# is_empty REPOSITORY ENDPOINT: could be listed, and has nothing.
+is_empty() {
+	local listed
+	listed=$(S3AM_ENDPOINT=$2 s3tool "$1" list) && [ -z "$listed" ]
+}
+
+# While the server tries again there may be something.
 nothing_in() {
-	is "$(S3AM_ENDPOINT=$real s3tool "$1" list)" "" "$2: nothing is left behind"
+	eventually 20 is_empty "$1" "$3"
+	ok $? "$2: nothing is left behind"
 }
 
 settings=()
@@ -65,19 +73,29 @@ good "nobody there"
 
 settings=("s3am.access_key = 'somebody'" "s3am.secret_key = 'wrong'")
 bad "unknown key" "$bucket/keys" "$real" InvalidAccessKeyId 'the credentials came from the settings'
-nothing_in "$bucket/keys" "unknown key"
+nothing_in "$bucket/keys" "unknown key" "$real"
 setting s3am.access_key "$AWS_ACCESS_KEY_ID"
 eventually 10 grep -q SignatureDoesNotMatch "$dir/log"
 ok $? "unknown key: then the secret is wrong"
 setting s3am.secret_key "$AWS_SECRET_ACCESS_KEY"
-good "unknown key"
+eventually 20 sql -c 'CREATE TABLE t (i int) USING s3am' -c 'INSERT INTO t SELECT generate_series(1, 100000)' 2> /dev/null
+ok $? "unknown key: with both it works"
+said=$(sql -c "SHOW s3am.secret_key" -c "SELECT setting, reset_val FROM pg_settings WHERE name ~ '^s3am.*(key|token)'")
+[[ $said$(cat "$dir/log") != *"$AWS_SECRET_ACCESS_KEY"* ]]
+ok $? "unknown key: nor do SHOW and the log of a reload tell it"
+like "$said" '\*\*\*\*' "unknown key: but that there is something"
+is "$(sql -c 'SET parallel_setup_cost = 0' -c 'SET parallel_tuple_cost = 0' -c 'SET min_parallel_table_scan_size = 0' -c 'SELECT count(*) FROM t')" \
+	100000 "unknown key: parallel workers know it"
+like "$(sql -c 'SET parallel_setup_cost = 0' -c 'SET parallel_tuple_cost = 0' -c 'SET min_parallel_table_scan_size = 0' \
+	-c 'EXPLAIN (COSTS off) SELECT count(*) FROM t')" 'Workers Planned' "unknown key: there were some"
+cluster_stop "$dir"
 
 settings=()
 bad "clock skew" s3://bucket/skewed "$bad_server" RequestTimeTooSkewed "the store's 2001-09-09 01:46:40 UTC" "this server's clock says 2"
 cluster_stop "$dir"
 
 bad "blind store" s3://bucket/blind "$bad_server" 'failed the conformance race' 'of 32 writers that created one key at once 32'
-is "$(S3AM_ENDPOINT=$bad_server s3tool s3://bucket/blind list)" "" "blind store: nothing is left behind"
+nothing_in s3://bucket/blind "blind store" "$bad_server"
 cluster_stop "$dir"
 
 bad "a 404 of somebody else" s3://bucket/stranger "$bad_server" 'is http://127.0.0.1' 'an S3 server?'
@@ -85,7 +103,7 @@ cluster_stop "$dir"
 
 s3_proxy --strip if-none-match
 bad "stripping proxy" "$bucket/strip" "$S3AM_ENDPOINT" 'failed the conformance race' 'If-None-Match'
-nothing_in "$bucket/strip" "stripping proxy"
+nothing_in "$bucket/strip" "stripping proxy" "$real"
 setting s3am.endpoint "$real"
 good "stripping proxy"
 
@@ -111,8 +129,6 @@ fails_like 57014 'statement timeout' "SET statement_timeout = '1s'; SELECT * FRO
 ok $? "soon"
 s3_delay 0
 is "$(sql -c 'SELECT create_if_absent FROM s3am.check_store(8, 1)')" t "and works again"
-eventually 10 test -z "$(s3tool "$repository" list check/)"
-s3tool "$repository" clear check/ > /dev/null
 S3AM_ENDPOINT=$real
 s3_end_processes KILL "${s3_proxies[@]}"
 s3_proxies=()
