@@ -84,7 +84,7 @@ show_rows(Inspect *in, void *arg)
 		{
 			if (page)
 				row_page_release(page);
-			page = row_page_read(&rows->source, row);
+			page = row_page_read(&rows->source, row, NULL);
 		}
 		row_begin(&cursor, page, map, row);
 		row_deform(&cursor, NULL, 0, n, values, nulls, CurrentMemoryContext);

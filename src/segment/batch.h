@@ -133,10 +133,31 @@ typedef struct RowPage
 				epoch,
 				number;
 	const char *data;
+	char		object[64];		/* where it is from, for messages */
 } RowPage;
 
-/* The page that holds row `row` of the batch, with a reference for the caller.  Throws if it is damaged. */
-extern RowPage *row_page_read(const BatchSource *source, uint64 row);
+/*
+ * Who reads pages one after the other gets several at a time, twice as many each time up to 1 MB.  Zero to begin with; what it holds is
+ * gone with the transaction at the latest.
+ */
+typedef struct ReadAhead
+{
+	uint64		epoch,			/* the segment */
+				number,
+				offset;			/* of the bytes */
+	Size		len;
+	uint8	   *bytes;
+	uint64		next;			/* end of the page that was read last */
+	Size		window;
+} ReadAhead;
+
+extern void read_ahead_release(ReadAhead *ahead);
+
+/*
+ * The page that holds row `row` of the batch, with a reference for the caller.  ahead: NULL, or for this reader alone.  Throws if it is
+ * damaged.
+ */
+extern RowPage *row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead);
 extern void row_page_release(RowPage *page);
 
 static inline bool

@@ -102,7 +102,7 @@ overflow_fetch(const RowPage *page, const OverflowPointer *pointer, MemoryContex
 {
 	char	   *value;
 
-	check_pointer(pointer, segment_object(page->epoch, page->number));
+	check_pointer(pointer, page->object);
 	value = MemoryContextAlloc(cxt, VARHDRSZ + pointer->raw);
 	SET_VARSIZE(value, VARHDRSZ + pointer->raw);
 	fetch(pointer, page->blob, page->blob_len, page->epoch, page->number, page->identity, VARDATA(value));
@@ -148,7 +148,7 @@ overflow_lazy(const RowPage *page, const OverflowPointer *pointer, MemoryContext
 	MemoryContext cxt;
 	LazyValue  *lazy;
 
-	check_pointer(pointer, segment_object(page->epoch, page->number));
+	check_pointer(pointer, page->object);
 	cxt = AllocSetContextCreate(parent, "s3am overflow value", ALLOCSET_START_SMALL_SIZES);
 	lazy = MemoryContextAllocZero(cxt, sizeof(LazyValue));
 	EOH_init_header(&lazy->header, &lazy_methods, cxt);

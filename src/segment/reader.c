@@ -14,6 +14,8 @@
 #include "node/bucket.h"
 #include "segment/batch.h"
 
+#define READ_AHEAD_MAX ((Size) 1024 * 1024)
+
 const char *
 segment_object(uint64 epoch, uint64 number)
 {
@@ -81,10 +83,56 @@ check_page(const RowPage *page)
 	return NULL;
 }
 
-RowPage *
-row_page_read(const BatchSource *source, uint64 row)
+void
+read_ahead_release(ReadAhead *ahead)
 {
-	const char *object = segment_object(source->epoch, source->number);
+	if (ahead->bytes)
+		pfree(ahead->bytes);
+	memset(ahead, 0, sizeof(*ahead));
+}
+
+/* Bytes of entry n of the directory, from what was read ahead or from the store. */
+static const uint8 *
+read_ahead(const BatchSource *source, uint32 n, ReadAhead *ahead)
+{
+	const PageStart *start = &source->pages[n];
+	uint64		offset = (uint64) start[0].offset8 * 8;
+	uint64		end = (uint64) start[1].offset8 * 8;
+	bool		same = ahead->epoch == source->epoch && ahead->number == source->number;
+	bool		sequential = same && offset == ahead->next;
+
+	if (!(same && ahead->bytes && offset >= ahead->offset && end <= ahead->offset + ahead->len))
+	{
+		Size		window = sequential ? Min(Max(ahead->window * 2, 2 * PAGE_TARGET), READ_AHEAD_MAX) : 0;
+		uint64		last = end;
+
+		/* whole pages, and no overflow chunks */
+		for (uint32 i = n + 1; i < source->npages; i++)
+		{
+			uint64		next = (uint64) source->pages[i + 1].offset8 * 8;
+
+			if (next > offset + window || next < last || source->pages[i + 1].first_row == source->pages[i].first_row)
+				break;
+			last = next;
+		}
+		if (last > source->len)
+			last = end;
+		read_ahead_release(ahead);
+		ahead->bytes = (uint8 *) segment_read(source->epoch, source->number, offset, last - offset);
+		ahead->epoch = source->epoch;
+		ahead->number = source->number;
+		ahead->offset = offset;
+		ahead->len = last - offset;
+		ahead->window = window;
+	}
+	ahead->next = end;
+	return ahead->bytes + (offset - ahead->offset);
+}
+
+RowPage *
+row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead)
+{
+	char		object[64];
 	uint64		offset = 0,
 				size = source->len,
 				first_row = 0,
@@ -94,12 +142,17 @@ row_page_read(const BatchSource *source, uint64 row)
 	ExtentHeader header;
 	RowPage    *page;
 	MemoryContext old;
+	uint32		n = 0;
 
+	strlcpy(object, segment_object(source->epoch, source->number), sizeof(object));
 	if (row >= source->nrows)
 		segment_damaged(object, "a row is missing");
 	if (source->pages)
 	{
-		const PageStart *start = &source->pages[find_page(source, row)];
+		const PageStart *start;
+
+		n = find_page(source, row);
+		start = &source->pages[n];
 
 		offset = (uint64) start[0].offset8 * 8;
 		size = (uint64) start[1].offset8 * 8 - offset;
@@ -109,11 +162,16 @@ row_page_read(const BatchSource *source, uint64 row)
 	if (offset > source->len || size > source->len - offset || size > PAGE_MAX_RAW * (uint64) 2)
 		segment_damaged(object, "a page lies outside of it");
 	old = MemoryContextSwitchTo(TopTransactionContext);
-	bytes = source->blob ? source->blob + offset : segment_read(source->epoch, source->number, offset, size);
+	if (source->blob)
+		bytes = source->blob + offset;
+	else if (ahead && source->pages)
+		bytes = read_ahead(source, n, ahead);
+	else
+		bytes = segment_read(source->epoch, source->number, offset, size);
 	/* the page's descriptor stands before its bytes */
 	page = (RowPage *) extent_open(object, source->identity, offset, bytes, size, EXTENT_PAGE, PAGE_MAX_RAW,
 								   MAXALIGN(sizeof(RowPage)), TopTransactionContext, &header);
-	if (source->blob == NULL)
+	if (source->blob == NULL && !(ahead && source->pages))
 		pfree((void *) bytes);
 	MemoryContextSwitchTo(old);
 	page->refs = 1;
@@ -125,6 +183,7 @@ row_page_read(const BatchSource *source, uint64 row)
 	page->identity = source->identity;
 	page->epoch = source->epoch;
 	page->number = source->number;
+	strlcpy(page->object, object, sizeof(page->object));
 	page->data = (const char *) page + MAXALIGN(sizeof(RowPage));
 	wrong = header.nrows != nrows ? "a page has not as many rows as its manifest says" : check_page(page);
 	if (wrong)
@@ -164,7 +223,7 @@ row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
 		uint32		bitmap = TYPEALIGN(8, BITMAPLEN(map->ncolumns));
 
 		if (bitmap > cursor->len)
-			segment_damaged(segment_object(page->epoch, page->number), "a row is cut off");
+			segment_damaged(page->object, "a row is cut off");
 		cursor->nulls = (const bits8 *) cursor->data;
 		cursor->data += bitmap;
 		cursor->len -= bitmap;
@@ -174,7 +233,7 @@ row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
 static void
 cut_off(const RowCursor *cursor)
 {
-	segment_damaged(segment_object(cursor->page->epoch, cursor->page->number), "a value lies outside its row");
+	segment_damaged(cursor->page->object, "a value lies outside its row");
 }
 
 /* The length of a varlena at `offset`, checked; the page is followed by 8 bytes that may be read. */
@@ -218,7 +277,7 @@ decode(RowCursor *cursor, const MapColumn *column, Datum value, MemoryContext cx
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 
-	value = codec_decode(column->codec, value, segment_object(cursor->page->epoch, cursor->page->number));
+	value = codec_decode(column->codec, value, cursor->page->object);
 	MemoryContextSwitchTo(old);
 	return value;
 }

@@ -51,7 +51,7 @@ drop_page(S3Slot *s)
 		if (current(s))
 			row_page_release(s->page);
 		s->page = NULL;
-		if (s->cxt)
+		if (s->cxt && (!s->cxt->isReset || s->cxt->firstchild))
 			MemoryContextReset(s->cxt);
 	}
 }
@@ -209,7 +209,6 @@ slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, Row
 {
 	S3Slot	   *s = (S3Slot *) slot;
 	TupleDesc	desc = slot->tts_tupleDescriptor;
-	const char *object = segment_object(page->epoch, page->number);
 
 	if (slot->tts_ops != &ops)
 	{
@@ -219,7 +218,7 @@ slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, Row
 		bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
 		HeapTuple	tuple;
 
-		row_begin(&cursor, page, row_map(schema, desc, object), page_row);
+		row_begin(&cursor, page, row_map(schema, desc, page->object), page_row);
 		row_deform(&cursor, desc, 0, desc->natts, values, nulls, CurrentMemoryContext);
 		tuple = heap_form_tuple(desc, values, nulls);
 		row_to_tid(row, &tuple->t_self);
@@ -233,7 +232,7 @@ slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, Row
 	}
 	if (s->map == NULL || s->map_schema != schema || !current(s))
 	{
-		s->map = row_map(schema, desc, object);
+		s->map = row_map(schema, desc, page->object);
 		s->map_schema = schema;
 	}
 	hold_page(slot, page, page_row, s->map);

@@ -61,6 +61,7 @@ typedef struct TableView
 	/* the same for a segment of own rows */
 	RowPage    *own_page;
 	uint64		own_segment;	/* its number */
+	ReadAhead	ahead;			/* for both */
 } TableView;
 
 typedef enum RowState

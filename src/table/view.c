@@ -69,6 +69,7 @@ view_close(TableView *view)
 		row_page_release(view->own_page);
 	view->page = view->own_page = NULL;
 	view->page_batch = -1;
+	read_ahead_release(&view->ahead);
 }
 
 static RowState
@@ -153,7 +154,7 @@ find_page(TableView *view, int batch, uint64 row)
 		source.len = entry->size - entry->footer_size;
 		source.identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
 	}
-	view->page = row_page_read(&source, row);
+	view->page = row_page_read(&source, row, &view->ahead);
 	view->page_batch = batch;
 	return view->page;
 }
@@ -178,7 +179,7 @@ find_own_page(TableView *view, const OwnSegment *segment, uint64 row)
 	source.number = segment->number;
 	source.len = segment->size - segment->footer_size;
 	source.identity = segment_identity(bucket_repository_uuid(), segment->epoch, segment->number);
-	view->own_page = row_page_read(&source, row);
+	view->own_page = row_page_read(&source, row, &view->ahead);
 	view->own_segment = segment->number;
 	return view->own_page;
 }

@@ -76,6 +76,7 @@ typedef struct Subject
 	TupleDesc	desc;
 	bool		segment,
 				alone;
+	bool		ahead;			/* every other time */
 	uint64		nrows;
 	uint64		identity;
 	PackedSchema *schema;
@@ -95,6 +96,7 @@ static uint64
 read_all(const Subject *subject)
 {
 	BatchSource source = {0};
+	ReadAhead	ahead = {0};
 	Subject		s = *subject;
 	RowPage    *page = NULL;
 	uint64		h = 0;
@@ -153,7 +155,7 @@ read_all(const Subject *subject)
 			if (page)
 				row_page_release(page);
 			page = NULL;
-			page = row_page_read(&source, row);
+			page = row_page_read(&source, row, s.ahead ? &ahead : NULL);
 		}
 		row_begin(&cursor, page, row_map(s.schema, s.desc, "test"), row);
 		/* in two steps, as a slot does */
@@ -166,6 +168,7 @@ read_all(const Subject *subject)
 	}
 	if (page)
 		row_page_release(page);
+	read_ahead_release(&ahead);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 	return h;
@@ -219,7 +222,7 @@ typedef struct Counts
 } Counts;
 
 static void
-try(const Subject *s, uint64 want, Counts *counts)
+try(Subject *s, uint64 want, Counts *counts)
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "try", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = CurrentMemoryContext;
@@ -227,6 +230,7 @@ try(const Subject *s, uint64 want, Counts *counts)
 
 	CHECK_FOR_INTERRUPTS();
 	counts->tried++;
+	s->ahead = counts->tried % 2;
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(cxt);
 	PG_TRY();
