@@ -20,38 +20,33 @@ SQL
 [ "$(sql -c "SELECT sum(bytes) FROM s3am.segments WHERE \"table\" = 'rows'::regclass")" -gt 20000000 ]
 ok $? "a segment of many pages"
 
-# bytes that this process has read from files, the store's among them; a new one, which has seen the catalogs by another table
-bytes_of() {
+# GETs and bytes that sessions have read from the store for a query, in a new one that has seen the catalogs by another table
+reads_of() {
 	sql << SQL
-CREATE TEMP TABLE io (n serial, rchar int8);
 SELECT i, length(t), a FROM warm WHERE ctid = '(0,1)';
-INSERT INTO io (rchar) SELECT substring(pg_read_file('/proc/self/io') FROM 'rchar: (\d+)')::int8;
-INSERT INTO io (rchar) SELECT substring(pg_read_file('/proc/self/io') FROM 'rchar: (\d+)')::int8;
+SELECT gets, bytes_in FROM s3am.store_stats() WHERE process = 'sessions' \gset before_
 $1;
-INSERT INTO io (rchar) SELECT substring(pg_read_file('/proc/self/io') FROM 'rchar: (\d+)')::int8;
-SELECT rchar - lag(rchar) OVER (ORDER BY n) - (SELECT max(rchar) FILTER (WHERE n = 2) - max(rchar) FILTER (WHERE n = 1) FROM io) FROM io ORDER BY n DESC LIMIT 1;
+SELECT gets - :before_gets, bytes_in - :before_bytes_in FROM s3am.store_stats() WHERE process = 'sessions';
 SQL
 }
-got=$(bytes_of "SELECT i, length(t), a FROM rows WHERE ctid = '(20,100)'")
-is "$(sed -n 2p <<< "$got")" "5920|1000|{5920}" "a row by its ctid"
-bytes=$(tail -n 1 <<< "$got")
-[ "$bytes" -gt 10000 ] && [ "$bytes" -le 131072 ]
-ok $? "costs its page: $bytes bytes"
-got=$(bytes_of "SELECT i, length(t), a FROM rows WHERE ctid = '(1,209)'")
+page() { [[ $1 =~ ^1\|([0-9]+)$ ]] && [ "${BASH_REMATCH[1]}" -gt 10000 ] && [ "${BASH_REMATCH[1]}" -le 131072 ]; }
+got=$(reads_of "SELECT i, length(t), a FROM rows WHERE ctid = '(20,100)'")
+is "$(sed -n 2p <<< "$got")" "5920|1000|{5920}" "a cold row by its ctid"
+page "$(tail -n 1 <<< "$got")"
+ok $? "is one GET of its page: $(tail -n 1 <<< "$got")"
+got=$(reads_of "SELECT i, length(t), a FROM rows WHERE ctid = '(1,209)'")
 is "$(sed -n 2p <<< "$got")" "500|1000|{500}" "a row with a large value that is not looked at"
-bytes=$(tail -n 1 <<< "$got")
-[ "$bytes" -gt 10000 ] && [ "$bytes" -le 131072 ]
-ok $? "costs no more: $bytes bytes"
-got=$(bytes_of "SELECT i, octet_length(huge) FROM rows WHERE ctid = '(1,209)'")
+page "$(tail -n 1 <<< "$got")"
+ok $? "costs no more: $(tail -n 1 <<< "$got")"
+got=$(reads_of "SELECT i, octet_length(huge) FROM rows WHERE ctid = '(1,209)'")
 is "$(sed -n 2p <<< "$got")" "500|3000000" "nor does its length"
-bytes=$(tail -n 1 <<< "$got")
-[ "$bytes" -gt 10000 ] && [ "$bytes" -le 131072 ]
-ok $? "which the row knows: $bytes bytes"
+page "$(tail -n 1 <<< "$got")"
+ok $? "which the row knows: $(tail -n 1 <<< "$got")"
 total=$(sql -c "SELECT sum(bytes) FROM s3am.segments WHERE \"table\" = 'rows'::regclass")
-got=$(bytes_of "SELECT count(*), sum(i) FROM rows")
-bytes=$(tail -n 1 <<< "$got")
-[ "$bytes" -gt 1000000 ] && [ "$bytes" -lt $((total * 2 / 3)) ]
-ok $? "a scan does not read large values: $bytes of $total bytes"
+got=$(reads_of "SELECT count(*), sum(i) FROM rows")
+IFS='|' read -r gets bytes <<< "$(tail -n 1 <<< "$got")"
+[ "$bytes" -gt 1000000 ] && [ "$bytes" -lt $((total * 2 / 3)) ] && [ "$gets" -lt 100 ]
+ok $? "a scan does not read large values, and many pages at a time: $bytes of $total bytes in $gets GETs"
 is "$(sql -c "SELECT md5(huge) = md5(noise(i, 3000000)) FROM rows WHERE ctid = '(1,209)'")" t "until they are asked for"
 
 # one value of 300 MB, as it comes and goes
