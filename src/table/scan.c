@@ -100,6 +100,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 	scan->base.rs_parallel = pscan;
 	scan->cxt = cxt;
 	view_open(&scan->view, rel, snapshot);
+	view_guard(&scan->view, cxt);
 	MemoryContextSwitchTo(old);
 	if (nkeys > 0)
 	{

@@ -63,14 +63,35 @@ clear(TupleTableSlot *slot)
 	TTSOpsVirtual.clear(slot);
 }
 
+/* An executor that an error ended clears no slot: its memory goes, and this context with it. */
+static void
+slot_memory_goes(void *arg)
+{
+	S3Slot	   *s = arg;
+
+	if (s->page && current(s))
+		row_page_release(s->page);
+	s->page = NULL;
+	s->guard = s->cxt = NULL;
+}
+
+static void
+make_guard(S3Slot *s)
+{
+	s->guard = AllocSetContextCreate(s->base.base.tts_mcxt, "s3am slot", ALLOCSET_SMALL_SIZES);
+	s->callback.func = slot_memory_goes;
+	s->callback.arg = s;
+	MemoryContextRegisterResetCallback(s->guard, &s->callback);
+	s->cxt = AllocSetContextCreate(s->guard, "s3am slot values", ALLOCSET_SMALL_SIZES);
+}
+
 static void
 release(TupleTableSlot *slot)
 {
 	S3Slot	   *s = (S3Slot *) slot;
 
-	if (s->cxt)
-		MemoryContextDelete(s->cxt);
-	s->cxt = NULL;
+	if (s->guard)
+		MemoryContextDelete(s->guard);
 	TTSOpsVirtual.release(slot);
 }
 
@@ -81,8 +102,6 @@ getsomeattrs(TupleTableSlot *slot, int natts)
 
 	if (s->page == NULL)
 		elog(ERROR, "getsomeattrs is not required to be called on a virtual tuple table slot");
-	if (s->cxt == NULL)
-		s->cxt = AllocSetContextCreate(slot->tts_mcxt, "s3am slot", ALLOCSET_SMALL_SIZES);
 	row_deform(&s->cursor, slot->tts_tupleDescriptor, slot->tts_nvalid, natts, slot->tts_values, slot->tts_isnull,
 			   s->cxt);
 	slot->tts_nvalid = natts;
@@ -101,6 +120,8 @@ hold_page(TupleTableSlot *slot, RowPage *page, uint64 page_row, const RowMap *ma
 {
 	S3Slot	   *s = (S3Slot *) slot;
 
+	if (s->guard == NULL)
+		make_guard(s);
 	page->refs++;
 	s->page = page;
 	s->page_row = page_row;

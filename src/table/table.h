@@ -30,7 +30,9 @@ typedef struct S3Slot
 	/* the last map that was used */
 	const RowMap *map;
 	const PackedSchema *map_schema;
-	MemoryContext cxt;			/* values that are not in the page; made when needed */
+	MemoryContext guard;		/* gives the page back when the slot's memory goes; made when needed */
+	MemoryContext cxt;			/* below it: values that are not in the page */
+	MemoryContextCallback callback;
 } S3Slot;
 
 extern const TupleTableSlotOps *slot_callbacks(Relation rel);
@@ -62,6 +64,8 @@ typedef struct TableView
 	RowPage    *own_page;
 	uint64		own_segment;	/* its number */
 	ReadAhead	ahead;			/* for both */
+	LocalTransactionId lxid;	/* all this is gone with the transaction */
+	MemoryContextCallback callback;
 } TableView;
 
 typedef enum RowState
@@ -74,6 +78,8 @@ typedef enum RowState
 extern void view_open(TableView *view, Relation rel, Snapshot snapshot);
 extern void view_refresh_own(TableView *view);
 extern void view_close(TableView *view);
+/* Closes the view when the memory context goes: an error that is caught leaves no page behind.  The view must live as long. */
+extern void view_guard(TableView *view, MemoryContext cxt);
 /* Is the row visible?  Batch index in *batch for committed rows. */
 extern RowState view_row_state(TableView *view, uint64 row, int *batch);
 /* Reads the row into the slot. */

@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "storage/proc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -31,6 +32,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	view->snapshot = snapshot;
 	view->type = snapshot ? snapshot->snapshot_type : SNAPSHOT_SELF;
 	view->page_batch = -1;
+	view->lxid = MyProc->lxid;
 	if (view->type == SNAPSHOT_MVCC)
 	{
 		view->pos = state_visible_pos(view->node, snapshot);
@@ -70,6 +72,23 @@ view_close(TableView *view)
 	view->page = view->own_page = NULL;
 	view->page_batch = -1;
 	read_ahead_release(&view->ahead);
+}
+
+static void
+view_memory_goes(void *arg)
+{
+	TableView  *view = arg;
+
+	if (view->lxid == MyProc->lxid)
+		view_close(view);
+}
+
+void
+view_guard(TableView *view, MemoryContext cxt)
+{
+	view->callback.func = view_memory_goes;
+	view->callback.arg = view;
+	MemoryContextRegisterResetCallback(cxt, &view->callback);
 }
 
 static RowState

@@ -49,6 +49,42 @@ IFS='|' read -r gets bytes <<< "$(tail -n 1 <<< "$got")"
 ok $? "a scan does not read large values, and many pages at a time: $bytes of $total bytes in $gets GETs"
 is "$(sql -c "SELECT md5(huge) = md5(noise(i, 3000000)) FROM rows WHERE ctid = '(1,209)'")" t "until they are asked for"
 
+# what was open when an error was caught goes then, not when the transaction ends
+grown=$(sql 2>&1 << 'SQL'
+DO $$ DECLARE r record; before int8; BEGIN
+	FOR n IN 1..1000 LOOP
+		BEGIN
+			FOR r IN SELECT i FROM rows WHERE i > 0 LOOP RAISE 'enough'; END LOOP;
+		EXCEPTION WHEN raise_exception THEN NULL;
+		END;
+		BEGIN
+			PERFORM i / (i - 2), t FROM rows;
+		EXCEPTION WHEN division_by_zero THEN NULL;
+		END;
+		IF n = 1 THEN SELECT total_bytes INTO before FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext'; END IF;
+	END LOOP;
+	RAISE NOTICE 'grown: %', (SELECT total_bytes - before FROM pg_backend_memory_contexts WHERE name = 'TopTransactionContext');
+END $$;
+SQL
+)
+grown=${grown##*grown: }
+[ "${grown:-none}" -lt 1000000 ]
+ok $? "2000 scans that an error ended: $grown bytes"
+# a cursor goes on whose page was read in a subtransaction that was rolled back
+is "$(sql << 'SQL'
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT i, left(huge, 0) AS h, t FROM rows;
+FETCH c \gset
+SAVEPOINT s;
+MOVE 700 FROM c;
+ROLLBACK TO s;
+FETCH c \gset
+SELECT :i, md5(:'t') = md5(noise(:i, 1000));
+FETCH BACKWARD 702 FROM c \gset
+COMMIT;
+SQL
+)" "702|t" "a cursor outlives the subtransaction that moved it"
+
 # one value of 300 MB, as it comes and goes
 sql -c "CREATE TABLE huge (i int, t text, b bytea) USING s3am" \
 	-c "INSERT INTO huge SELECT 1, repeat(noise(1, 1000), 314573), NULL"
