@@ -340,8 +340,8 @@ committer_probe(Committer *c, void (*done) (void *arg, uint64_t version), void *
 void
 committer_expect(Committer *c, int members)
 {
-	if (members > 0 && (size_t) members > c->last_group)
-		c->last_group = members;
+	if (members > 0)
+		c->expected = c->npending + (size_t) members;
 }
 
 uint64_t
@@ -437,7 +437,7 @@ committer_tick(Committer *c)
 		sooner(&wait, c->poll_at > c->retry_at ? c->poll_at : c->retry_at, t);
 	if (c->lease && lease_due(c) > t)
 		sooner(&wait, lease_due(c), t);
-	if (c->group_since && wait > 1)
+	if (c->group_until && wait > 1)
 		wait = 1;
 	return wait;
 }

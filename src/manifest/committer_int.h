@@ -141,8 +141,8 @@ struct Committer
 	Pending    *first,
 			  **last;
 	size_t		npending;
-	size_t		last_group;
-	uint64_t	group_since;	/* ms; 0: nobody waits */
+	size_t		expected;		/* members that the next group waits for a little */
+	uint64_t	group_until;	/* ms; 0: it does not wait */
 	Mark	   *marks;
 	Fence	   *fences;
 	S3am__CheckpointRef *publish;

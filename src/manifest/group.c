@@ -91,6 +91,7 @@ pending_settle(Committer *c, bool own)
 {
 	Pending    *next;
 	Fence	  **fence = &c->fences;
+	size_t		answered = 0;
 
 	for (Pending *p = c->first; p; p = next)
 	{
@@ -107,6 +108,7 @@ pending_settle(Committer *c, bool own)
 		if (state == ID_UNKNOWN && !fenced)
 			continue;
 		unlink_pending(c, p);
+		answered++;
 		if (state == ID_COMMITTED)
 			pending_decide(c, p, OUTCOME_COMMITTED, c->state.version, NULL);
 		else if (state == ID_ABORTED)
@@ -114,6 +116,8 @@ pending_settle(Committer *c, bool own)
 		else
 			pending_decide(c, p, OUTCOME_FENCED, 0, NULL);
 	}
+	c->expected = answered ? c->npending + answered : 0;
+	c->group_until = 0;
 	for (Mark **mark = &c->marks; *mark;)
 		if (outcomes_get(c->state.outcomes, (*mark)->epoch, (*mark)->seq) != ID_UNKNOWN)
 		{
@@ -285,8 +289,6 @@ add_members(Committer *c, S3am__Manifest *m)
 		bytes += p->len;
 		n++;
 	}
-	if (n > 0)
-		c->last_group = n;
 	window_free(group);
 	rows_free(rows);
 }
@@ -432,14 +434,17 @@ group_wanted(Committer *c)
 		return true;
 	if (c->npending == 0)
 		return false;
-	/* those just answered come back at once: wait a little, or groups halve */
-	if (c->cfg.group_wait_us && c->last_group > 1 && c->npending < c->last_group)
+	/* those just answered come back at once, to those who wait already: wait a little for them, or groups halve */
+	if (c->cfg.group_wait_us && c->npending < c->expected)
 	{
-		if (c->group_since == 0)
-			c->group_since = committer_now(c) + 1;
-		if (committer_now(c) < c->group_since + (c->cfg.group_wait_us + 999) / 1000)
+		uint64_t	t = committer_now(c);
+
+		if (c->group_until == 0)
+			c->group_until = t + (c->cfg.group_wait_us + 999) / 1000;
+		if (t < c->group_until)
 			return false;
 	}
-	c->group_since = 0;
+	c->group_until = 0;
+	c->expected = 0;
 	return true;
 }

@@ -152,7 +152,6 @@ landed(Committer *c)
 	ok = committer_apply(c, object, put->len, true);
 	free(object);
 	c->poll_ms = c->cfg.poll_min_ms;
-	c->group_since = 0;
 	/* all versions that were there before its first attempt are under it */
 	if (ok)
 		committer_answer_probes(c, number);

@@ -49,18 +49,23 @@ typedef struct Client
 	u64			number;			/* of its transactions: stale events are dropped */
 	ClientTxn  *txn;			/* being made or waited for */
 	Proc	   *proc;
+	u64			since;
 	Draft		draft;
 	int			looks;			/* left */
 } Client;
 
 static Client clients[NCLIENTS];
+#define MAX_TIMES 100000
+static u64	times[MAX_TIMES];
+static size_t ntimes;
 static ClientTxn **all;
 static size_t nall,
 			all_capacity;
 #define HASH 4096
 static ClientTxn *hash[HASH];
 static u64	next_storage,
-			next_seq;
+			next_seq,
+			next_key;
 static int	pending;
 
 /* A transaction in the hands of one committer. */
@@ -723,6 +728,12 @@ next(void *arg, u64 x)
 	}
 	if (!d->serializable)
 		d->look = proc->applied;
+	if (sc.bench)
+	{
+		client->looks = 1;
+		insert(client->txn, d, 2, (u32) ++next_key);
+		goto looked;
+	}
 	operate(client->txn, d);
 looked:
 	if (--client->looks > 0)
@@ -737,6 +748,7 @@ looked:
 		return;
 	}
 	again(client, 2000000);		/* commit_timeout */
+	client->since = now_us;
 	hand_over(client);
 }
 
@@ -780,8 +792,10 @@ client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const cha
 	for (int i = 0; i < NCLIENTS; i++)
 		if (clients[i].txn == ct && clients[i].looks == 0)
 		{
+			if (sc.bench && ntimes < MAX_TIMES)
+				times[ntimes++] = now_us - clients[i].since;
 			clients[i].txn = NULL;
-			again(&clients[i], rnd_below(sc.think_ms * 1000 + 1));
+			again(&clients[i], rnd_below(sc.bench ? 1000 : sc.think_ms * 1000 + 1));
 		}
 }
 
@@ -870,12 +884,28 @@ client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const Row
 	}
 }
 
+static int
+compare_times(const void *a, const void *b)
+{
+	u64			x = *(const u64 *) a,
+				y = *(const u64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+u64
+client_median_us(void)
+{
+	qsort(times, ntimes, sizeof(u64), compare_times);
+	return ntimes ? times[ntimes / 2] : 0;
+}
+
 void
 client_start_all(void)
 {
-	for (int i = 0; i < NCLIENTS; i++)
+	for (int i = 0; i < sc.clients; i++)
 	{
-		clients[i].node = i % NNODES;
+		clients[i].node = i % sc.nodes;
 		again(&clients[i], rnd_below(100000));
 	}
 }
@@ -898,6 +928,8 @@ client_reset(void)
 	nall = 0;
 	memset(hash, 0, sizeof(hash));
 	memset(clients, 0, sizeof(clients));
+	ntimes = 0;
+	next_key = 0;
 	next_storage = 1000;
 	next_seq = 0;
 	pending = 0;

@@ -60,6 +60,11 @@ const Scenario scenarios[] = {
 	{.name = "attach",.lost = 10,.slow = 300,.odd = 5,.duplicate = 30,.late_duplicate = 1000,.pause = 100,.long_pause = 200,
 	.crash = 80,.shared = 10,.rows = 12,.ddl = 20,.think_ms = 20,.collect_ms = 20,.segments = 900,
 	.grace_ms = 30,.retention_ms = 20,.pin_ms = 1000,.lease_ms = 1500,.every = 1},
+	{.name = "worst",.lost = 10,.slow = 100,.odd = 5,.duplicate = 30,.pause = 60,.long_pause = 30,.crash = 200,.clone = 30,
+	.shared = 10,.rows = 12,.ddl = 20,.think_ms = 20,.collect_ms = 20,.segments = 900,.adversary = 800,
+	.grace_ms = 30,.retention_ms = 20,.pin_ms = 3000,.lease_ms = 1500,.every = 0},
+	{.name = "alone",.nodes = 1,.clients = 1,.put_ms = 28,.bench = true,SLOW_COLLECTION},
+	{.name = "group",.nodes = 1,.clients = 64,.put_ms = 28,.bench = true,SLOW_COLLECTION},
 	{.name = "forged",.lost = 10,.slow = 20,.pause = 40,.rows = 8,.ddl = 10,.think_ms = 60,.tamper = 100,.segments = 100,
 	SLOW_COLLECTION},
 };
@@ -115,7 +120,14 @@ run(const Scenario *scenario, u64 nsteps)
 	world_reset(seed);
 	truth_reset();
 	client_reset();
-	sc = scenario ? *scenario : scenarios[rnd_below(nscenarios)];
+	do
+		sc = scenario ? *scenario : scenarios[rnd_below(nscenarios)];
+	while (scenario == NULL && sc.bench);
+	if (sc.nodes == 0)
+	{
+		sc.nodes = NNODES;
+		sc.clients = 8;
+	}
 	proc_start_all();
 	client_start_all();
 	while (steps < nsteps && !tamper_found && world_step())
@@ -218,14 +230,15 @@ main(int argc, char **argv)
 		run(scenario, nsteps);
 		total += steps_run;
 	}
-	truth_reset();
-	client_reset();
 	printf("%llu seeds of %llu steps and what it takes to come to an end, %llu in all: no violation, %.1f s of processor time\n",
 		   (unsigned long long) (last - first + 1), (unsigned long long) nsteps, (unsigned long long) total, (double) (clock() - began) / CLOCKS_PER_SEC);
 	for (size_t i = 0; i < sizeof(counter_names) / sizeof(*counter_names); i++)
 		printf("  %-12s %12llu\n", counter_names[i], (unsigned long long) counters[i]);
 	for (int i = 0; i < NFAULTS; i++)
 		printf("  %-42s %12llu\n", fault_texts[i], (unsigned long long) fault_count[i]);
+	if (sc.bench)
+		printf("  median of a commit %.1f ms, a PUT takes %d ms; %.1f commits per version\n", client_median_us() / 1000.0, sc.put_ms,
+			   (double) counters[N_COMMITTED] / (double) (counters[N_VERSIONS] ? counters[N_VERSIONS] : 1));
 	if (all_faults)
 		for (int i = 0; i < NFAULTS; i++)
 			if (fault_count[i] == 0)
@@ -233,5 +246,7 @@ main(int argc, char **argv)
 				printf("a kind of fault never happened: %s\n", fault_texts[i]);
 				return 2;
 			}
+	truth_reset();
+	client_reset();
 	return 0;
 }

@@ -275,7 +275,7 @@ start(int node)
 	config.poll_max_ms = 200;
 	config.outcome_retention_ms = 20000;
 	config.lease_ms = sc.lease_ms;
-	config.window = 64;
+	config.window = sc.bench ? 0 : 64;
 	config.applied = on_applied;
 	config.restored = on_restored;
 	config.decided = on_decided;
@@ -454,7 +454,7 @@ proc_calm(void)
 		if (p->alive && running[p->node] != p)
 			kill_proc(p);
 	}
-	for (int i = 0; i < NNODES; i++)
+	for (int i = 0; i < sc.nodes; i++)
 		if (running[i] == NULL)
 			start(i);
 }
@@ -462,9 +462,10 @@ proc_calm(void)
 void
 proc_start_all(void)
 {
-	for (int i = 0; i < NNODES; i++)
+	for (int i = 0; i < sc.nodes; i++)
 		at(now_us + rnd_below(100000), NULL, restart, NULL, i);
-	at(now_us + 200000, NULL, chaos, NULL, 0);
+	if (!sc.bench)
+		at(now_us + 200000, NULL, chaos, NULL, 0);
 }
 
 void

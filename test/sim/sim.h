@@ -19,7 +19,7 @@
 #include "store/store.h"
 
 #define NNODES 4
-#define NCLIENTS 8
+#define NCLIENTS 64				/* at most */
 #define NTABLES 4
 
 typedef uint64_t u64;
@@ -95,6 +95,11 @@ typedef struct Scenario
 				retention_ms,
 				pin_ms,			/* a pin that is older does not count */
 				lease_ms;
+	int			nodes,
+				clients;
+	int			put_ms;			/* a conditional create takes so long; 0: as other requests */
+	bool		bench;			/* sessions only add rows, as fast as they can */
+	int			adversary;		/* per mille: the worst moment for a duplicate that lost, and for a pause of a collector */
 	int			every;			/* versions between checkpoints */
 	int			segments;		/* per mille of batches */
 	int			tamper;			/* per mille of chaos rounds: the newest manifest is replaced by another */
@@ -222,6 +227,7 @@ extern void client_reset(void);
 extern ClientTxn *client_find(u64 epoch, u64 seq);
 extern void client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail);
 extern void client_crashed(Proc *proc);
+extern u64	client_median_us(void);
 extern int	client_pending(void);
 extern int	client_pending_of(const Proc *proc);
 extern bool client_resolve(bool final);	/* at the end: every transaction has an outcome that the nodes can tell */

@@ -380,6 +380,58 @@ list_one(void *arg, const char *key)
 	op->entries[op->result.nentries++] = (struct StoreEntry) {strdup(key), o->len, (int64_t) o->modified_ms};
 }
 
+/* Manifests that lost their race: a duplicate of one may come when its slot was collected. */
+typedef struct Loser
+{
+	char		key[96];
+	uint8_t    *data;
+	size_t		len;
+} Loser;
+
+#define NLOSERS 256
+static Loser losers[NLOSERS];
+static u64	nlosers;
+
+static void
+remember_loser(const StoreOp *op, const Object *o)
+{
+	Loser	   *l;
+
+	if (sc.adversary == 0 || strncmp(op->key, "manifests/", 10) != 0 ||
+		(op->len == o->len && memcmp(op->data, o->data, o->len) == 0))
+		return;
+	l = &losers[nlosers++ % NLOSERS];
+	free(l->data);
+	snprintf(l->key, sizeof(l->key), "%s", op->key);
+	l->data = malloc(op->len);
+	memcpy(l->data, op->data, op->len);
+	l->len = op->len;
+}
+
+static void
+late_loser(void *arg, u64 i)
+{
+	Loser	   *l = &losers[i];
+
+	(void) arg;
+	if (l->data == NULL || *find(l->key))
+		return;
+	COUNT(LATE_DUPLICATE);
+	put_object(l->key, l->data, l->len);
+	truth_created(l->key, l->data, l->len);
+}
+
+static void
+slot_removed(const char *key)
+{
+	for (u64 i = 0; i < NLOSERS && sc.adversary; i++)
+		if (losers[i].data && strcmp(losers[i].key, key) == 0 && fault(sc.adversary))
+		{
+			at(now_us + rnd_below(20000), NULL, late_loser, NULL, i);
+			return;
+		}
+}
+
 /* The request takes effect.  The second time (a duplicate) its answer goes nowhere. */
 static void
 effect(StoreOp *op, bool first)
@@ -431,6 +483,7 @@ effect(StoreOp *op, bool first)
 			if (o)
 			{
 				COUNT(RACE_LOST);
+				remember_loser(op, o);
 				refuse(op, STORE_PRECONDITION, 412, "the key exists");
 				if (fault(100))
 				{
@@ -481,6 +534,7 @@ effect(StoreOp *op, bool first)
 			{
 				objects_removed(op->key);
 				remove_object(op->key);
+				slot_removed(op->key);
 			}
 			break;
 	}
@@ -577,8 +631,13 @@ launch(StoreOp *op)
 	u64			there = now_us + latency();
 	u64			back = there + latency();
 	u64			timeout = now_us + REQUEST_TIMEOUT_US;
-	char	   *undecided = undecided_key[proc->number % (NNODES * 2)];
 
+	if (sc.put_ms && op->kind == OP_CREATE)
+	{
+		there = now_us + sc.put_ms * 500;
+		back = now_us + sc.put_ms * 1000;
+	}
+	char	   *undecided = undecided_key[proc->number % (NNODES * 2)];
 	if (back > timeout)
 		back = timeout;
 	if (fault(sc.lost))
@@ -683,7 +742,14 @@ static StoreOp *
 sim_get(Store *s, const char *key, u64 offset, int64_t length, StoreCallback cb, void *arg)
 {
 	StoreOp    *op = submit(s, OP_GET, key, cb, arg);
+	Proc	   *proc = op->store->proc;
 
+	/* who reads a checkpoint has taken a state, and will read manifests after it */
+	if (strncmp(key, "checkpoints/", 12) == 0 && proc->paused_until <= now_us && fault(sc.adversary))
+	{
+		COUNT(PAUSE_LONG);
+		proc->paused_until = now_us + 2000 * GRACE_MS + rnd_below(20000 * GRACE_MS);
+	}
 	op->offset = offset;
 	op->length = length;
 	s->stats.gets++;
@@ -853,6 +919,10 @@ world_reset(u64 seed)
 	etags = 0;
 	state = seed * 0x2545F4914F6CDD1DULL + 0x1234567;
 	memset(undecided_key, 0, sizeof(undecided_key));
+	for (int i = 0; i < NLOSERS; i++)
+		free(losers[i].data);
+	memset(losers, 0, sizeof(losers));
+	nlosers = 0;
 	for (int i = 0; i < NBUCKETS; i++)
 		while (buckets[i])
 			remove_object(buckets[i]->key);
