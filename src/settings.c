@@ -47,6 +47,19 @@ static const struct config_enum_entry freshness_options[] = {
 	{NULL, 0, false}
 };
 
+static void
+string_setting(const char *name, const char *what, char **variable, GucContext context, int flags)
+{
+	DefineCustomStringVariable(name, what, NULL, variable, "", context, flags, NULL, NULL, NULL);
+}
+
+static void
+int_setting(const char *name, const char *what, int *variable, int value, int min, int max, GucContext context,
+			int flags)
+{
+	DefineCustomIntVariable(name, what, NULL, variable, value, min, max, context, flags, NULL, NULL, NULL);
+}
+
 /*
  * Secrets.  Core logs what a reload changed, with the new value as it stands in the file, if the variable's value is another one than before.  So
  * the variable always has the same value, SECRET_SHOWN, and the secret is the "extra" of its value.  Parallel workers are given their leader's
