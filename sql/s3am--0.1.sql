@@ -29,6 +29,17 @@ CREATE TABLE enum_label (
     number int4 NOT NULL
 ) USING heap;
 COMMENT ON TABLE enum_label IS 'numbers by which rows hold the labels of enum types that got labels after their creation';
+CREATE TABLE sequences (
+    seqrelid oid PRIMARY KEY,
+    id int8 NOT NULL UNIQUE,
+    epoch int8 NOT NULL,
+    last_value int8 NOT NULL,
+    is_called bool NOT NULL,
+    generation int8 NOT NULL,
+    descending bool NOT NULL,
+    version int8 NOT NULL
+) USING heap;
+COMMENT ON TABLE sequences IS 'sequences in the repository: their id, the epoch that draws, how far it may have drawn, and since which version';
 
 -- ---------------------------------------------------------------- functions
 
@@ -76,6 +87,10 @@ CREATE FUNCTION commit_status(id text, resolve bool DEFAULT false, OUT status te
     LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 's3am_commit_status';
 COMMENT ON FUNCTION commit_status(text, bool) IS
     'what became of a transaction: committed (in version), aborted, undecided, too old; resolve makes sure of an answer by aborting what is undecided';
+CREATE FUNCTION attach_status(OUT phase text, OUT version int8, OUT failed_version int8, OUT object text,
+                              OUT reason text, OUT since timestamptz) RETURNS record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_attach_status';
+COMMENT ON FUNCTION attach_status() IS 'whether this server has all versions; if not, which it cannot apply, and why';
 
 CREATE FUNCTION check_store(writers int4 DEFAULT 32, rounds int4 DEFAULT 5,
                             OUT create_if_absent bool, OUT compare_and_set bool, OUT read_after_write bool,
@@ -122,11 +137,14 @@ CREATE VIEW activity AS
     FROM processes() p
     LEFT JOIN pg_stat_activity a ON a.pid = p.pid;
 COMMENT ON VIEW activity IS 'what the workers of this database do, and which sessions wait for what';
+CREATE VIEW attach_status AS SELECT * FROM attach_status();
+COMMENT ON VIEW attach_status IS 'whether this server has all versions; if not, which it cannot apply, and why';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments, manifests, activity TO pg_monitor;
-GRANT EXECUTE ON FUNCTION node(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4) TO pg_monitor;
+GRANT SELECT ON tables, segments, manifests, activity, attach_status, sequences TO pg_monitor;
+GRANT EXECUTE ON FUNCTION node(), attach_status(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4)
+    TO pg_monitor;
 
 SELECT bind();

@@ -26,6 +26,7 @@
 
 S3AM_FUNCTION(s3am_bind);
 S3AM_FUNCTION(s3am_node);
+S3AM_FUNCTION(s3am_attach_status);
 S3AM_FUNCTION(s3am_table_states);
 S3AM_FUNCTION(s3am_batches);
 S3AM_FUNCTION(s3am_commit_id);
@@ -89,7 +90,6 @@ s3am_bind(PG_FUNCTION_ARGS)
 Datum
 s3am_node(PG_FUNCTION_ARGS)
 {
-	static const char *const phases[] = {"not attached", "starting", "attaching", "ready", "fenced", "failed"};
 	S3Node	   *node = node_of_database(MyDatabaseId);
 	TupleDesc	desc;
 	Datum		values[15];
@@ -104,7 +104,7 @@ s3am_node(PG_FUNCTION_ARGS)
 	strlcpy(error, node->error, sizeof(error));
 	SpinLockRelease(&node->mutex);
 	values[0] = CStringGetTextDatum(node->url);
-	values[1] = CStringGetTextDatum(phases[pg_atomic_read_u32(&node->phase)]);
+	values[1] = CStringGetTextDatum(node_phase_name(node));
 	values[2] = Int64GetDatum(pg_atomic_read_u64(&node->epoch));
 	values[3] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->published)));
 	values[4] = Int64GetDatum(pg_atomic_read_u64(&node->head));
@@ -119,6 +119,34 @@ s3am_node(PG_FUNCTION_ARGS)
 	values[12] = Int64GetDatum(pg_atomic_read_u64(&node->deliveries.length));
 	values[13] = Int64GetDatum(node->groups);
 	values[14] = Int64GetDatum(pg_atomic_read_u64(&node->probe_done));
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
+}
+
+/* s3am.attach_status(): one row: what this server cannot apply. */
+Datum
+s3am_attach_status(PG_FUNCTION_ARGS)
+{
+	S3Node	   *node = node_of_database(MyDatabaseId);
+	NodeFailure failure;
+	TupleDesc	desc;
+	Datum		values[6] = {0};
+	bool		nulls[6] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	values[0] = CStringGetTextDatum(node_phase_name(node));
+	nulls[1] = node == NULL;
+	if (node)
+		values[1] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->published)));
+	if (node && node_failure(node, &failure))
+	{
+		values[2] = Int64GetDatum(failure.version);
+		values[3] = CStringGetTextDatum(failure.object);
+		values[4] = CStringGetTextDatum(failure.reason);
+		values[5] = TimestampTzGetDatum(failure.since);
+	}
+	else
+		nulls[2] = nulls[3] = nulls[4] = nulls[5] = true;
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(desc, values, nulls)));
 }
 

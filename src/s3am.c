@@ -3,7 +3,10 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -15,6 +18,7 @@
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "ddl/ddl.h"
@@ -25,6 +29,7 @@
 #include "txn/freshness.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
+#include "txn/used.h"
 #include "worker/worker.h"
 
 PG_MODULE_MAGIC;
@@ -57,17 +62,47 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
+/* What tells why a database is not attached must answer while it is not: the extension's own views. */
+static bool
+reads_status_only(QueryDesc *query)
+{
+	ListCell   *lc;
+
+	if (query->operation != CMD_SELECT)
+		return false;
+	foreach(lc, query->plannedstmt->relationOids)
+		if (get_rel_namespace(lfirst_oid(lc)) != get_namespace_oid("s3am", true))
+			return false;
+	return query->plannedstmt->relationOids != NIL;
+}
+
+/* Views and partitioned tables have no rows that would be looked at, but what the statement does follows from them. */
+static void
+note_definitions(QueryDesc *query)
+{
+	ListCell   *lc;
+
+	foreach(lc, query->plannedstmt->relationOids)
+	{
+		char		kind = lfirst_oid(lc) >= FirstNormalObjectId ? get_rel_relkind(lfirst_oid(lc)) : 0;
+
+		if (kind == RELKIND_VIEW || kind == RELKIND_PARTITIONED_TABLE)
+			used_note_relation(lfirst_oid(lc));
+	}
+}
+
 /* Ordinary statements wait until the database is attached: its schema is not complete before. */
 static void
 executor_start(QueryDesc *query, int eflags)
 {
-	static bool ready = false;
-
-	if (!ready && !ddl_is_internal() && !creating_extension && node_database_bound())
+	if (!node_waited && !ddl_is_internal() && !creating_extension && !ddl_detaching() && !RecoveryInProgress() &&
+		!reads_status_only(query) && node_database_bound())
 	{
 		(void) node_wait_ready();
-		ready = true;
+		node_waited = true;
 	}
+	if (node_waited && !ddl_is_internal())
+		note_definitions(query);
 	freshness_executor_start(query);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);

@@ -31,6 +31,7 @@ extern int	s3am_poll_min;
 extern int	s3am_poll_max;
 extern int	s3am_group_wait;
 extern int	s3am_freshness;
+extern int	s3am_max_apply_delay;
 
 typedef enum Freshness
 {

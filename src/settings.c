@@ -33,6 +33,7 @@ int			s3am_poll_min;
 int			s3am_poll_max;
 int			s3am_group_wait;
 int			s3am_freshness;
+int			s3am_max_apply_delay;
 
 static const struct config_enum_entry addressing_options[] = {
 	{"auto", -1, false},
@@ -154,6 +155,9 @@ settings_define(void)
 				&s3am_max_connections, 64, 1, 1024, PGC_SIGHUP, 0);
 	int_setting("s3am.commit_timeout", "How long COMMIT waits for its outcome before it fails with 08007; 0: for ever.",
 				&s3am_commit_timeout, 120000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
+	int_setting("s3am.max_apply_delay",
+				"How long a session may hold up schema changes of other servers before it is ended; -1: for ever.",
+				&s3am_max_apply_delay, 30000, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.attach_timeout", "How long a statement waits until its database is attached.",
 				&s3am_attach_timeout, 60000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	int_setting("s3am.inline_limit", "Rows of one table up to this size travel in the manifest, larger ones as segments.",

@@ -3,23 +3,28 @@
  *
  * What travels is the text of each statement as it ran, with the settings that give it meaning, seen at the level of
  * ProcessUtility: so DDL inside functions, DO blocks and multi-statement strings comes out right.  A stack of frames gives
- * object access events to the innermost statement; a statement's place in the order is that of its first event.
+ * object access events to the innermost statement; a statement's place in the order is that of its first event.  After the
+ * statement the objects that its events named tell whether it travels, stays, or must be refused.  README.md has the rules.
  */
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/tableam.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/namespace.h"
-#include "catalog/objectaccess.h"
-#include "catalog/objectaddress.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
-#include "commands/dbcommands.h"
-#include "commands/defrem.h"
+#include "catalog/pg_sequence.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "commands/tablecmds.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_type.h"
@@ -30,48 +35,38 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "ddl/capture.h"
 #include "ddl/ddl.h"
+#include "ddl/detach.h"
 #include "ddl/local.h"
 #include "ddl/replay.h"
+#include "ddl/sequence.h"
+#include "ddl/statement.h"
 #include "node/node.h"
 #include "s3am.h"
 #include "segment/codec.h"
 
-typedef struct Statement
-{
-	SubTransactionId sub;
-	uint64		order;
-	S3am__DdlStatement message;
-} Statement;
-
-typedef struct Frame
-{
-	struct Frame *up;
-	uint64		first;			/* order of its first event; 0 none */
-	bool		local;			/* touches something local */
-	bool		shared;			/* touches something that travels */
-	List	   *created;		/* ObjectAddress */
-	List	   *names,
-			   *storages;		/* of relations that got storage: char *, uint64 * */
-} Frame;
-
-static Frame *top;
+static DdlFrame *top;
 static List *statements;
 static uint64 order;
 static MemoryContext cxt;
 static bool capture = true;
 static bool internal;
+static bool detaching;			/* DROP EXTENSION s3am runs: what goes here stays elsewhere */
+static int	importing;			/* IMPORT FOREIGN SCHEMA runs */
 
 static ProcessUtility_hook_type prev_utility;
 static object_access_hook_type prev_access;
 
 /* What changes the meaning of a statement's text. */
 static const char *const settings[] = {
-	"default_tablespace", "default_table_access_method", "default_toast_compression", "standard_conforming_strings",
-	"backslash_quote", "DateStyle", "IntervalStyle", "TimeZone", "timezone_abbreviations", "xmloption",
-	"transform_null_equals", "array_nulls", "lc_monetary", NULL
+	"default_table_access_method", "default_toast_compression", "standard_conforming_strings", "backslash_quote",
+	"DateStyle", "IntervalStyle", "TimeZone", "timezone_abbreviations", "xmloption", "transform_null_equals",
+	"array_nulls", "lc_monetary", "allow_system_table_mods", NULL
 };
 
 void
@@ -88,6 +83,12 @@ ddl_is_internal(void)
 }
 
 bool
+ddl_detaching(void)
+{
+	return detaching;
+}
+
+bool
 ddl_pending(void)
 {
 	return statements != NIL;
@@ -96,8 +97,8 @@ ddl_pending(void)
 static bool
 capturing(void)
 {
-	return capture && !ddl_replaying() && !creating_extension && IsUnderPostmaster && IsTransactionState() &&
-		node_current() != NULL;
+	return capture && !detaching && !ddl_replaying() && !creating_extension && IsUnderPostmaster &&
+		IsTransactionState() && node_current() != NULL;
 }
 
 /* ------------------------------------------------------------------------------------ events */
@@ -120,6 +121,58 @@ refuse_index(Oid indexid)
 				 errhint("Leave the index out, or use the access method heap.")));
 }
 
+/* An object that counts: it is there, and is not one of core's passing helpers. */
+static bool
+counts(const ObjectAddress *object)
+{
+	Oid			relid;
+
+	relid = local_part_of(object, SnapshotSelf);
+	return OidIsValid(relid) ? !local_is_transient(relid) : local_exists(object);
+}
+
+static void
+note_event(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id)
+{
+	DdlEvent   *event = palloc0(sizeof(DdlEvent));
+
+	event->access = access;
+	event->sub = sub_id;
+	ObjectAddressSet(event->object, class_id, object_id);
+	/* on creation and change a default is named by its table */
+	if (class_id == AttrDefaultRelationId && access != OAT_DROP)
+		event->object.classId = RelationRelationId;
+	if (access == OAT_DROP)
+	{
+		bool		local = local_object(&event->object, SnapshotSelf);
+
+		if (!counts(&event->object))
+			return;
+		event->dropped_local = local;
+		event->dropped_shared = !local;
+		event->part_of = local_part_of(&event->object, SnapshotSelf);
+		if (!local && sub_id == 0 &&
+			!local_object_name(&event->object, SnapshotSelf, &event->schema, &event->name))
+			event->name = NULL;
+	}
+	top->events = lappend(top->events, event);
+}
+
+/*
+ * The first name that a session looks up outside of the system's schemas: the schema is not complete before the database is
+ * attached, and a name that is not there yet would be an error at once.
+ */
+static void
+wait_before_names(Oid namespace)
+{
+	if (node_waited || internal || detaching || creating_extension || MyBackendType != B_BACKEND || !IsTransactionState() ||
+		RecoveryInProgress() || namespace == PG_CATALOG_NAMESPACE || isAnyTempNamespace(namespace) ||
+		!node_database_bound() || namespace == get_namespace_oid("s3am", true))
+		return;
+	(void) node_wait_ready();
+	node_waited = true;
+}
+
 static void
 object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
@@ -127,41 +180,38 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 
 	if (prev_access)
 		prev_access(access, class_id, object_id, sub_id, arg);
-	if (ddl_replaying())
+	if (access == OAT_NAMESPACE_SEARCH)
 	{
-		if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0)
-			ddl_replay_created(object_id);
+		wait_before_names(object_id);
 		return;
 	}
-	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 && object_id >= FirstNormalObjectId)
+	if (ddl_replaying())
 	{
-		char		kind = ddl_relkind(object_id);
-
-		if (kind == RELKIND_INDEX && OidIsValid(s3am_am_oid()))
-		{
-			CommandCounterIncrement();
-			refuse_index(object_id);
-		}
+		if (access == OAT_POST_CREATE && sub_id == 0)
+			ddl_replay_created(class_id, object_id);
+		else if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0)
+			sequence_dropped(object_id);
+		return;
 	}
+	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 && object_id >= FirstNormalObjectId &&
+		ddl_relkind(object_id) == RELKIND_INDEX && OidIsValid(s3am_am_oid()))
+	{
+		CommandCounterIncrement();
+		refuse_index(object_id);
+	}
+	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0 && !detaching)
+		sequence_dropped(object_id);
 	if (top == NULL || !capturing() ||
 		(access != OAT_POST_CREATE && access != OAT_DROP && access != OAT_POST_ALTER))
 		return;
 	old = MemoryContextSwitchTo(cxt);
 	if (top->first == 0)
 		top->first = ++order;
-	if (local_object(class_id, object_id, access != OAT_DROP))
-		top->local = true;
-	else
-		top->shared = true;
-	if (access == OAT_POST_CREATE && sub_id == 0)
-	{
-		ObjectAddress *address = palloc(sizeof(ObjectAddress));
-
-		ObjectAddressSet(*address, class_id, object_id);
-		top->created = lappend(top->created, address);
-	}
+	note_event(access, class_id, object_id, sub_id);
 	MemoryContextSwitchTo(old);
 }
+
+/* ------------------------------------------------------------------------------------ storage */
 
 /* The relation's name as replay will see it: a rewrite's transient table stands for the table. */
 char *
@@ -172,176 +222,8 @@ ddl_storage_name(Relation rel)
 	const char *name = RelationGetRelationName(rel);
 
 	if (sscanf(name, "pg_temp_%u%n", &relid, &used) == 1 && name[used] == '\0' && get_rel_name(relid))
-		return psprintf("%s rewritten", quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
-																   get_rel_name(relid)));
-	return pstrdup(quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)), name));
-}
-
-static void fill_context(S3am__DdlStatement *m, const char *tag);
-static void add_statement(Statement *s);
-
-void
-ddl_note_storage(Relation rel, uint64 storage)
-{
-	MemoryContext old;
-	uint64	   *id;
-
-	if (!capturing())
-		return;
-	old = MemoryContextSwitchTo(cxt);
-	id = palloc(sizeof(uint64));
-	*id = storage;
-	if (top)
-	{
-		top->names = lappend(top->names, ddl_storage_name(rel));
-		top->storages = lappend(top->storages, id);
-	}
-	MemoryContextSwitchTo(old);
-}
-
-/* ------------------------------------------------------------------------------------ statements */
-
-/* Statements that change storage alone; their new storage travels, their text does not. */
-static bool
-storage_only(Node *node)
-{
-	return IsA(node, TruncateStmt) || IsA(node, ClusterStmt) || IsA(node, RefreshMatViewStmt) ||
-		(IsA(node, VacuumStmt) && castNode(VacuumStmt, node)->is_vacuumcmd);
-}
-
-static bool
-interesting(Node *node, ProcessUtilityContext context)
-{
-	if (context == PROCESS_UTILITY_SUBCOMMAND)
-		return false;
-	if (storage_only(node))
-		return true;
-	switch (nodeTag(node))
-	{
-		case T_CreatedbStmt:
-		case T_DropdbStmt:
-		case T_AlterDatabaseStmt:
-		case T_AlterDatabaseSetStmt:
-		case T_AlterDatabaseRefreshCollStmt:
-		case T_AlterSystemStmt:
-		case T_CreateTableSpaceStmt:
-		case T_DropTableSpaceStmt:
-		case T_AlterTableSpaceOptionsStmt:
-		case T_CreateRoleStmt:
-		case T_AlterRoleStmt:
-		case T_AlterRoleSetStmt:
-		case T_DropRoleStmt:
-		case T_GrantRoleStmt:
-		case T_ReassignOwnedStmt:
-		case T_CreateSubscriptionStmt:
-		case T_AlterSubscriptionStmt:
-		case T_DropSubscriptionStmt:
-		case T_CreatePublicationStmt:
-		case T_AlterPublicationStmt:
-		case T_CreateUserMappingStmt:
-		case T_AlterUserMappingStmt:
-		case T_DropUserMappingStmt:
-		case T_PrepareStmt:
-		case T_ExecuteStmt:
-		case T_LoadStmt:
-		case T_DoStmt:
-		case T_CallStmt:
-			return false;
-		case T_ExplainStmt:
-			return false;
-		case T_CreateExtensionStmt:
-			return strcmp(castNode(CreateExtensionStmt, node)->extname, "s3am") != 0;
-		case T_AlterExtensionStmt:
-			return strcmp(castNode(AlterExtensionStmt, node)->extname, "s3am") != 0;
-		case T_DropStmt:
-			if (castNode(DropStmt, node)->removeType == OBJECT_EXTENSION)
-			{
-				ListCell   *lc;
-
-				foreach(lc, castNode(DropStmt, node)->objects)
-					if (strcmp(strVal(lfirst(lc)), "s3am") == 0)
-						return false;
-			}
-			return true;
-		default:
-			return GetCommandLogLevel(node) == LOGSTMT_DDL;
-	}
-}
-
-/* COMMENT, GRANT and SECURITY LABEL fire no event: is what they name local? */
-static bool
-names_local(Node *node)
-{
-	ListCell   *lc;
-
-	if (IsA(node, GrantStmt))
-	{
-		GrantStmt  *grant = (GrantStmt *) node;
-
-		if (grant->objtype == OBJECT_LARGEOBJECT || grant->objtype == OBJECT_DATABASE ||
-			grant->objtype == OBJECT_TABLESPACE)
-			return true;
-		if (grant->targtype != ACL_TARGET_OBJECT || grant->objtype != OBJECT_TABLE)
-			return false;
-		foreach(lc, grant->objects)
-		{
-			Oid			relid = RangeVarGetRelid(lfirst(lc), NoLock, true);
-
-			if (OidIsValid(relid) && (local_relation(relid) || local_view(relid)))
-				return true;
-		}
-	}
-	else if (IsA(node, CommentStmt) || IsA(node, SecLabelStmt))
-	{
-		ObjectType	type = IsA(node, CommentStmt) ? ((CommentStmt *) node)->objtype : ((SecLabelStmt *) node)->objtype;
-		Node	   *object = IsA(node, CommentStmt) ? ((CommentStmt *) node)->object : ((SecLabelStmt *) node)->object;
-		Relation	rel = NULL;
-		ObjectAddress address;
-		Oid			relid;
-
-		if (type == OBJECT_DATABASE || type == OBJECT_LARGEOBJECT || type == OBJECT_SUBSCRIPTION ||
-			type == OBJECT_TABLESPACE || type == OBJECT_ROLE)
-			return true;
-		address = get_object_address(type, object, &rel, AccessShareLock, true);
-		relid = rel ? RelationGetRelid(rel) : InvalidOid;
-		if (rel)
-			relation_close(rel, NoLock);
-		if (OidIsValid(relid))
-			return local_relation(relid) || local_view(relid);
-		if (OidIsValid(address.objectId))
-			return local_object(address.classId, address.objectId, false);
-	}
-	return false;
-}
-
-/* CREATE TABLE for what CREATE TABLE AS made: no query travels. */
-static char *
-deparse_table(Oid relid)
-{
-	Relation	rel = relation_open(relid, AccessShareLock);
-	StringInfoData text;
-	bool		first = true;
-
-	initStringInfo(&text);
-	appendStringInfo(&text, "CREATE TABLE %s (",
-					 quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-												RelationGetRelationName(rel)));
-	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
-
-		appendStringInfo(&text, "%s%s %s", first ? "" : ", ", quote_identifier(NameStr(att->attname)),
-						 format_type_extended(att->atttypid, att->atttypmod,
-											  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-		if (OidIsValid(att->attcollation) && att->attcollation != get_typcollation(att->atttypid))
-			appendStringInfo(&text, " COLLATE %s",
-							 quote_qualified_identifier(get_namespace_name(PG_CATALOG_NAMESPACE),
-														get_collation_name(att->attcollation)));
-		first = false;
-	}
-	appendStringInfo(&text, ") USING %s", quote_identifier(get_am_name(rel->rd_rel->relam)));
-	relation_close(rel, AccessShareLock);
-	return text.data;
+		return psprintf("%s rewritten", qualified_name(relid));
+	return quoted_name(get_namespace_name(RelationGetNamespace(rel)), name);
 }
 
 static void
@@ -366,51 +248,314 @@ fill_context(S3am__DdlStatement *m, const char *tag)
 }
 
 static void
-add_statement(Statement *s)
+add_statement(DdlCaptured *s, uint64 at)
 {
 	s->sub = GetCurrentSubTransactionId();
+	s->order = at ? at : ++order;
 	statements = lappend(statements, s);
 }
 
-static void
-fill_results(Statement *s, Frame *frame, bool as_table)
+/* A relation of s3am gets storage. */
+void
+ddl_note_storage(Relation rel, uint64 storage)
 {
-	S3am__DdlStatement *m = &s->message;
+	MemoryContext old;
+	uint64	   *id;
+
+	if (!capturing() || top == NULL)
+		return;
+	old = MemoryContextSwitchTo(cxt);
+	id = palloc(sizeof(uint64));
+	*id = storage;
+	if (statement_travels(top->node) == TRAVEL_STORAGE)
+	{
+		/* said at once: the statement may go on in another transaction */
+		DdlCaptured *s = palloc0(sizeof(DdlCaptured));
+
+		fill_context(&s->message, GetCommandTagName(CreateCommandTag(top->node)));
+		s->message.n_storages = s->message.n_storage_names = 1;
+		s->message.storages = id;
+		s->message.storage_names = palloc(sizeof(char *));
+		s->message.storage_names[0] = ddl_storage_name(rel);
+		s->message.populated = !IsA(top->node, RefreshMatViewStmt) ||
+			!castNode(RefreshMatViewStmt, top->node)->skipData;
+		add_statement(s, 0);
+	}
+	else
+	{
+		top->storage_names = lappend(top->storage_names, ddl_storage_name(rel));
+		top->storages = lappend(top->storages, id);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ------------------------------------------------------------------------------------ what a statement did */
+
+static const char *
+describe(const ObjectAddress *object)
+{
+	char	   *description = getObjectDescription(object, true);
+
+	return description ? description : "an object";
+}
+
+static bool
+exists_before(const DdlFrame *frame, const ObjectAddress *object)
+{
+	char	   *schema,
+			   *name;
+
+	return frame->before && local_object_name(object, frame->before, &schema, &name);
+}
+
+/* Throws if something that travels now needs something local, or became local itself. */
+static void
+check_needs(DdlFrame *frame, DdlEvent *event, bool local)
+{
+	ObjectAddress needed;
+
+	if (event->access == OAT_DROP)
+		return;
+	if (event->object.classId == ConstraintRelationId)
+	{
+		HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(event->object.objectId));
+
+		if (HeapTupleIsValid(tuple))
+		{
+			Form_pg_constraint form = (Form_pg_constraint) GETSTRUCT(tuple);
+
+			if (form->contype == CONSTRAINT_FOREIGN &&
+				local_relation(form->conrelid) != local_relation(form->confrelid))
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("foreign key \"%s\" would join an s3am table and one that is not",
+								NameStr(form->conname)),
+						 errdetail("No other server could check it."),
+						 errhint("Let both tables be s3am tables.")));
+			ReleaseSysCache(tuple);
+		}
+	}
+	if (local)
+	{
+		if (event->access == OAT_POST_ALTER && exists_before(frame, &event->object) &&
+			!local_object(&event->object, frame->before))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("%s would need an object that stays on this server", describe(&event->object)),
+					 errdetail("It is there on all servers of the repository."),
+					 errhint("Drop it and create it anew: it then stays on this server.")));
+	}
+	else if (event->access == OAT_POST_ALTER && event->object.classId == RelationRelationId &&
+			 get_rel_relkind(event->object.objectId) == RELKIND_SEQUENCE && exists_before(frame, &event->object) &&
+			 local_object(&event->object, frame->before))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s stays on this server, and cannot come to the repository", describe(&event->object)),
+				 errhint("Create another sequence for that table.")));
+	else if (local_needed(&event->object, &needed))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("%s cannot need %s, which stays on this server", describe(&event->object), describe(&needed)),
+				 errdetail("Other servers of the repository do not have it."),
+				 errhint("Use an s3am table, or objects that do not depend on tables of other access methods.")));
+}
+
+/* Notes what kinds of objects the statement touched; throws if they do not fit together. */
+static void
+weigh(DdlFrame *frame, bool *any_local, bool *any_shared)
+{
 	ListCell   *lc;
 
-	m->created = palloc0(sizeof(char *) * Max(list_length(frame->created), 1));
-	foreach(lc, frame->created)
+	*any_local = *any_shared = false;
+	foreach(lc, frame->events)
 	{
-		ObjectAddress *address = lfirst(lc);
-		char	   *name;
-		char		kind;
+		DdlEvent   *event = lfirst(lc);
+		bool		local;
 
-		if (address->classId != RelationRelationId)
-			continue;
-		name = get_rel_name(address->objectId);
-		if (name == NULL)
-			continue;
-		kind = get_rel_relkind(address->objectId);
-		if (as_table && kind == RELKIND_RELATION)
+		CHECK_FOR_INTERRUPTS();
+		if (event->access == OAT_DROP)
 		{
-			m->text = deparse_table(address->objectId);
-			as_table = false;
-		}
-		if (kind == RELKIND_TOASTVALUE || strncmp(name, "pg_temp_", 8) == 0 ||
-			get_rel_namespace(address->objectId) == PG_TOAST_NAMESPACE)
+			*any_local |= event->dropped_local;
+			*any_shared |= event->dropped_shared;
 			continue;
-		m->created[m->n_created++] =
-			psprintf("%s.%s", get_namespace_name(get_rel_namespace(address->objectId)), name);
-	}
-	m->n_storages = m->n_storage_names = list_length(frame->storages);
-	m->storages = palloc(sizeof(uint64) * Max(m->n_storages, 1));
-	m->storage_names = palloc(sizeof(char *) * Max(m->n_storages, 1));
-	for (size_t i = 0; i < m->n_storages; i++)
-	{
-		m->storages[i] = *(uint64 *) list_nth(frame->storages, i);
-		m->storage_names[i] = list_nth(frame->names, i);
+		}
+		if (!counts(&event->object))
+			continue;
+		local = local_object(&event->object, SnapshotSelf);
+		if (local)
+			*any_local = true;
+		else
+			*any_shared = true;
+		if (event->object.classId == RelationRelationId || event->object.classId == InheritsRelationId)
+			local_check_tree(event->object.objectId);
+		check_needs(frame, event, local);
 	}
 }
+
+/* Relations that the statement made, those that storages went to, sequences. */
+static void
+fill_results(DdlCaptured *s, DdlFrame *frame)
+{
+	S3am__DdlStatement *m = &s->message;
+	int			n = list_length(frame->events);
+	ListCell   *lc;
+
+	m->created = palloc0(sizeof(char *) * Max(n, 1));
+	m->sequences = palloc0(sizeof(void *) * Max(n, 1));
+	foreach(lc, frame->events)
+	{
+		DdlEvent   *event = lfirst(lc);
+		Oid			relid = event->object.objectId;
+
+		if (event->access != OAT_POST_CREATE || event->object.classId != RelationRelationId || event->sub != 0 ||
+			get_rel_name(relid) == NULL || local_is_transient(relid) || local_relation(relid))
+			continue;
+		if (!m->deparsed)
+			m->created[m->n_created++] = qualified_name(relid);
+		if (get_rel_relkind(relid) == RELKIND_SEQUENCE)
+		{
+			S3am__SequenceMade *made = palloc(sizeof(*made));
+
+			s3am__sequence_made__init(made);
+			made->name = qualified_name(relid);
+			made->id = sequence_add(relid, 0);
+			m->sequences[m->n_sequences++] = made;
+		}
+	}
+	n = list_length(frame->storages);
+	m->n_storages = m->n_storage_names = n;
+	m->storages = palloc(sizeof(uint64) * Max(n, 1));
+	m->storage_names = palloc(sizeof(char *) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		m->storages[i] = *(uint64 *) list_nth(frame->storages, i);
+		m->storage_names[i] = list_nth(frame->storage_names, i);
+	}
+}
+
+/* The table that CREATE TABLE AS or CREATE TABLE made. */
+static Oid
+made_table(DdlFrame *frame)
+{
+	ListCell   *lc;
+
+	foreach(lc, frame->events)
+	{
+		DdlEvent   *event = lfirst(lc);
+
+		if (event->access == OAT_POST_CREATE && event->object.classId == RelationRelationId && event->sub == 0 &&
+			!local_is_transient(event->object.objectId) && get_rel_relkind(event->object.objectId) == RELKIND_RELATION)
+			return event->object.objectId;
+	}
+	return InvalidOid;
+}
+
+/* DETACH PARTITION CONCURRENTLY leaves a constraint behind, which the plain form does not. */
+static void
+add_constraints_made(S3am__DdlStatement *m, DdlFrame *frame)
+{
+	ListCell   *lc;
+
+	foreach(lc, frame->events)
+	{
+		DdlEvent   *event = lfirst(lc);
+
+		if (event->access == OAT_POST_CREATE && event->object.classId == ConstraintRelationId)
+			m->text = psprintf("%s; %s", m->text, pg_get_constraintdef_command(event->object.objectId));
+	}
+}
+
+/* What SET ACCESS METHOD does to the others: the table comes, or it goes.  False: nothing. */
+static bool
+moved_table(DdlCaptured *s, DdlFrame *frame, Oid relid, bool was_local)
+{
+	bool		is_local = local_relation(relid);
+
+	if (was_local == is_local)
+		return false;
+	s->message.deparsed = true;
+	if (is_local)
+		s->message.text = psprintf("DROP TABLE %s", qualified_name(relid));
+	else
+	{
+		sequence_table_travels(relid, &s->message);
+		s->message.text = deparse_table(relid, true);
+	}
+	return true;
+}
+
+/* The statement is over: adds it to what travels if it does. */
+static void
+finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_was_local, bool like_local,
+				 bool names_local, List *left_out)
+{
+	Node	   *node = frame->node;
+	S3am__DdlStatement *m = &s->message;
+	bool		any_local,
+				any_shared;
+
+	CommandCounterIncrement();
+	if (statement_travels(node) == TRAVEL_STORAGE)
+		return;
+	if (OidIsValid(relation) && statement_sets_access_method(node) && get_rel_name(relation) &&
+		moved_table(s, frame, relation, relation_was_local))
+	{
+		DdlFrame	only = {.storages = frame->storages,.storage_names = frame->storage_names};
+		size_t		n_sequences = m->n_sequences;
+		S3am__SequenceMade **sequences = m->sequences;
+
+		local_check_tree(relation);
+		fill_results(s, &only);
+		m->n_sequences = n_sequences;
+		m->sequences = sequences;
+		names_claim(s, frame);
+		add_statement(s, frame->first);
+		return;
+	}
+	weigh(frame, &any_local, &any_shared);
+	if (frame->events == NIL && frame->storages == NIL)
+	{
+		if (names_local || statement_may_do_nothing(node))
+			return;
+	}
+	else if (any_local && !any_shared && frame->storages == NIL)
+		return;
+	if (any_local && any_shared && IsA(node, CreateSchemaStmt) && castNode(CreateSchemaStmt, node)->schemaElts)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("CREATE SCHEMA cannot make objects that stay on this server"),
+				 errhint("Create the schema first, and then what is in it.")));
+
+	if (statement_table_as(node) || like_local)
+	{
+		Oid			table = made_table(frame);
+
+		if (!OidIsValid(table))
+			return;				/* IF NOT EXISTS found it */
+		m->deparsed = true;
+		m->text = deparse_table(table, like_local);
+	}
+	else if (IsA(node, CreateExtensionStmt) || IsA(node, AlterExtensionStmt))
+	{
+		m->deparsed = true;
+		m->text = deparse_extensions(frame->events);
+		if (m->text == NULL)
+			return;
+	}
+	else if (IsA(node, AlterTableStmt) && frame->before == NULL)
+		add_constraints_made(m, frame);
+	m->n_left_out = list_length(left_out);
+	m->left_out = palloc(sizeof(uint32) * Max(m->n_left_out, 1));
+	for (size_t i = 0; i < m->n_left_out; i++)
+		m->left_out[i] = list_nth_int(left_out, i);
+	fill_results(s, frame);
+	capture_missing_values(s, frame);
+	names_claim(s, frame);
+	names_claim_named(s, node);
+	add_statement(s, frame->first);
+}
+
+/* ------------------------------------------------------------------------------------ the hook */
 
 static void
 call_next(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
@@ -422,77 +567,94 @@ call_next(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCo
 		standard_ProcessUtility(pstmt, query, readonly, context, params, env, dest, qc);
 }
 
-/* Temporary and unlogged tables whose access method is only the default are heap tables. */
-static PlannedStmt *
-heap_for_temporary(PlannedStmt *pstmt)
+/* Runs a statement in which some state must hold, and ends it however that ends. */
+static void
+call_with(bool *flag, int *count, PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context,
+		  ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node	   *node = pstmt->utilityStmt;
-
-	if (strcmp(default_table_access_method, "s3am") != 0)
-		return pstmt;
-	if (IsA(node, CreateStmt))
+	if (flag)
+		*flag = true;
+	if (count)
+		(*count)++;
+	PG_TRY();
 	{
-		CreateStmt *create = (CreateStmt *) node;
-
-		if (create->accessMethod || create->partspec || create->relation->relpersistence == RELPERSISTENCE_PERMANENT)
-			return pstmt;
-		pstmt = copyObject(pstmt);
-		((CreateStmt *) pstmt->utilityStmt)->accessMethod = "heap";
+		call_next(pstmt, query, readonly, context, params, env, dest, qc);
 	}
-	else if (IsA(node, CreateTableAsStmt))
+	PG_FINALLY();
 	{
-		IntoClause *into = ((CreateTableAsStmt *) node)->into;
-
-		if (into->accessMethod || into->rel->relpersistence == RELPERSISTENCE_PERMANENT)
-			return pstmt;
-		pstmt = copyObject(pstmt);
-		((CreateTableAsStmt *) pstmt->utilityStmt)->into->accessMethod = "heap";
+		if (flag)
+			*flag = false;
+		if (count)
+			(*count)--;
 	}
-	return pstmt;
+	PG_END_TRY();
+}
+
+static bool
+drops_s3am(Node *node)
+{
+	ListCell   *lc;
+
+	if (!IsA(node, DropStmt) || castNode(DropStmt, node)->removeType != OBJECT_EXTENSION)
+		return false;
+	foreach(lc, castNode(DropStmt, node)->objects)
+		if (strcmp(strVal(lfirst(lc)), "s3am") == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Waits until the database is attached.  False: it cannot be, since replaying fails, and this statement may help: an extension
+ * that is made now is this server's own.
+ */
+static bool
+wait_ready(Node *node)
+{
+	S3Node	   *current = node_current();
+
+	if (current && IsA(node, CreateExtensionStmt) && pg_atomic_read_u32(&current->phase) == NODE_ATTACHING &&
+		node_failure(current, NULL))
+		return false;
+	(void) node_wait_ready();
+	return true;
 }
 
 static void
-utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
-		QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
+			 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
 	Node	   *node = pstmt->utilityStmt;
-	Frame		frame = {0};
-	Statement  *s;
+	DdlFrame	frame = {.node = node};
+	DdlCaptured *s;
 	MemoryContext old;
-	bool		local,
-				as_table;
-	ListCell   *lc;
+	bool		names_local = statement_names_local(node);
+	bool		like_local = statement_like_local(node);
+	bool		spans = statement_spans_transactions(node);
+	Oid			relation = statement_relation(node);
+	bool		relation_was_local = OidIsValid(relation) && local_relation(relation);
+	List	   *left_out;
+	int			level = 0;
 
-	/* here and wherever it is replayed: labels keep their numbers */
-	if (IsA(node, AlterEnumStmt) && ((AlterEnumStmt *) node)->oldVal == NULL && IsTransactionState())
-	{
-		Oid			type = typenameTypeId(NULL, makeTypeNameFromNameList(((AlterEnumStmt *) node)->typeName));
-
-		enum_labels_freeze(type);
-	}
-	if (ddl_replaying())
-	{
-		call_next(ddl_replay_adjust(pstmt), query, readonly, context, params, env, dest, qc);
-		return;
-	}
-	pstmt = heap_for_temporary(pstmt);
-	/* the schema is not complete, and nothing can be captured, before the database is attached */
-	if (capture && !creating_extension && IsTransactionState() && interesting(node, context) && node_database_bound())
-		(void) node_wait_ready();
-	if (!interesting(node, context) || !capturing())
-	{
-		call_next(pstmt, query, readonly, context, params, env, dest, qc);
-		return;
-	}
-	local = names_local(node);
-	as_table = IsA(node, CreateTableAsStmt) && ((CreateTableAsStmt *) node)->objtype == OBJECT_TABLE;
+	if (statement_sets_access_method(node) && strcmp(statement_sets_access_method(node), "s3am") != 0 &&
+		OidIsValid(relation) && !relation_was_local)
+		local_refuse_to_leave(relation);
 	old = MemoryContextSwitchTo(cxt);
-	s = palloc0(sizeof(Statement));
-	fill_context(&s->message, storage_only(node) ? "STORAGE" : GetCommandTagName(CreateCommandTag(node)));
-	if (!storage_only(node))
-		s->message.text = pstmt->stmt_len > 0 ? pnstrdup(query + Max(pstmt->stmt_location, 0), pstmt->stmt_len)
-			: pstrdup(query + Max(pstmt->stmt_location, 0));
+	left_out = statement_left_out(node);
+	s = palloc0(sizeof(DdlCaptured));
+	fill_context(&s->message, GetCommandTagName(CreateCommandTag(node)));
+	s->message.populated = true;
+	s->message.text = pstmt->stmt_len > 0 ? pnstrdup(query + Max(pstmt->stmt_location, 0), pstmt->stmt_len)
+		: pstrdup(query + Max(pstmt->stmt_location, 0));
 	MemoryContextSwitchTo(old);
+	if (!spans)
+		frame.before = RegisterSnapshot(GetLatestSnapshot());
+	if (IsA(node, CreateExtensionStmt) || IsA(node, AlterExtensionStmt))
+	{
+		/* tables of extensions are local, on every server */
+		level = NewGUCNestLevel();
+		(void) set_config_option("default_table_access_method", "heap", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+	}
 
 	frame.up = top;
 	top = &frame;
@@ -506,37 +668,84 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 	}
 	PG_END_TRY();
 
-	if (!IsTransactionState())
-		return;					/* it ended the transaction: VACUUM */
-	CommandCounterIncrement();
-	old = MemoryContextSwitchTo(cxt);
-	foreach(lc, frame.created)
+	if (level)
+		AtEOXact_GUC(true, level);
+	if (IsTransactionState())
 	{
-		ObjectAddress *address = lfirst(lc);
+		bool		pushed = !ActiveSnapshotSet();
 
-		if (!local && local_by_dependency(address->classId, address->objectId))
-			local = true;
+		if (pushed)
+			PushActiveSnapshot(GetTransactionSnapshot());
+		old = MemoryContextSwitchTo(cxt);
+		finish_statement(s, &frame, relation, relation_was_local, like_local, names_local, left_out);
+		MemoryContextSwitchTo(old);
+		if (pushed)
+			PopActiveSnapshot();
 	}
-	if (storage_only(node))
+	if (frame.before)
+		UnregisterSnapshot(frame.before);
+}
+
+static void
+utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
+		QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
+{
+	Node	   *node = pstmt->utilityStmt;
+	bool		interesting,
+				attached;
+	Oid			leaves;
+
+	/* here and wherever it is replayed: labels keep their numbers */
+	if (IsA(node, AlterEnumStmt) && ((AlterEnumStmt *) node)->oldVal == NULL && IsTransactionState())
+		enum_labels_freeze(typenameTypeId(NULL, makeTypeNameFromNameList(((AlterEnumStmt *) node)->typeName)));
+	if (ddl_replaying())
 	{
-		if (frame.storages != NIL)
+		call_next(ddl_replay_adjust(pstmt), query, readonly, context, params, env, dest, qc);
+		return;
+	}
+	if (capture && !creating_extension && IsTransactionState())
+		statement_refuse(node);
+	if (drops_s3am(node) && OidIsValid(get_extension_oid("s3am", true)))
+	{
+		call_with(&detaching, NULL, pstmt, query, readonly, context, params, env, dest, qc);
+		detach_at_commit();
+		return;
+	}
+	if (!internal && OidIsValid(leaves = detach_database(node)))
+	{
+		bool		done = false;
+
+		detach_leave(leaves);
+		PG_TRY();
 		{
-			fill_results(s, &frame, false);
-			s->order = frame.first ? frame.first : ++order;
-			add_statement(s);
+			call_next(pstmt, query, readonly, context, params, env, dest, qc);
+			done = IsA(node, DropdbStmt);
 		}
+		PG_FINALLY();
+		{
+			detach_left(leaves, done);
+		}
+		PG_END_TRY();
+		return;
 	}
-	else if (local || (frame.local && frame.storages == NIL))
-		;						/* stays here */
-	else if (as_table && frame.created == NIL)
-		;						/* IF NOT EXISTS found it */
-	else
+	if (IsA(node, CreateExtensionStmt) && strcmp(castNode(CreateExtensionStmt, node)->extname, "s3am") == 0)
+		attach_at_commit();
+	if (IsA(node, ImportForeignSchemaStmt))
 	{
-		fill_results(s, &frame, as_table);
-		s->order = frame.first ? frame.first : ++order;
-		add_statement(s);
+		call_with(NULL, &importing, pstmt, query, readonly, context, params, env, dest, qc);
+		return;
 	}
-	MemoryContextSwitchTo(old);
+	pstmt = statement_heap_for_temporary(pstmt);
+	interesting = (context != PROCESS_UTILITY_SUBCOMMAND || (importing && query)) &&
+		statement_travels(node) != TRAVEL_NOT;
+	/* the schema is not complete, and nothing can be captured, before the database is attached */
+	attached = true;
+	if (interesting && capture && !detaching && !creating_extension && IsTransactionState() && node_database_bound())
+		attached = wait_ready(node);
+	if (interesting && attached && capturing())
+		run_captured(pstmt, query, readonly, context, params, env, dest, qc);
+	else
+		call_next(pstmt, query, readonly, context, params, env, dest, qc);
 }
 
 /* ------------------------------------------------------------------------------------ transactions */
@@ -544,23 +753,45 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 static int
 compare_order(const ListCell *a, const ListCell *b)
 {
-	const Statement *x = lfirst(a),
+	const DdlCaptured *x = lfirst(a),
 			   *y = lfirst(b);
 
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-int
-ddl_collect(S3am__DdlStatement ***result)
+void
+ddl_collect(S3am__Txn *txn)
 {
 	ListCell   *lc;
-	int			n = 0;
+	size_t		nnames = 0,
+				nschemas = txn->n_schemas;
+	S3am__SchemaClaim **schemas;
 
 	list_sort(statements, compare_order);
-	*result = palloc(sizeof(void *) * Max(list_length(statements), 1));
+	txn->n_ddl = 0;
+	txn->ddl = palloc(sizeof(void *) * Max(list_length(statements), 1));
 	foreach(lc, statements)
-		(*result)[n++] = &((Statement *) lfirst(lc))->message;
-	return n;
+	{
+		DdlCaptured *s = lfirst(lc);
+
+		txn->ddl[txn->n_ddl++] = &s->message;
+		nnames += list_length(s->names);
+		nschemas += list_length(s->schemas);
+	}
+	txn->names = palloc(sizeof(void *) * Max(nnames, 1));
+	schemas = palloc(sizeof(void *) * Max(nschemas, 1));
+	memcpy(schemas, txn->schemas, sizeof(void *) * txn->n_schemas);
+	txn->schemas = schemas;
+	foreach(lc, statements)
+	{
+		DdlCaptured *s = lfirst(lc);
+		ListCell   *l2;
+
+		foreach(l2, s->names)
+			txn->names[txn->n_names++] = lfirst(l2);
+		foreach(l2, s->schemas)
+			txn->schemas[txn->n_schemas++] = lfirst(l2);
+	}
 }
 
 static void
@@ -584,7 +815,7 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 		return;
 	foreach(lc, statements)
 	{
-		Statement  *s = lfirst(lc);
+		DdlCaptured *s = lfirst(lc);
 
 		if (s->sub < my)
 			continue;
@@ -599,10 +830,11 @@ void
 ddl_init(void)
 {
 	cxt = AllocSetContextCreate(TopMemoryContext, "s3am DDL", ALLOCSET_DEFAULT_SIZES);
-	prev_utility = ProcessUtility_hook ? ProcessUtility_hook : NULL;
+	prev_utility = ProcessUtility_hook;
 	ProcessUtility_hook = utility;
 	prev_access = object_access_hook;
 	object_access_hook = object_access;
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
+	sequence_init();
 }

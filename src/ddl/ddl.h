@@ -18,23 +18,26 @@ extern void ddl_init(void);
 extern bool ddl_pending(void);
 
 /*
- * The statements of the current transaction in the order of their effects, allocated in the current memory context.  At
- * PRE_COMMIT.  Returns their number.
+ * At PRE_COMMIT: puts the statements of the current transaction into the record, in the order of their effects, and adds what
+ * they claim.  What they were made of lives until the transaction ends.
  */
-extern int	ddl_collect(S3am__DdlStatement ***statements);
+extern void ddl_collect(S3am__Txn *txn);
 
 /* Called by the table AM when a relation of s3am gets new storage in a captured statement. */
 extern void ddl_note_storage(Relation rel, uint64 storage);
 
-/* While replaying: the storage id that the manifest names for this relation; 0 and an error is raised if it names none. */
+/* While replaying: the storage id that the manifest names for this relation; an error is raised if it names none. */
 extern bool ddl_replaying(void);
 extern uint64 ddl_replay_storage(Relation rel);
 
 /*
  * Replays statements in the current transaction (the publisher's), as they ran at the origin.  Nothing is computed: scans of s3am
- * tables answer nothing while ddl_replaying().  Errors are thrown.
+ * tables answer nothing while ddl_replaying().  Errors are thrown; their context names the statement.
  */
 extern void ddl_replay(S3am__DdlStatement **statements, int n);
+
+/* DROP EXTENSION s3am runs: what is dropped here stays in the repository. */
+extern bool ddl_detaching(void);
 
 /* Should capture stay off in this process (workers of s3am, loaders)? */
 extern void ddl_capture_off(void);

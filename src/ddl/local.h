@@ -6,16 +6,40 @@
 
 #include "postgres.h"
 
-/* Temporary, unlogged, or a table of another access method; an index is what its table is. */
-extern bool local_relation(Oid relid);
+#include "catalog/objectaddress.h"
+#include "utils/snapshot.h"
 
-/* An object that an object access event names; create: the event is OAT_POST_CREATE or OAT_POST_ALTER. */
-extern bool local_object(Oid class_id, Oid object_id, bool create);
+/*
+ * Temporary, unlogged, a table of another access method, part of such a table, or in need of one: a view of a heap table, a
+ * function over its row type.  As the catalogs are in `snapshot`: SnapshotSelf sees what a statement has just done.
+ */
+extern bool local_object(const ObjectAddress *object, Snapshot snapshot);
+extern bool local_relation(Oid relid);	/* by SnapshotSelf */
 
-/* Does a view (or any relation's rules) read a local relation? */
-extern bool local_view(Oid relid);
+/*
+ * An object that travels: is there something local that it needs?  Then *needed is that.  An object that is part of a table that
+ * travels (a default, a constraint, a trigger) counts as it.
+ */
+extern bool local_needed(const ObjectAddress *object, ObjectAddress *needed);
 
-/* After a statement: does what it made depend on a local relation? */
-extern bool local_by_dependency(Oid class_id, Oid object_id);
+/* The relation that an object is part of, or that it is; InvalidOid: none. */
+extern Oid	local_part_of(const ObjectAddress *object, Snapshot snapshot);
+
+/* Tables of both kinds in one tree of partitions or inheritance; throws. */
+extern void local_check_tree(Oid relid);
+
+/*
+ * Of an object that has a name of its own.  False: it has none, or is not there.  schema is "" for those without one; in the
+ * current memory context.
+ */
+extern bool local_object_name(const ObjectAddress *object, Snapshot snapshot, char **schema, char **name);
+
+/* SET ACCESS METHOD takes a table out of the repository: throws if something that travels needs it. */
+extern void local_refuse_to_leave(Oid table);
+
+extern bool local_exists(const ObjectAddress *object);
+
+/* Core's transient relations of a rewrite, TOAST, and what is gone already: not objects of their own. */
+extern bool local_is_transient(Oid relid);
 
 #endif

@@ -13,11 +13,15 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_shdepend.h"
 #include "commands/matview.h"
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
+#include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
 #include "tcop/tcopprot.h"
@@ -31,15 +35,21 @@
 #include "utils/rel.h"
 #include "utils/regproc.h"
 #include "utils/relcache.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
+#include "ddl/capture.h"
 #include "ddl/ddl.h"
+#include "ddl/local.h"
 #include "ddl/replay.h"
+#include "ddl/sequence.h"
 
 static bool replaying;
 static const S3am__DdlStatement *current;
-static size_t next_storage;
-static List *made;				/* relations created by the statement */
+static bool *storage_used;		/* of current->storages */
+static int	storage_forced;		/* the one to take next, or -1: by name */
+static List *made;				/* ObjectAddress of what the statement made */
 static bool populate;
 
 bool
@@ -67,65 +77,218 @@ ddl_relkind(Oid relid)
 }
 
 void
-ddl_replay_created(Oid relid)
+ddl_replay_created(Oid class_id, Oid object_id)
 {
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	ObjectAddress *address = palloc(sizeof(ObjectAddress));
 
-	made = lappend_oid(made, relid);
+	ObjectAddressSet(*address, class_id, object_id);
+	made = lappend(made, address);
 	MemoryContextSwitchTo(old);
 }
 
-/* Several relations of one statement get storage in the same order on every server. */
+/*
+ * By name; children of a table may come in another order than at the origin.  A name that core chose may differ, so what is
+ * left over is taken in order.
+ */
 uint64
 ddl_replay_storage(Relation rel)
 {
-	if (current == NULL || next_storage >= current->n_storages)
+	char	   *name = ddl_storage_name(rel);
+	int			found = storage_forced;
+
+	for (size_t i = 0; current && found < 0 && i < current->n_storages; i++)
+		if (!storage_used[i] && strcmp(current->storage_names[i], name) == 0)
+			found = i;
+	for (size_t i = 0; current && found < 0 && i < current->n_storages; i++)
+		if (!storage_used[i])
+			found = i;
+	if (found < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the manifest names no storage for relation \"%s\"", RelationGetRelationName(rel))));
-	return current->storages[next_storage++];
+	storage_used[found] = true;
+	return current->storages[found];
 }
 
-PlannedStmt *
-ddl_replay_adjust(PlannedStmt *pstmt)
+/* ------------------------------------------------------------------------------------ statements */
+
+static List *
+without_left_out(List *objects)
 {
-	Node	   *node = pstmt->utilityStmt;
+	List	   *result = NIL;
 	ListCell   *lc;
 
-	if (IsA(node, CreateTableAsStmt))
+	foreach(lc, objects)
 	{
-		pstmt = copyObject(pstmt);
-		populate = !((CreateTableAsStmt *) node)->into->skipData;
-		((CreateTableAsStmt *) pstmt->utilityStmt)->into->skipData = true;
-	}
-	else if (IsA(node, IndexStmt))
-	{
-		pstmt = copyObject(pstmt);
-		((IndexStmt *) pstmt->utilityStmt)->concurrent = false;
-	}
-	else if (IsA(node, DropStmt))
-	{
-		pstmt = copyObject(pstmt);
-		((DropStmt *) pstmt->utilityStmt)->concurrent = false;
-	}
-	else if (IsA(node, AlterTableStmt))
-	{
-		pstmt = copyObject(pstmt);
-		foreach(lc, ((AlterTableStmt *) pstmt->utilityStmt)->cmds)
-		{
-			AlterTableCmd *cmd = lfirst(lc);
+		bool		left_out = false;
 
-			if (cmd->subtype == AT_DetachPartition)
-				((PartitionCmd *) cmd->def)->concurrent = false;
-		}
+		for (size_t i = 0; i < current->n_left_out; i++)
+			left_out |= current->left_out[i] == foreach_current_index(lc);
+		if (!left_out)
+			result = lappend(result, lfirst(lc));
 	}
-	return pstmt;
+	return result;
+}
+
+/* GRANT ON ALL TABLES IN SCHEMA means the travelling ones. */
+static void
+grant_to_travelling(GrantStmt *grant)
+{
+	List	   *objects = NIL;
+	ListCell   *lc;
+
+	foreach(lc, grant->objects)
+	{
+		char	   *schema = strVal(lfirst(lc));
+		Oid			oid = get_namespace_oid(schema, false);
+		Relation	catalog = table_open(RelationRelationId, AccessShareLock);
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key, Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+		scan = systable_beginscan(catalog, InvalidOid, false, NULL, 1, &key);
+		while ((tuple = systable_getnext(scan)) != NULL)
+		{
+			Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
+			bool		sequence = form->relkind == RELKIND_SEQUENCE;
+
+			if (form->relkind == RELKIND_INDEX || form->relkind == RELKIND_PARTITIONED_INDEX ||
+				form->relkind == RELKIND_COMPOSITE_TYPE || form->relkind == RELKIND_TOASTVALUE ||
+				sequence != (grant->objtype == OBJECT_SEQUENCE) || local_relation(form->oid))
+				continue;
+			objects = lappend(objects, makeRangeVar(schema, pstrdup(NameStr(form->relname)), -1));
+		}
+		systable_endscan(scan);
+		table_close(catalog, AccessShareLock);
+	}
+	grant->objects = objects;
+	grant->targtype = ACL_TARGET_OBJECT;
+}
+
+/* DROP OWNED must not take along what this server alone has: throws until its user has given that to somebody else. */
+static void
+keep_local_owned(DropOwnedStmt *drop)
+{
+	ListCell   *lc;
+
+	foreach(lc, drop->roles)
+	{
+		Oid			role = get_rolespec_oid(lfirst(lc), false);
+		Relation	depend = table_open(SharedDependRelationId, AccessShareLock);
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple	tuple;
+
+		ScanKeyInit(&key[0], Anum_pg_shdepend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(AuthIdRelationId));
+		ScanKeyInit(&key[1], Anum_pg_shdepend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(role));
+		scan = systable_beginscan(depend, SharedDependReferenceIndexId, true, NULL, 2, key);
+		while ((tuple = systable_getnext(scan)) != NULL)
+		{
+			Form_pg_shdepend form = (Form_pg_shdepend) GETSTRUCT(tuple);
+			ObjectAddress object = {form->classid, form->objid, 0};
+
+			if (form->dbid == MyDatabaseId && form->deptype == SHARED_DEPENDENCY_OWNER &&
+				local_object(&object, SnapshotSelf))
+				ereport(ERROR,
+						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+						 errmsg("role \"%s\" owns %s, which this server alone has", GetUserNameFromId(role, false),
+								getObjectDescription(&object, false)),
+						 errhint("Drop it or change its owner; this server then goes on by itself.")));
+		}
+		systable_endscan(scan);
+		table_close(depend, AccessShareLock);
+	}
+}
+
+static void
+adjust_alter_table(AlterTableStmt *alter)
+{
+	List	   *cmds = NIL;
+	ListCell   *lc;
+
+	foreach(lc, alter->cmds)
+	{
+		AlterTableCmd *cmd = lfirst(lc);
+
+		/* tablespaces are each server's own */
+		if (cmd->subtype == AT_SetTableSpace)
+			continue;
+		/* in one step, where the origin took two transactions */
+		if (cmd->subtype == AT_DetachPartition)
+			((PartitionCmd *) cmd->def)->concurrent = false;
+		else if (cmd->subtype == AT_DetachPartitionFinalize)
+			cmd->subtype = AT_DetachPartition;
+		cmds = lappend(cmds, cmd);
+	}
+	alter->cmds = cmds;
 }
 
 static void
 set(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+PlannedStmt *
+ddl_replay_adjust(PlannedStmt *pstmt)
+{
+	Node	   *node;
+
+	if (current == NULL)
+		return pstmt;
+	pstmt = copyObject(pstmt);
+	node = pstmt->utilityStmt;
+	switch (nodeTag(node))
+	{
+		case T_CreateTableAsStmt:
+			{
+				IntoClause *into = ((CreateTableAsStmt *) node)->into;
+
+				populate = !into->skipData;
+				into->skipData = true;
+				into->tableSpaceName = NULL;
+			}
+			break;
+		case T_CreateStmt:
+			((CreateStmt *) node)->tablespacename = NULL;
+			break;
+		case T_IndexStmt:
+			((IndexStmt *) node)->concurrent = false;
+			((IndexStmt *) node)->tableSpace = NULL;
+			break;
+		case T_DropStmt:
+			((DropStmt *) node)->concurrent = false;
+			((DropStmt *) node)->objects = without_left_out(((DropStmt *) node)->objects);
+			break;
+		case T_GrantStmt:
+			{
+				GrantStmt  *grant = (GrantStmt *) node;
+
+				if (grant->targtype == ACL_TARGET_OBJECT)
+					grant->objects = without_left_out(grant->objects);
+				else if (grant->targtype == ACL_TARGET_ALL_IN_SCHEMA &&
+						 (grant->objtype == OBJECT_TABLE || grant->objtype == OBJECT_SEQUENCE))
+					grant_to_travelling(grant);
+			}
+			break;
+		case T_AlterTableStmt:
+			adjust_alter_table((AlterTableStmt *) node);
+			break;
+		case T_DropOwnedStmt:
+			keep_local_owned((DropOwnedStmt *) node);
+			break;
+		case T_CreateExtensionStmt:
+		case T_AlterExtensionStmt:
+			/* tables of extensions are each server's own */
+			set("default_table_access_method", "heap");
+			break;
+		default:
+			break;
+	}
+	return pstmt;
 }
 
 static void
@@ -145,8 +308,8 @@ run_text(const char *text)
 			if (pstmt->commandType != CMD_UTILITY)
 				ereport(ERROR,
 						(errcode(ERRCODE_DATA_CORRUPTED),
-						 errmsg("a manifest's schema change is not a schema change"),
-						 errdetail("Statement: %s", text)));
+						 errmsg("a manifest's schema change is not a schema change")));
+			CHECK_FOR_INTERRUPTS();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			/* as a subcommand no event trigger fires: they did at the origin */
 			ProcessUtility(pstmt, text, false, PROCESS_UTILITY_SUBCOMMAND, NULL, NULL, None_Receiver, NULL);
@@ -156,57 +319,101 @@ run_text(const char *text)
 	}
 }
 
+/* ------------------------------------------------------------------------------------ results */
+
+static Oid
+relation_by_name(const char *name)
+{
+	return RangeVarGetRelid(makeRangeVarFromNameList(stringToQualifiedNameList(name)), NoLock, true);
+}
+
 /* New storage without a statement: TRUNCATE, CLUSTER, VACUUM FULL, REFRESH. */
 static void
 adopt_storages(const S3am__DdlStatement *s)
 {
-	while (next_storage < s->n_storages)
+	for (size_t i = 0; i < s->n_storages; i++)
 	{
-		char	   *name = pstrdup(s->storage_names[next_storage]);
+		char	   *name = pstrdup(s->storage_names[i]);
 		char	   *suffix = strstr(name, " rewritten");
 		Oid			relid;
 		Relation	rel;
 
+		if (storage_used[i])
+			continue;
 		if (suffix)
 			*suffix = '\0';
-		relid = RangeVarGetRelid(makeRangeVarFromNameList(stringToQualifiedNameList(name)), NoLock, false);
+		relid = relation_by_name(name);
+		if (!OidIsValid(relid))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("relation %s does not exist on this server", name)));
 		rel = table_open(relid, AccessExclusiveLock);
-		if (rel->rd_rel->relkind == RELKIND_MATVIEW)
-			SetMatViewPopulatedState(rel, true);
+		storage_forced = i;
 		RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+		storage_forced = -1;
+		CommandCounterIncrement();
+		if (rel->rd_rel->relkind == RELKIND_MATVIEW)
+			SetMatViewPopulatedState(rel, s->populated);
 		table_close(rel, NoLock);
 		CommandCounterIncrement();
 	}
 }
 
-/* Names that core chose may differ where a server has objects of its own: compare what was made by position. */
-static void
-fix_names(const S3am__DdlStatement *s)
+/* Relations that were made, without core's helpers and what is made here for a table that this server alone has. */
+static List *
+made_relations(void)
 {
-	size_t		n = 0;
+	List	   *result = NIL;
 	ListCell   *lc;
 
 	foreach(lc, made)
 	{
-		Oid			relid = lfirst_oid(lc);
-		char	   *name = get_rel_name(relid);
-		char		kind = name ? get_rel_relkind(relid) : 0;
-		const char *wanted;
+		ObjectAddress *address = lfirst(lc);
 
-		if (name == NULL || kind == RELKIND_TOASTVALUE || get_rel_namespace(relid) == PG_TOAST_NAMESPACE ||
-			strncmp(name, "pg_temp_", 8) == 0)
-			continue;
-		if (n >= s->n_created)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("replaying a schema change made relation \"%s\", which its origin did not make", name)));
-		wanted = strchr(s->created[n++], '.') + 1;
-		if (strcmp(name, wanted) != 0)
-		{
-			RenameRelationInternal(relid, wanted, false, kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX);
-			CommandCounterIncrement();
-		}
-		if (populate && kind == RELKIND_MATVIEW)
+		if (address->classId == RelationRelationId && get_rel_name(address->objectId) &&
+			!local_is_transient(address->objectId) && !local_relation(address->objectId))
+			result = lappend_oid(result, address->objectId);
+	}
+	return result;
+}
+
+static void
+rename_made(Oid relid, const char *wanted)
+{
+	List	   *names = stringToQualifiedNameList(wanted);
+	char		kind = get_rel_relkind(relid);
+
+	RenameRelationInternal(relid, strVal(llast(names)), false,
+						   kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX);
+	CommandCounterIncrement();
+}
+
+/*
+ * Names that core chose may differ where a server has objects of its own: what has no counterpart by name is matched in order,
+ * and renamed.
+ */
+static void
+fix_names(const S3am__DdlStatement *s)
+{
+	List	   *relations = made_relations(),
+			   *rest = NIL;
+	bool	   *used = palloc0(sizeof(bool) * Max(s->n_created, 1));
+	size_t		next = 0;
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		Oid			relid = lfirst_oid(lc);
+		char	   *name = qualified_name(relid);
+		size_t		i = 0;
+
+		while (i < s->n_created && (used[i] || strcmp(s->created[i], name) != 0))
+			i++;
+		if (i < s->n_created)
+			used[i] = true;
+		else
+			rest = lappend_oid(rest, relid);
+		if (populate && get_rel_relkind(relid) == RELKIND_MATVIEW)
 		{
 			Relation	rel = table_open(relid, AccessExclusiveLock);
 
@@ -215,6 +422,133 @@ fix_names(const S3am__DdlStatement *s)
 			CommandCounterIncrement();
 		}
 	}
+	if (s->deparsed)
+		return;
+	foreach(lc, rest)
+	{
+		while (next < s->n_created && used[next])
+			next++;
+		if (next == s->n_created)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("replaying a schema change made relation %s, which its origin did not make",
+							qualified_name(lfirst_oid(lc)))));
+		rename_made(lfirst_oid(lc), s->created[next++]);
+	}
+	while (next < s->n_created && used[next])
+		next++;
+	if (next < s->n_created)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("replaying a schema change did not make relation %s", s->created[next])));
+}
+
+static void
+take_results(const S3am__DdlStatement *s)
+{
+	fix_names(s);
+	for (size_t i = 0; i < s->n_sequences; i++)
+	{
+		Oid			relid = relation_by_name(s->sequences[i]->name);
+
+		if (OidIsValid(relid))
+			(void) sequence_add(relid, s->sequences[i]->id);
+	}
+	adopt_storages(s);
+	for (size_t i = 0; i < s->n_missing; i++)
+	{
+		Oid			relid = relation_by_name(s->missing[i]->table);
+
+		if (OidIsValid(relid))
+			replay_missing_value(relid, s->missing[i]);
+	}
+	if (s->n_missing)
+		CommandCounterIncrement();
+}
+
+/* ------------------------------------------------------------------------------------ one statement */
+
+/*
+ * Makes a role a superuser, or one no more.  Nobody sees it outside of this transaction, which undoes it before it ends.  So the
+ * statement still runs as that role: it owns what it makes, and CURRENT_ROLE is who it was.
+ */
+static void
+set_superuser(Oid role, bool super)
+{
+	Relation	catalog = table_open(AuthIdRelationId, RowExclusiveLock);
+	HeapTuple	tuple = SearchSysCacheCopy1(AUTHOID, ObjectIdGetDatum(role));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "role %u is gone", role);
+	((Form_pg_authid) GETSTRUCT(tuple))->rolsuper = super;
+	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+	heap_freetuple(tuple);
+	table_close(catalog, NoLock);
+	CommandCounterIncrement();
+}
+
+static void
+begin_attempt(const S3am__DdlStatement *s)
+{
+	current = s;
+	storage_forced = -1;
+	memset(storage_used, 0, sizeof(bool) * s->n_storages);
+	made = NIL;
+	populate = false;
+}
+
+/* As the role that ran it.  Where that is allowed less than at the origin it is allowed everything meanwhile. */
+static void
+run_as(const S3am__DdlStatement *s, Oid role, int context)
+{
+	MemoryContext cxt = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+
+	if (superuser_arg(role))
+	{
+		begin_attempt(s);
+		SetUserIdAndSecContext(role, context);
+		run_text(s->text);
+		return;
+	}
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(cxt);
+	PG_TRY();
+	{
+		begin_attempt(s);
+		SetUserIdAndSecContext(role, context);
+		run_text(s->text);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(cxt);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(cxt);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+			ReThrowError(error);
+		begin_attempt(s);
+		set_superuser(role, true);
+		SetUserIdAndSecContext(role, context);
+		run_text(s->text);
+		set_superuser(role, false);
+	}
+	PG_END_TRY();
+}
+
+static void
+statement_context(void *arg)
+{
+	const S3am__DdlStatement *s = arg;
+
+	errcontext("replaying a schema change of another server: %s", s->text && s->text[0] ? s->text : s->tag);
 }
 
 static void
@@ -225,14 +559,15 @@ replay_one(const S3am__DdlStatement *s)
 	Oid			user;
 	int			context;
 	Oid			role = get_role_oid(s->role, true);
+	ErrorContextCallback callback = {error_context_stack, statement_context, (void *) s};
 
+	error_context_stack = &callback;
 	GetUserIdAndSecContext(&user, &context);
 	if (!OidIsValid(role))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("role \"%s\" does not exist on this server", s->role),
-				 errdetail("Schema changes of that role cannot be replayed: %s", s->text),
-				 errhint("Create the role; the database is then attached by itself.")));
+				 errhint("Create the role; this server then goes on by itself.")));
 	set("search_path", s->search_path);
 	for (size_t i = 0; i < s->n_settings; i++)
 	{
@@ -245,24 +580,21 @@ replay_one(const S3am__DdlStatement *s)
 		set(name, equals + 1);
 	}
 	set("check_function_bodies", "off");
+	set("escape_string_warning", "off");
 	/* the clock of the origin: defaults like 'today' and now() come out equal */
 	ParallelWorkerNumber = 0;
 	SetParallelStartTimestamps(s->timestamp_us, s->timestamp_us);
 	ParallelWorkerNumber = worker;
 
 	replaying = true;
-	current = s;
-	next_storage = 0;
-	made = NIL;
-	populate = false;
+	storage_used = palloc0(sizeof(bool) * Max(s->n_storages, 1));
 	PG_TRY();
 	{
-		SetUserIdAndSecContext(role, context);
+		begin_attempt(s);
 		if (s->text && s->text[0])
-			run_text(s->text);
-		fix_names(s);
+			run_as(s, role, context);
 		SetUserIdAndSecContext(user, context);
-		adopt_storages(s);
+		take_results(s);
 	}
 	PG_FINALLY();
 	{
@@ -273,6 +605,7 @@ replay_one(const S3am__DdlStatement *s)
 		AtEOXact_GUC(false, level);
 	}
 	PG_END_TRY();
+	error_context_stack = callback.previous;
 }
 
 void

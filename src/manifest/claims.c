@@ -100,7 +100,7 @@ claims_decode(S3am__Txn *txn)
 	c->nreads = txn->n_reads;
 	c->reads = calloc(txn->n_reads + 1, sizeof(RowSet *));
 	c->subjects = malloc(sizeof(Subject) * (txn->n_rows + txn->n_tables + txn->n_reads + txn->n_keys + txn->n_schemas +
-											txn->n_names + 2 * txn->n_storages + 1));
+											txn->n_names + 2 * txn->n_storages + txn->n_sequences + 1));
 	for (size_t i = 0; ok && i < txn->n_rows; i++)
 	{
 		S3am__RowClaim *r = txn->rows[i];
@@ -146,6 +146,8 @@ claims_decode(S3am__Txn *txn)
 					hash_text(hash_text(hash_text(14695981039346656037ULL, name->catalog), name->schema), name->name));
 		note_base(c, base_of(txn, name->base_version));
 	}
+	for (size_t i = 0; i < txn->n_sequences; i++)
+		add_subject(c, SUBJECT_SEQUENCE, txn->sequences[i]->sequence);
 	for (size_t i = 0; i < txn->n_storages; i++)
 		if (txn->storages[i]->drop)
 			add_subject(c, SUBJECT_STORAGE, txn->storages[i]->drop);
@@ -462,12 +464,29 @@ names_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t version, uint6
 			continue;
 		for (size_t j = 0; j < other->n_names; j++)
 			if (strcmp(a->catalog, other->names[j]->catalog) == 0 && strcmp(a->schema, other->names[j]->schema) == 0 &&
-				strcmp(a->name, other->names[j]->name) == 0)
+				strcmp(a->name, other->names[j]->name) == 0 && claims_conflict(a->mode, other->names[j]->mode))
 			{
 				snprintf(detail, size, "The name \"%.64s\" was created or dropped.", a->name);
 				return false;
 			}
 	}
+	return true;
+}
+
+/* A sequence belongs to one epoch at a time. */
+static bool
+sequences_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t sequence, uint64_t version, uint64_t held, char *detail,
+			  size_t size)
+{
+	if ((mine->id && other->id && mine->id->epoch == other->id->epoch) || mine->base_version >= version || held >= version)
+		return true;
+	for (size_t i = 0; RULE(P20_SCHEMA) && i < mine->n_sequences; i++)
+		for (size_t j = 0; mine->sequences[i]->sequence == sequence && j < other->n_sequences; j++)
+			if (other->sequences[j]->sequence == sequence)
+			{
+				snprintf(detail, size, "Sequence %llu was drawn from on another server.", (unsigned long long) sequence);
+				return false;
+			}
 	return true;
 }
 
@@ -485,6 +504,8 @@ claims_fit(Claims *mine, const Claims *other, Subject subject, uint64_t version,
 			return schemas_fit(mine->txn, other->txn, subject.id, version, held, detail, size);
 		case SUBJECT_NAME:
 			return names_fit(mine->txn, other->txn, version, held, detail, size);
+		case SUBJECT_SEQUENCE:
+			return sequences_fit(mine->txn, other->txn, subject.id, version, held, detail, size);
 	}
 	return true;
 }

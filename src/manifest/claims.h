@@ -15,7 +15,8 @@ typedef enum SubjectKind
 	SUBJECT_STORAGE,			/* rows, batches, reads */
 	SUBJECT_INDEX,				/* keys */
 	SUBJECT_TABLE,				/* schema */
-	SUBJECT_NAME
+	SUBJECT_NAME,
+	SUBJECT_SEQUENCE			/* who draws */
 } SubjectKind;
 
 typedef struct Subject

@@ -3,6 +3,7 @@
  */
 #include "postgres.h"
 
+#include "access/xlog.h"
 #include "commands/dbcommands.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
@@ -36,11 +37,13 @@ typedef struct NodeShmem
 
 int			node_max_databases = 4;
 bool		node_serving = false;
+bool		node_waited = false;
 
 static NodeShmem *shmem;
 static NodeBackend *backends;
 static dsa_area *attached_area;
 static S3Node *attached_node;
+static dsa_handle attached_handle;
 
 /* Backends, workers and auxiliary processes all have a pgprocno below this. */
 static int
@@ -166,6 +169,63 @@ node_claim(Oid database)
 }
 
 void
+node_detach(S3Node *node)
+{
+	pg_atomic_write_u32(&node->detached, 1);
+	node_wake(node->publisher_procno);
+	node_wake(node->committer_procno);
+	node_launcher_wake();
+}
+
+/* All that a later database, or the same one in another repository, must not find. */
+bool
+node_take_back(S3Node *node)
+{
+	if (node->publisher_procno >= 0 || node->committer_procno >= 0)
+		return false;
+	if (node->dsa != DSM_HANDLE_INVALID)
+	{
+		dsa_area   *area;
+
+		LWLockRegisterTranche(shmem->tranche, "s3am node");
+		area = dsa_attach(node->dsa);
+		dsa_unpin(area);
+		dsa_detach(area);
+		node->dsa = DSM_HANDLE_INVALID;
+	}
+	node->url[0] = node->error[0] = '\0';
+	memset(&node->facts, 0, sizeof(node->facts));
+	memset(node->repository, 0, sizeof(node->repository));
+	memset(&node->failure, 0, sizeof(node->failure));
+	node->key_hash_seed = node->retire_epoch = node->commits = node->conflicts = node->groups = 0;
+	node->pending = node->tables = node->sequences = node->retired = node->stamps = InvalidDsaPointer;
+	pg_atomic_write_u64(&node->epoch, 0);
+	pg_atomic_write_u64(&node->next_seq, 0);
+	pg_atomic_write_u64(&node->next_object, 0);
+	pg_atomic_write_u64(&node->submissions.last, InvalidDsaPointer);
+	pg_atomic_write_u64(&node->submissions.length, 0);
+	pg_atomic_write_u64(&node->deliveries.last, InvalidDsaPointer);
+	pg_atomic_write_u64(&node->deliveries.length, 0);
+	pg_atomic_write_u64(&node->requests.last, InvalidDsaPointer);
+	pg_atomic_write_u64(&node->requests.length, 0);
+	pg_atomic_write_u64(&node->members, 0);
+	pg_atomic_write_u64(&node->head, 0);
+	pg_atomic_write_u64(&node->applied, 0);
+	pg_atomic_write_u64(&node->published, 0);
+	pg_atomic_write_u64(&node->frozen, 0);
+	pg_atomic_write_u64(&node->stamp_first, 0);
+	pg_atomic_write_u64(&node->stamp_next, 0);
+	for (int i = 0; i < NODE_EPOCHS; i++)
+		pg_atomic_write_u64(&node->epochs[i], 0);
+	pg_atomic_write_u32(&node->epochs_overflowed, 0);
+	pg_atomic_write_u32(&node->own_step_pid, 0);
+	pg_atomic_write_u32(&node->detached, 0);
+	pg_atomic_write_u32(&node->leaving, 0);
+	node_release(node);
+	return true;
+}
+
+void
 node_release(S3Node *node)
 {
 	pg_atomic_write_u32(&node->phase, NODE_FREE);
@@ -258,15 +318,23 @@ node_take_request(void)
 dsa_area *
 node_dsa(S3Node *node)
 {
-	if (attached_node == node && attached_area)
+	if (attached_node == node && attached_area && attached_handle == node->dsa)
 		return attached_area;
+	if (attached_area && attached_handle != node->dsa)
+	{
+		/* the database was detached and attached anew */
+		dsa_detach(attached_area);
+		attached_area = NULL;
+		attached_node = NULL;
+	}
 	if (attached_node != NULL)
 		elog(ERROR, "a process serves one s3am node only");
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
 		LWLockRegisterTranche(shmem->tranche, "s3am node");
-		attached_area = dsa_attach(node->dsa);
+		attached_handle = node->dsa;
+		attached_area = dsa_attach(attached_handle);
 		dsa_pin_mapping(attached_area);
 		MemoryContextSwitchTo(old);
 	}
@@ -292,6 +360,12 @@ node_wake(int procno)
 {
 	if (procno >= 0)
 		SetLatch(&ProcGlobal->allProcs[procno].procLatch);
+}
+
+int
+node_tranche(void)
+{
+	return shmem->tranche;
 }
 
 void
@@ -348,7 +422,13 @@ node_database_bound(void)
 	return s3am_repository && s3am_repository[0] && OidIsValid(get_extension_oid("s3am", true));
 }
 
-static const char *const phase_names[] = {"not attached", "starting", "attaching", "ready", "fenced", "failed"};
+const char *
+node_phase_name(S3Node *node)
+{
+	static const char *const names[] = {"not attached", "starting", "attaching", "ready", "fenced", "failed"};
+
+	return names[node ? pg_atomic_read_u32(&node->phase) : NODE_FREE];
+}
 
 /*
  * Waits until the node of this session's database serves.  A session must not hold what the publisher needs to get there, so
@@ -362,6 +442,11 @@ node_wait_ready(void)
 	bool		refused;
 	char		reason[NODE_ERROR_MAX] = "";
 
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("s3am tables cannot be read on a standby server"),
+				 errhint("Attach a server of its own to the repository instead.")));
 	for (;;)
 	{
 		NodePhase	phase;
@@ -377,7 +462,11 @@ node_wait_ready(void)
 		refused = node == NULL && was_refused(MyDatabaseId, start, reason);
 		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_attach_timeout) || phase == NODE_FAILED || refused)
 		{
-			if (node)
+			NodeFailure failure;
+
+			if (node && node_failure(node, &failure))
+				strlcpy(reason, failure.reason, sizeof(reason));
+			else if (node)
 			{
 				SpinLockAcquire(&node->mutex);
 				strlcpy(reason, node->error, sizeof(reason));
@@ -386,7 +475,7 @@ node_wait_ready(void)
 			ereport(ERROR,
 					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
 					 errmsg("database \"%s\" is not attached to its repository: %s",
-							get_database_name(MyDatabaseId), phase_names[phase]),
+							get_database_name(MyDatabaseId), node_phase_name(node)),
 					 reason[0] ? errdetail("%s", reason) : 0,
 					 errhint("The server's log says more; s3am tries again by itself.")));
 		}

@@ -15,6 +15,7 @@
 #include "storage/lwlock.h"
 #include "storage/spin.h"
 #include "utils/dsa.h"
+#include "utils/timestamp.h"
 
 #define NODE_URL_MAX 1024
 #define NODE_ERROR_MAX 1024
@@ -146,6 +147,17 @@ typedef struct NodeStoreStats
 #define NODE_STATS_SESSIONS 1	/* and the publisher */
 #define NODE_STATS_KINDS 2
 
+/* A version that this node cannot apply, and why (rule 28). */
+typedef struct NodeFailure
+{
+	uint64		version;		/* 0: there is none */
+	TimestampTz since;
+	char		object[512];	/* the statement */
+	char		reason[NODE_ERROR_MAX];
+} NodeFailure;
+
+#define NODE_EPOCHS 256
+
 typedef struct S3Node
 {
 	Oid			database;
@@ -190,6 +202,13 @@ typedef struct S3Node
 	NodeStoreStats store_stats[NODE_STATS_KINDS];
 
 	dsa_pointer tables;			/* hash of tables, see state.c */
+	dsa_pointer sequences;		/* dshash, see ddl/sequence.c */
+	pg_atomic_uint64 epochs[NODE_EPOCHS];	/* live ones; 0 free */
+	pg_atomic_uint32 epochs_overflowed;
+	NodeFailure failure;		/* under mutex */
+	pg_atomic_uint32 own_step_pid;	/* process whose transaction's end the publisher waits for; 0 none */
+	pg_atomic_uint32 leaving;	/* process that wants the publisher to leave the database; 0 none */
+	pg_atomic_uint32 detached;	/* the extension was dropped: the workers end */
 	uint64		retire_epoch;
 	dsa_pointer retired;
 	uint64		commits,
@@ -210,6 +229,7 @@ typedef struct NodeBackend
 } NodeBackend;
 
 extern int	node_max_databases;
+extern bool node_waited;		/* this session has seen its database attached */
 extern bool node_serving;		/* this process is what the others wait for: it never waits itself */
 
 extern Size node_shmem_size(void);
@@ -224,18 +244,32 @@ extern S3Node *node_claim(Oid database);	/* launcher: a free entry, NULL if ther
 extern void node_release(S3Node *node);	/* publisher: this database is not bound */
 extern void node_refuse(Oid database, const char *reason);	/* why this database gets no entry, for its sessions */
 extern bool node_set_url(S3Node *node, const char *url);	/* publisher; false: another database uses it */
+/* The database is bound no more: the workers end, and the launcher takes the entry back when they have. */
+extern void node_detach(S3Node *node);
+extern bool node_take_back(S3Node *node);	/* launcher; false: not yet */
 extern void node_request(Oid database); /* asks the launcher to look at a database */
 extern Oid	node_take_request(void);	/* launcher; InvalidOid: none */
 extern dsa_area *node_dsa(S3Node *node);	/* attaches this process */
 extern NodeBackend *node_backend(int procno);
 extern void node_doing(NodeDoing doing);	/* this process, from now on */
+extern const char *node_phase_name(S3Node *node);	/* NULL: not attached */
 extern void node_set_phase(S3Node *node, NodePhase phase, const char *error);
+extern int	node_tranche(void);	/* of the locks in a node's DSA */
 extern void node_launcher_wake(void);
 extern void node_launcher_register(void);
 
 extern void node_push(S3Node *node, NodeQueue *queue, dsa_pointer item);
 extern dsa_pointer node_take_all(S3Node *node, NodeQueue *queue); /* first in, first */
 extern void node_wake(int procno);
+
+/* ---- epochs.c */
+extern void node_epoch_begin(S3Node *node, uint64 epoch);
+extern void node_epoch_end(S3Node *node, uint64 epoch);
+extern bool node_epoch_live(S3Node *node, uint64 epoch);
+
+/* ---- failure.c */
+extern bool node_set_failure(S3Node *node, uint64 version, const char *object, const char *reason);
+extern bool node_failure(S3Node *node, NodeFailure *failure);
 
 /* Until the node of this session's database is ready, or throws 57P03 with the reason. */
 extern S3Node *node_wait_ready(void);

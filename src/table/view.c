@@ -17,6 +17,7 @@
 #include "node/bucket.h"
 #include "s3am.h"
 #include "table/table.h"
+#include "txn/used.h"
 
 void
 view_open(TableView *view, Relation rel, Snapshot snapshot)
@@ -26,6 +27,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	memset(view, 0, sizeof(*view));
 	view->node = node_wait_ready();
 	txn_begin_use(view->node);
+	used_note(id.table);
 	view->storage = id.storage;
 	view->table = state_table(view->node, id.storage);
 	view->own = txn_table(id.storage);

@@ -23,6 +23,7 @@
 #include "utils/timestamp.h"
 
 #include "ddl/ddl.h"
+#include "ddl/sequence.h"
 #include "manifest/committer.h"
 #include "manifest/s3am.pb-c.h"
 #include "node/applied.h"
@@ -34,6 +35,7 @@
 #include "txn/record.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
+#include "txn/used.h"
 
 typedef struct StorageChange
 {
@@ -335,8 +337,6 @@ build_record(S3Node *node)
 	txn->base_version = txn_base_for_commit(node);
 	pg_memory_barrier();
 	add_storage_edits(txn);
-	if (ddl_pending())
-		txn->n_ddl = ddl_collect(&txn->ddl);
 	txn->tables = palloc0(sizeof(void *) * Max(ntables, 1));
 	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages, 1));
 	txn->reads = palloc0(sizeof(void *) * Max(ntables, 1));
@@ -389,15 +389,18 @@ build_record(S3Node *node)
 			claim->mode = S3AM__MODE__UPDATE;
 			txn->schemas[txn->n_schemas++] = claim;
 		}
-
+	if (ddl_pending())
+		ddl_collect(txn);
 	rowlock_each(collect_lock, &locks);
 	txn_check_doomed();
-	if (txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)
+	sequence_collect(node, txn);
+	if (txn->n_sequences == 0 && txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)
 	{
 		if (reads)
 			freshness_validate(node, txn);
 		return NULL;
 	}
+	used_claim(txn);
 	return txn;
 }
 
@@ -523,6 +526,14 @@ wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 	interrupts_held = true;
 }
 
+/* From sequences that travel? */
+static bool
+drew_numbers(void)
+{
+	return !ddl_is_internal() && !ddl_detaching() && IsTransactionState() && node_current() != NULL &&
+		node_current()->url[0] && !RecoveryInProgress() && sequence_pending(node_current());
+}
+
 void
 commit_transaction(void)
 {
@@ -538,7 +549,7 @@ commit_transaction(void)
 	int			proc;
 	bool		reads;
 
-	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any())
+	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any() && !drew_numbers())
 		return;
 	node = node_wait_ready();
 	txn_check_doomed();
@@ -618,6 +629,7 @@ commit_reset(void)
 	own_reset();
 	spill_reset(handed_over);
 	handed_over = false;
+	used_reset();
 }
 
 /* ------------------------------------------------------------------------------------ callbacks */
@@ -631,7 +643,8 @@ xact_callback(XactEvent event, void *arg)
 			commit_transaction();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (own_tables() != NIL || storage_changes != NIL || ddl_pending() || rowlock_any())
+			if (own_tables() != NIL || storage_changes != NIL || ddl_pending() || rowlock_any() ||
+				drew_numbers())
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has written to s3am tables")));

@@ -170,8 +170,13 @@ storage_dropped(Oid relid)
 	Form_pg_class form;
 	StorageId	id;
 
-	if (!HeapTupleIsValid(tuple))
+	/* with the extension its own tables go, and what is in the repository stays */
+	if (!HeapTupleIsValid(tuple) || ddl_detaching())
+	{
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
 		return;
+	}
 	form = (Form_pg_class) GETSTRUCT(tuple);
 	if (form->relam == s3am_am_oid() && OidIsValid(form->relam) && OidIsValid(form->relfilenode) &&
 		lookup(form->relfilenode, &id, true) && !ddl_replaying())

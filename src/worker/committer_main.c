@@ -416,8 +416,11 @@ run(void)
 	/* nobody waits for this process's answers yet, so what goes wrong here is told and tried again */
 	while ((repository = open_repository()) == NULL)
 	{
-		if (stop_requested)
+		if (stop_requested || pg_atomic_read_u32(&node->detached))
+		{
+			node->committer_procno = -1;
 			proc_exit(0);
+		}
 		/* a try may cost a race of many writers; what a reload corrects is tried at once */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(1000 * Max(failures, 1), 8000),
 						 PG_WAIT_EXTENSION);
@@ -445,7 +448,7 @@ run(void)
 	config.phase = on_phase;
 	committer = committer_create(&config, store, repository);
 
-	while (!stop_requested)
+	while (!stop_requested && !pg_atomic_read_u32(&node->detached))
 	{
 		int64		wait;
 		int			store_wait_ms;
@@ -494,5 +497,6 @@ s3am_committer_main(Datum arg)
 		_exit(2);
 	}
 	PG_END_TRY();
+	node->committer_procno = -1;
 	proc_exit(0);
 }

@@ -7,19 +7,27 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/genam.h"
 #include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "tcop/tcopprot.h"
+#include "utils/array.h"
+#include "utils/backend_status.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -28,6 +36,8 @@
 
 #include "s3am.h"
 #include "worker/worker.h"
+
+#define RETRY_MS 1000			/* between tries to start a worker */
 
 void
 worker_register_launcher(void)
@@ -92,10 +102,11 @@ start_worker(S3Node *node, const char *kind, int flags)
 	worker.bgw_notify_pid = 0;
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return true;
-	node_set_phase(node, NODE_FAILED, "no free background worker; raise max_worker_processes");
-	ereport(LOG,
-			(errmsg("s3am: no free background worker for the %s of database %u", kind, node->database),
-			 errhint("Raise max_worker_processes.")));
+	if (pg_atomic_read_u32(&node->phase) != NODE_FAILED)
+		ereport(LOG,
+				(errmsg("s3am: no free background worker for the %s of database %u", kind, node->database),
+				 errhint("Raise max_worker_processes.")));
+	node_set_phase(node, NODE_FAILED, "There is no free background worker; raise max_worker_processes.");
 	return false;
 }
 
@@ -107,15 +118,129 @@ wait_ms(long ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* ------------------------------------------------------------------------------------ who holds up a publisher */
+
+static BackendState
+state_of(int pid)
+{
+	pgstat_clear_backend_activity_snapshot();
+	for (int i = 1; i <= pgstat_fetch_stat_numbackends(); i++)
+	{
+		LocalPgBackendStatus *local = pgstat_fetch_stat_local_beentry(i);
+
+		if (local && local->backendStatus.st_procpid == pid)
+			return local->backendStatus.st_state;
+	}
+	return STATE_UNDEFINED;
+}
+
+static void
+end_holder(int pid)
+{
+	BackendState state = state_of(pid);
+	bool		idle = state == STATE_IDLEINTRANSACTION || state == STATE_IDLEINTRANSACTION_ABORTED;
+	PGPROC	   *proc = BackendPidGetProc(pid);
+	/* a session that waits for a version behind the one that waits for it must leave, or both would wait for ever */
+	bool		committing = proc && pg_atomic_read_u64(&node_backend(proc->pgprocno)->commit_seq) != 0;
+
+	if (proc == NULL)
+		return;
+	ereport(LOG,
+			(errmsg("s3am: %s process %d, which holds up a schema change of another server",
+					idle || committing ? "terminating" : "canceling", pid),
+			 errhint("s3am.max_apply_delay says how long it may.")));
+#ifdef HAVE_SETSID
+	(void) kill(-pid, idle || committing ? SIGTERM : SIGINT);
+#else
+	(void) kill(pid, idle || committing ? SIGTERM : SIGINT);
+#endif
+}
+
 /*
- * Looks at one database: its publisher finds out whether it is bound, and if so its committer is started.
+ * A publisher that replays DDL waits for locks, and everything behind it waits, too (rule 27).  It cannot help itself while it
+ * waits; so the launcher, which holds nothing, ends those that have been in its way for too long.
  */
+static void
+relieve(S3Node *node)
+{
+	int			procno = node->publisher_procno;
+	PGPROC	   *publisher;
+	TimestampTz since;
+	ArrayType  *pids;
+	Datum	   *elements;
+	int			n;
+
+	if (procno < 0 || !OidIsValid(node->database) || s3am_max_apply_delay < 0 ||
+		pg_atomic_read_u32(&node->own_step_pid) != 0)
+		return;
+	publisher = &ProcGlobal->allProcs[procno];
+	since = pg_atomic_read_u64(&publisher->waitStart);
+	if (publisher->pid == 0 || since == 0 ||
+		!TimestampDifferenceExceeds(since, GetCurrentTimestamp(), s3am_max_apply_delay))
+		return;
+	pids = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(publisher->pid)));
+	deconstruct_array(pids, INT4OID, sizeof(int32), true, TYPALIGN_INT, &elements, NULL, &n);
+	for (int i = 0; i < n; i++)
+		if (DatumGetInt32(elements[i]) != 0)
+			end_holder(DatumGetInt32(elements[i]));
+}
+
+/* ------------------------------------------------------------------------------------ databases */
+
+/* What the launcher knows of an entry. */
+typedef struct Care
+{
+	bool		publisher,		/* registered, and not known to have ended for good */
+				committer;
+	TimestampTz retry_at;
+} Care;
+
+static Care *cares;
+
+/* A database whose workers should run gets those that it lacks.  Its publisher finds out whether it is bound at all. */
+static void
+take_care(S3Node *node)
+{
+	Care	   *care = &cares[node_index(node)];
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!OidIsValid(node->database))
+	{
+		memset(care, 0, sizeof(*care));
+		return;
+	}
+	if (pg_atomic_read_u32(&node->detached))
+	{
+		if (node_take_back(node))
+			memset(care, 0, sizeof(*care));
+		return;
+	}
+	if (now < care->retry_at)
+		return;
+	/* it could not use the repository: perhaps it can now */
+	if (care->publisher && !care->committer && pg_atomic_read_u32(&node->phase) == NODE_FAILED && node->url[0] == '\0')
+		care->publisher = false;
+	if (!care->publisher)
+	{
+		care->publisher = start_worker(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION);
+		care->retry_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
+	}
+	else if (!care->committer && node->url[0] != '\0')
+	{
+		care->committer = start_worker(node, "committer", 0);
+		if (!care->committer)
+			care->retry_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
+		else if (pg_atomic_read_u32(&node->phase) == NODE_FAILED)
+			node_set_phase(node, NODE_STARTING, NULL);
+	}
+}
+
 static void
 look_at(Oid database)
 {
-	S3Node	   *node = node_of_database(database);
+	S3Node	   *node;
 
-	if (node)
+	if (node_of_database(database))
 		return;
 	node = node_claim(database);
 	if (node == NULL)
@@ -126,12 +251,23 @@ look_at(Oid database)
 		node_refuse(database, "all entries for databases are in use; raise s3am.max_databases");
 		return;
 	}
-	if (!start_worker(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION))
-		return;
-	while (node->database == database && node->url[0] == '\0')
-		wait_ms(100);
-	if (node->database == database)
-		(void) start_worker(node, "committer", 0);
+	memset(&cares[node_index(node)], 0, sizeof(Care));
+	take_care(node);
+}
+
+/* Is something about to happen that nobody wakes the launcher for? */
+static bool
+waits(void)
+{
+	for (int i = 0; i < node_max_databases; i++)
+	{
+		S3Node	   *node = node_by_index(i);
+
+		if (OidIsValid(node->database) &&
+			(!cares[i].committer || pg_atomic_read_u32(&node->detached)))
+			return true;
+	}
+	return false;
 }
 
 PGDLLEXPORT void
@@ -147,8 +283,19 @@ s3am_launcher_main(Datum arg)
 	node_launcher_register();
 
 	MemoryContextSwitchTo(loop);
+	cares = MemoryContextAllocZero(TopMemoryContext, sizeof(Care) * node_max_databases);
 	foreach(lc, read_databases())
-		look_at(lfirst_oid(lc));
+	{
+		Oid			database = lfirst_oid(lc);
+
+		look_at(database);
+		/* one after the other: most are not bound, and there are few entries */
+		for (int i = 0; i < 50 && node_of_database(database) && node_of_database(database)->url[0] == '\0'; i++)
+		{
+			take_care(node_of_database(database));
+			wait_ms(100);
+		}
+	}
 	for (;;)
 	{
 		Oid			database;
@@ -162,6 +309,11 @@ s3am_launcher_main(Datum arg)
 		}
 		while (OidIsValid(database = node_take_request()))
 			look_at(database);
-		wait_ms(1000);
+		for (int i = 0; i < node_max_databases; i++)
+		{
+			take_care(node_by_index(i));
+			relieve(node_by_index(i));
+		}
+		wait_ms(waits() ? 100 : 500);
 	}
 }

@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -35,6 +37,7 @@
 #include "utils/syscache.h"
 
 #include "ddl/ddl.h"
+#include "ddl/sequence.h"
 #include "node/applied.h"
 #include "node/state.h"
 #include "s3am.h"
@@ -103,14 +106,14 @@ check_bound(void)
 	{
 		char		reason[NODE_ERROR_MAX];
 
-		ereport(LOG,
-				(errmsg("s3am: database %u cannot use repository \"%s\": another database of this server does",
-						MyDatabaseId, s3am_repository),
-				 errhint("Give each database a prefix of its own.")));
-		snprintf(reason, sizeof(reason), "another database of this server uses repository \"%s\"; give each database a prefix of its own",
+		snprintf(reason, sizeof(reason), "Another database of this server uses repository \"%.800s\"; give each database a prefix of its own.",
 				 s3am_repository);
-		node_refuse(MyDatabaseId, reason);
-		bound = false;
+		if (pg_atomic_read_u32(&node->phase) != NODE_FAILED)
+			ereport(LOG,
+					(errmsg("s3am: database %u cannot be attached: %s", MyDatabaseId, reason)));
+		/* the entry stays, so that sessions are told; the launcher tries again */
+		node_set_phase(node, NODE_FAILED, reason);
+		proc_exit(0);
 	}
 	if (!bound)
 	{
@@ -144,6 +147,34 @@ let_go(dsa_pointer p)
 		dsa_free(node_dsa(node), p);
 }
 
+static int
+backend_pid(int procno)
+{
+	return ProcGlobal->allProcs[procno].pid;
+}
+
+/* Answers the backend and waits until its transaction has ended; who it waits for is there to be seen. */
+static void
+wait_for_own(int pid, TransactionId xid, dsa_pointer member, uint64 version)
+{
+	char		activity[80];
+
+	snprintf(activity, sizeof(activity), "s3am: waiting for the end of the transaction of process %d", pid);
+	pgstat_report_activity(STATE_RUNNING, activity);
+	pg_atomic_write_u32(&node->own_step_pid, pid);
+	answer(member, version);
+	PG_TRY();
+	{
+		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	}
+	PG_FINALLY();
+	{
+		pg_atomic_write_u32(&node->own_step_pid, 0);
+	}
+	PG_END_TRY();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
 /*
  * A transaction of this node that has an xid of its own shows its rows when that xid ends (rule 25): answers its backend and
  * waits.  False: it did not commit, or nobody is there any more, and the step is adopted.
@@ -169,9 +200,9 @@ own_step_shown(const S3am__Txn *txn, uint64 pos, uint64 version)
 			return false;
 		xid = member->xid;
 		state_stamp(node, pos, xid);
-		answer(p, version);
 		node_doing(DOING_WAIT_LOCAL);
-		XactLockTableWait(xid, NULL, NULL, XLTW_None);
+		wait_for_own(backend_pid(i), xid, p, version);
+		node_doing(DOING_APPLY);
 		if (TransactionIdDidCommit(xid))
 			return true;
 		ereport(LOG,
@@ -192,6 +223,28 @@ shown(uint64 pos)
 	ConditionVariableBroadcast(&node->published_cv);
 }
 
+/* Catalogs and sequences as a step leaves them. */
+static void
+apply_catalogs(const S3am__Manifest *manifest, const S3am__Step *s, const bool *voided, bool own, bool adopted)
+{
+	for (size_t i = 0; i < s->n_txns; i++)
+	{
+		const S3am__Txn *txn = s->txns[i];
+
+		if (voided[i] || txn->id == NULL)
+			continue;
+		if ((txn->n_ddl || txn->n_storages) && !own && !applied_contains(txn->id->epoch, txn->id->seq))
+		{
+			node_doing(DOING_REPLAY);
+			ddl_replay(txn->ddl, txn->n_ddl);
+			node_doing(DOING_APPLY);
+			applied_record(txn->id->epoch, txn->id->seq);
+			CommandCounterIncrement();
+		}
+		sequence_apply(node, txn, manifest->version, adopted);
+	}
+}
+
 static void
 apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool attaching)
 {
@@ -205,20 +258,8 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 	/* a transaction is needed anyway: for its xid, for reading catalogs, for waiting */
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	for (size_t i = 0; i < s->n_txns; i++)
-	{
-		const S3am__Txn *txn = s->txns[i];
-
-		if (voided[i] || txn->id == NULL)
-			continue;
-		if ((txn->n_ddl || txn->n_storages) && !own && !applied_contains(txn->id->epoch, txn->id->seq))
-		{
-			node_doing(DOING_REPLAY);
-			ddl_replay(txn->ddl, txn->n_ddl);
-			node_doing(DOING_APPLY);
-			applied_record(txn->id->epoch, txn->id->seq);
-		}
-	}
+	if (!own)
+		apply_catalogs(manifest, s, voided, false, false);
 	for (size_t i = 0; i < s->n_txns; i++)
 		if (!voided[i])
 			apply_rows(node, s->txns[i], manifest->version, pos);
@@ -227,19 +268,24 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 	for (size_t i = 0; i < s->n_txns; i++)
 		if (!voided[i])
 			apply_claims(node, s->txns[i], manifest->version, epoch);
-	PopActiveSnapshot();
 	if (attaching)
 	{
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 		pg_atomic_write_u64(&node->frozen, pos);
+		shown(pos);
+		return;
 	}
-	else if (own && own_step_shown(s->txns[0], pos, manifest->version))
-		CommitTransactionCommand();
-	else
+	if (own)
 	{
-		state_stamp(node, pos, GetTopTransactionId());
-		CommitTransactionCommand();
+		/* the catalogs are its own work; if that came to nothing they are replayed */
+		own = own_step_shown(s->txns[0], pos, manifest->version);
+		apply_catalogs(manifest, s, voided, own, !own);
 	}
+	PopActiveSnapshot();
+	if (!own)
+		state_stamp(node, pos, GetTopTransactionId());
+	CommitTransactionCommand();
 	shown(pos);
 }
 
@@ -257,6 +303,13 @@ apply_version(Delivery *delivery)
 	manifest = s3am__manifest__unpack(apply_allocator(delivery_cxt), delivery->len, delivery->payload);
 	if (manifest == NULL)
 		elog(ERROR, "manifest " UINT64_FORMAT " cannot be decoded", delivery->version);
+	for (size_t i = 0; i < manifest->n_epochs; i++)
+	{
+		if (manifest->epochs[i]->kind == S3AM__EPOCH_EDIT__KIND__BEGIN)
+			node_epoch_begin(node, manifest->epochs[i]->epoch);
+		else
+			node_epoch_end(node, manifest->epochs[i]->epoch);
+	}
 	for (size_t i = 0; i < manifest->n_steps; i++)
 	{
 		if (POS(manifest->version, i + 1 == manifest->n_steps ? POS_STEP_MAX : i) > pg_atomic_read_u64(&node->published))
@@ -296,6 +349,9 @@ process(Delivery *delivery)
 			}
 			break;
 		case DELIVER_ATTACHED:
+			StartTransactionCommand();
+			sequence_adopt_all(node);
+			CommitTransactionCommand();
 			ereport(LOG,
 					(errmsg("s3am: attached to repository \"%s\" at version " UINT64_FORMAT, node->url,
 							delivery->version)));
@@ -306,10 +362,84 @@ process(Delivery *delivery)
 	MemoryContextReset(delivery_cxt);
 }
 
+/*
+ * A version that cannot be applied (a role or an extension is missing) is tried again from time to time; meanwhile the reason is
+ * there to be read (rule 28), and is logged once.
+ */
+static bool
+try_process(Delivery *delivery)
+{
+	static int	failures = 0;
+	bool		done = true;
+
+	PG_TRY();
+	{
+		process(delivery);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+		bool		other;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(TopMemoryContext);
+		error = CopyErrorData();
+		other = node_set_failure(node, delivery->version, error->context ? error->context : "", error->message);
+		if (other)
+			EmitErrorReport();
+		FlushErrorState();
+		AbortCurrentTransaction();
+		/* a stamp that it had written counts for nothing */
+		state_unstamp_aborted(node);
+		FreeErrorData(error);
+		MemoryContextReset(delivery_cxt);
+		RESUME_INTERRUPTS();
+		done = false;
+	}
+	PG_END_TRY();
+	if (done)
+	{
+		if (failures)
+			(void) node_set_failure(node, 0, NULL, NULL);
+		failures = 0;
+	}
+	else
+	{
+		pgstat_report_activity(STATE_IDLE, NULL);
+		failures++;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(100L * failures, 1000L),
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	return done;
+}
+
 static void
 set(const char *name, const char *value)
 {
 	SetConfigOption(name, value, PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+static void
+forget_publisher(int code, Datum arg)
+{
+	node->publisher_procno = -1;
+}
+
+/* Somebody drops, renames or moves the database: nobody may be connected to it meanwhile. */
+static void
+wait_while_leaving(void)
+{
+	uint32		pid;
+
+	while ((pid = pg_atomic_read_u32(&node->leaving)) != 0 && kill((pid_t) pid, 0) == 0)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	if (pg_atomic_read_u32(&node->detached) || node->database == InvalidOid)
+		proc_exit(0);
 }
 
 PGDLLEXPORT void
@@ -324,6 +454,8 @@ s3am_publisher_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+	before_shmem_exit(forget_publisher, (Datum) 0);
+	wait_while_leaving();
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	ddl_capture_off();
 	check_bound();
@@ -349,6 +481,8 @@ s3am_publisher_main(Datum arg)
 	for (;;)
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (pg_atomic_read_u32(&node->detached))
+			proc_exit(0);
 		if (ConfigReloadPending)
 		{
 			ConfigReloadPending = false;
@@ -369,7 +503,8 @@ s3am_publisher_main(Datum arg)
 			dsa_pointer p = node->pending;
 			Delivery   *delivery = dsa_get_address(node_dsa(node), p);
 
-			process(delivery);
+			if (!try_process(delivery))
+				continue;
 			node->pending = delivery->next;
 			dsa_free(node_dsa(node), p);
 		}

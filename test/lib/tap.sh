@@ -80,10 +80,10 @@ skip() {
 }
 
 eventually() {
-	local until=$((SECONDS + $1))
+	local until=$(($1 * 1000000 + ${EPOCHREALTIME/./}))
 	shift
 	while ! "$@"; do
-		[ "$SECONDS" -lt "$until" ] || return 1
+		[ "${EPOCHREALTIME/./}" -lt "$until" ] || return 1
 		sleep 0.1
 	done
 }

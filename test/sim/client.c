@@ -407,6 +407,7 @@ name(ClientTxn *ct, Draft *d)
 	char		text[2] = {'a' + n, '\0'};
 
 	s3am__name_claim__init(c);
+	c->mode = S3AM__MODE__UPDATE;
 	c->catalog = strdup("pg_class");
 	c->schema = strdup("public");
 	c->name = strdup(text);

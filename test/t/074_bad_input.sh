@@ -54,7 +54,7 @@ sql -c 'CREATE TABLE t (i int) USING s3am' -c 'INSERT INTO t SELECT generate_ser
 cluster_psql "$dir" -d postgres -c 'CREATE DATABASE second'
 cluster_psql "$dir" -d second -c 'CREATE EXTENSION s3am' > /dev/null 2>&1
 said=$(cluster_psql "$dir" -d second -v VERBOSITY=verbose -c 'SELECT 1 FROM pg_class LIMIT 1' 2>&1)
-like "$said" 'another database of this server' "two databases of one server on one prefix"
+like "$said" '[Aa]nother database of this server' "two databases of one server on one prefix"
 is "$(sql -c 'SELECT count(*) FROM t')" 10 "the first one goes on"
 cluster_psql "$dir" -d second -c 'DROP EXTENSION s3am CASCADE' -c "ALTER DATABASE second SET s3am.repository = '${repository}2'" > /dev/null 2>&1
 as_server mkdir -p "${root}2"

@@ -1,0 +1,310 @@
+/*
+ * names.c: what DDL claims, so that DDL and DML of different servers cannot miss each other (rule 20).
+ *
+ * A table of s3am is claimed by its id, as strongly as the statement locked it: SHARE and stronger locks claim UPDATE, weaker
+ * ones NO KEY UPDATE, which lets writers pass.  All other objects are claimed by name: UPDATE by who makes, changes or drops
+ * one (under its old name and under its new one), KEY SHARE by who needs it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/table.h"
+#include "access/relation.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_depend.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_namespace.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "ddl/capture.h"
+#include "ddl/local.h"
+#include "ddl/statement.h"
+#include "s3am.h"
+#include "txn/txn.h"
+
+static void
+append_quoted(StringInfo text, const char *name)
+{
+	appendStringInfoChar(text, '"');
+	for (; *name; name++)
+	{
+		if (*name == '"')
+			appendStringInfoChar(text, '"');
+		appendStringInfoChar(text, *name);
+	}
+	appendStringInfoChar(text, '"');
+}
+
+/* Always in quotes: whether quote_identifier() wants them depends on a setting. */
+char *
+quoted_name(const char *schema, const char *name)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	append_quoted(&text, schema);
+	appendStringInfoChar(&text, '.');
+	append_quoted(&text, name);
+	return text.data;
+}
+
+char *
+qualified_name(Oid relid)
+{
+	return quoted_name(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
+static void
+claim_name(DdlCaptured *s, const char *catalog, const char *schema, const char *name, S3am__Mode mode)
+{
+	S3am__NameClaim *claim;
+	ListCell   *lc;
+
+	foreach(lc, s->names)
+	{
+		claim = lfirst(lc);
+		if (strcmp(claim->name, name) == 0 && strcmp(claim->schema, schema) == 0 &&
+			strcmp(claim->catalog, catalog) == 0)
+		{
+			if (mode > claim->mode)
+				claim->mode = mode;
+			return;
+		}
+	}
+	claim = palloc(sizeof(*claim));
+	s3am__name_claim__init(claim);
+	claim->catalog = pstrdup(catalog);
+	claim->schema = pstrdup(schema);
+	claim->name = pstrdup(name);
+	claim->mode = mode;
+	s->names = lappend(s->names, claim);
+}
+
+static void
+claim_table(DdlCaptured *s, uint64 table, S3am__Mode mode)
+{
+	S3am__SchemaClaim *claim;
+	ListCell   *lc;
+
+	foreach(lc, s->schemas)
+	{
+		claim = lfirst(lc);
+		if (claim->table == table)
+		{
+			if (mode > claim->mode)
+				claim->mode = mode;
+			return;
+		}
+	}
+	claim = palloc(sizeof(*claim));
+	s3am__schema_claim__init(claim);
+	claim->table = table;
+	claim->mode = mode;
+	s->schemas = lappend(s->schemas, claim);
+}
+
+/* Types and relations share names: a table has a type of its name. */
+static const char *
+catalog_name(Oid class_id)
+{
+	return get_rel_name(class_id);
+}
+
+static void
+claim_object(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3am__Mode mode)
+{
+	char	   *schema,
+			   *name;
+
+	if (local_object_name(object, snapshot, &schema, &name))
+		claim_name(s, catalog_name(object->classId), schema, name, mode);
+}
+
+/* A relation that exists: by id if it has one, else by name. */
+static void
+claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
+{
+	Relation	rel = try_relation_open(relid, NoLock);
+
+	if (rel == NULL)
+		return;
+	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW) &&
+		relation_is_s3am(rel))
+	{
+		if (mode == S3AM__MODE__UPDATE && !CheckRelationLockedByMe(rel, ShareLock, true))
+			mode = S3AM__MODE__NO_KEY_UPDATE;
+		claim_table(s, storage_of(rel).table, mode);
+	}
+	else
+	{
+		ObjectAddress address = {RelationRelationId, relid, 0};
+
+		claim_object(s, &address, SnapshotSelf, mode);
+	}
+	relation_close(rel, NoLock);
+}
+
+/* What an object needs must not go or change meanwhile. */
+static void
+claim_needed(DdlCaptured *s, const ObjectAddress *object)
+{
+	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *needed = NIL;
+	ListCell   *lc;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->classId));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->objectId));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, SnapshotSelf, 2, key);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+		ObjectAddress *address;
+
+		if (form->refobjid < FirstNormalObjectId || form->deptype == DEPENDENCY_INTERNAL)
+			continue;
+		address = palloc(sizeof(ObjectAddress));
+		ObjectAddressSet(*address, form->refclassid, form->refobjid);
+		needed = lappend(needed, address);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	foreach(lc, needed)
+	{
+		ObjectAddress *address = lfirst(lc);
+
+		if (address->classId == RelationRelationId)
+			claim_relation(s, address->objectId, S3AM__MODE__KEY_SHARE);
+		else
+			claim_object(s, address, SnapshotSelf, S3AM__MODE__KEY_SHARE);
+	}
+}
+
+/* All tables of a tree that the statement locked strongly: a new partition changes what the default one may hold. */
+static void
+claim_tree(DdlCaptured *s, Oid relid)
+{
+	ListCell   *lc;
+
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE && !has_subclass(relid))
+		return;
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		Relation	rel = try_relation_open(lfirst_oid(lc), NoLock);
+
+		if (rel == NULL)
+			continue;
+		if (rel->rd_rel->relkind == RELKIND_RELATION && relation_is_s3am(rel) &&
+			CheckRelationLockedByMe(rel, ShareLock, true))
+			claim_table(s, storage_of(rel).table, S3AM__MODE__UPDATE);
+		relation_close(rel, NoLock);
+	}
+}
+
+void
+names_claim(DdlCaptured *s, DdlFrame *frame)
+{
+	ListCell   *lc;
+
+	foreach(lc, frame->events)
+	{
+		DdlEvent   *event = lfirst(lc);
+		Oid			relid;
+
+		if (event->access == OAT_DROP)
+		{
+			if (event->name)
+				claim_name(s, catalog_name(event->object.classId), event->schema, event->name, S3AM__MODE__UPDATE);
+			/* a column, a constraint, a trigger: the table is changed */
+			if (OidIsValid(event->part_of) && (event->object.classId != RelationRelationId || event->sub != 0))
+				claim_relation(s, event->part_of, S3AM__MODE__UPDATE);
+			continue;
+		}
+		relid = local_part_of(&event->object, SnapshotSelf);
+		if (OidIsValid(relid) && (local_is_transient(relid) || local_relation(relid)))
+			continue;
+		if (event->access == OAT_POST_CREATE || !OidIsValid(relid))
+			claim_object(s, &event->object, SnapshotSelf, S3AM__MODE__UPDATE);
+		if (event->access == OAT_POST_ALTER && frame->before && relid == event->object.objectId)
+		{
+			char	   *schema,
+					   *name,
+					   *old_schema,
+					   *old_name;
+
+			/* under another name from now on */
+			if (local_object_name(&event->object, frame->before, &old_schema, &old_name) &&
+				local_object_name(&event->object, SnapshotSelf, &schema, &name) &&
+				(strcmp(schema, old_schema) != 0 || strcmp(name, old_name) != 0))
+			{
+				claim_object(s, &event->object, SnapshotSelf, S3AM__MODE__UPDATE);
+				claim_object(s, &event->object, frame->before, S3AM__MODE__UPDATE);
+			}
+		}
+		else if (event->access == OAT_POST_ALTER && frame->before)
+			claim_object(s, &event->object, frame->before, S3AM__MODE__UPDATE);
+		if (OidIsValid(relid))
+		{
+			claim_relation(s, relid, S3AM__MODE__UPDATE);
+			claim_tree(s, relid);
+		}
+		if (event->object.classId != InheritsRelationId)
+			claim_needed(s, &event->object);
+	}
+	{
+		Oid			target = statement_relation(frame->node);
+
+		if (OidIsValid(target))
+			claim_tree(s, target);
+	}
+}
+
+void
+names_claim_named(DdlCaptured *s, Node *node)
+{
+	List	   *objects;
+	ListCell   *lc;
+
+	if (IsA(node, CommentStmt) || IsA(node, SecLabelStmt))
+	{
+		ObjectType	type = IsA(node, CommentStmt) ? ((CommentStmt *) node)->objtype : ((SecLabelStmt *) node)->objtype;
+		Node	   *object = IsA(node, CommentStmt) ? ((CommentStmt *) node)->object : ((SecLabelStmt *) node)->object;
+		Relation	rel = NULL;
+		ObjectAddress address = get_object_address(type, object, &rel, AccessShareLock, true);
+
+		if (rel)
+		{
+			claim_relation(s, RelationGetRelid(rel), S3AM__MODE__NO_KEY_UPDATE);
+			relation_close(rel, NoLock);
+		}
+		else if (OidIsValid(address.objectId))
+			claim_object(s, &address, SnapshotSelf, S3AM__MODE__NO_KEY_UPDATE);
+		return;
+	}
+	if (!IsA(node, GrantStmt))
+		return;
+	objects = castNode(GrantStmt, node)->objects;
+	if (castNode(GrantStmt, node)->targtype != ACL_TARGET_OBJECT)
+		return;
+	foreach(lc, objects)
+	{
+		Oid			relid;
+
+		if (!IsA(lfirst(lc), RangeVar))
+			continue;
+		relid = RangeVarGetRelid(lfirst(lc), NoLock, true);
+		if (OidIsValid(relid) && !local_relation(relid))
+			claim_relation(s, relid, S3AM__MODE__NO_KEY_UPDATE);
+	}
+}

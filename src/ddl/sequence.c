@@ -1,0 +1,639 @@
+/*
+ * sequence.c: sequences that travel: a server that attaches continues after every number that was handed out with a commit.
+ *
+ * The repository holds a position for each sequence that is ahead of what its owner has drawn; the owner is the epoch that drew
+ * last.  At PRE_COMMIT the sequence's page is held against that position, and a new one goes with the transaction only when the
+ * page has passed it, or was moved by setval or RESTART.  README.md says why no number comes twice.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xloginsert.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_sequence.h"
+#include "commands/extension.h"
+#include "commands/sequence.h"
+#include "lib/dshash.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "ddl/capture.h"
+#include "ddl/ddl.h"
+#include "ddl/local.h"
+#include "ddl/sequence.h"
+#include "node/node.h"
+#include "s3am.h"
+#include "txn/commit.h"
+
+#define AHEAD_MIN 32			/* increments that a position is ahead of the page */
+#define AHEAD_MAX 1024
+#define AHEAD_GROWS_MS 10000	/* ... twice as many if the last position was used up within this time */
+
+/* Columns of s3am.sequences. */
+#define Natts_sequences 8
+#define Anum_sequences_relid 1
+#define Anum_sequences_id 2
+#define Anum_sequences_epoch 3
+#define Anum_sequences_last_value 4
+#define Anum_sequences_is_called 5
+#define Anum_sequences_generation 6
+#define Anum_sequences_descending 7
+#define Anum_sequences_version 8
+
+/* What this server knows of a sequence; in the node's memory, by id. */
+typedef struct SequenceEntry
+{
+	uint64		id;				/* key */
+	/* the last position applied */
+	uint64		epoch;			/* its owner; 0: none was ever drawn */
+	int64		last_value;
+	bool		is_called;
+	uint64		generation;
+	uint64		version;
+	TimestampTz applied_at;
+	/* this server's own drawing; for the epoch that it is valid for */
+	uint64		drawn_epoch;
+	uint64		next_generation;	/* highest one given to a transaction */
+	int64		last_seen;		/* on the page */
+	int64		log_end;		/* value at which core logs again, and its count reaches zero by itself */
+	uint32		ahead;
+	TimestampTz published_at;
+} SequenceEntry;
+
+typedef struct Known
+{
+	Oid			relid;
+	uint64		id;
+} Known;
+
+static Known *known;			/* all sequences that travel */
+static int	nknown;
+static bool known_valid;
+static MemoryContext known_cxt;
+static Oid	map_relid;
+static dshash_table *entries;
+static dsa_area *entries_area;
+static dsa_pointer entries_handle;
+
+/* ------------------------------------------------------------------------------------ the local table */
+
+static Oid
+map_oid(const char *name)
+{
+	Oid			schema = get_namespace_oid("s3am", true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+static Relation
+open_map(LOCKMODE mode)
+{
+	Oid			relid = map_oid("sequences");
+
+	return OidIsValid(relid) ? table_open(relid, mode) : NULL;
+}
+
+/* The row of a sequence: by relation, or (relid invalid) by id.  A copy. */
+static HeapTuple
+find_row(Relation map, Oid relid, uint64 id)
+{
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	if (OidIsValid(relid))
+		ScanKeyInit(&key, Anum_sequences_relid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	else
+		ScanKeyInit(&key, Anum_sequences_id, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum((int64) id));
+	scan = systable_beginscan(map, map_oid(OidIsValid(relid) ? "sequences_pkey" : "sequences_id_key"), true,
+							  SnapshotSelf, 1, &key);
+	tuple = systable_getnext(scan);
+	if (tuple)
+		tuple = heap_copytuple(tuple);
+	systable_endscan(scan);
+	return tuple;
+}
+
+static int64
+row_int(Relation map, HeapTuple tuple, int column)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, column, RelationGetDescr(map), &isnull);
+
+	return DatumGetInt64(value);
+}
+
+uint64
+sequence_add(Oid relid, uint64 id)
+{
+	Relation	map = open_map(RowExclusiveLock);
+	Datum		values[Natts_sequences] = {0};
+	bool		nulls[Natts_sequences] = {false};
+	HeapTuple	tuple;
+
+	if (map == NULL)
+		elog(ERROR, "table s3am.sequences does not exist");
+	tuple = find_row(map, relid, 0);
+	if (tuple)
+	{
+		id = row_int(map, tuple, Anum_sequences_id);
+		table_close(map, NoLock);
+		return id;
+	}
+	if (id == 0)
+		id = commit_new_object_id();
+	values[Anum_sequences_relid - 1] = ObjectIdGetDatum(relid);
+	values[Anum_sequences_id - 1] = Int64GetDatum((int64) id);
+	tuple = heap_form_tuple(RelationGetDescr(map), values, nulls);
+	CatalogTupleInsert(map, tuple);
+	heap_freetuple(tuple);
+	/* tells the other sessions that there is one more, before they can draw from it */
+	CacheInvalidateRelcache(map);
+	known_valid = false;
+	table_close(map, NoLock);
+	CommandCounterIncrement();
+	return id;
+}
+
+void
+sequence_dropped(Oid relid)
+{
+	Relation	map;
+	HeapTuple	tuple;
+
+	if (get_rel_relkind(relid) != RELKIND_SEQUENCE || (map = open_map(RowExclusiveLock)) == NULL)
+		return;
+	tuple = find_row(map, relid, 0);
+	if (tuple)
+	{
+		CatalogTupleDelete(map, &tuple->t_self);
+		CacheInvalidateRelcache(map);
+		known_valid = false;
+	}
+	table_close(map, NoLock);
+}
+
+void
+sequence_table_travels(Oid table, S3am__DdlStatement *m)
+{
+	List	   *owned = getOwnedSequences(table);
+	ListCell   *lc;
+
+	m->sequences = palloc0(sizeof(void *) * Max(list_length(owned), 1));
+	foreach(lc, owned)
+	{
+		S3am__SequenceMade *made = palloc(sizeof(*made));
+
+		s3am__sequence_made__init(made);
+		made->name = qualified_name(lfirst_oid(lc));
+		made->id = sequence_add(lfirst_oid(lc), 0);
+		m->sequences[m->n_sequences++] = made;
+		/* as if it had just drawn, so that its position travels with this transaction */
+		LockRelationOid(lfirst_oid(lc), RowExclusiveLock);
+	}
+}
+
+/* ------------------------------------------------------------------------------------ which there are */
+
+static void
+forget_known(Datum arg, Oid relid)
+{
+	if (relid == InvalidOid || relid == map_relid)
+		known_valid = false;
+}
+
+void
+sequence_init(void)
+{
+	CacheRegisterRelcacheCallback(forget_known, (Datum) 0);
+}
+
+static void
+read_known(void)
+{
+	Relation	map;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	int			capacity = 0;
+
+	/* a change that arrives from here on makes it invalid again */
+	known_valid = true;
+	if (known_cxt == NULL)
+		known_cxt = AllocSetContextCreate(TopMemoryContext, "s3am sequences", ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(known_cxt);
+	known = NULL;
+	nknown = 0;
+	map_relid = map_oid("sequences");
+	if (!OidIsValid(map_relid) || (map = open_map(AccessShareLock)) == NULL)
+		return;
+	scan = systable_beginscan(map, InvalidOid, false, SnapshotSelf, 0, NULL);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		bool		isnull;
+
+		if (nknown == capacity)
+		{
+			capacity = capacity ? capacity * 2 : 32;
+			known = known ? repalloc(known, capacity * sizeof(Known))
+				: MemoryContextAlloc(known_cxt, capacity * sizeof(Known));
+		}
+		known[nknown].relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+		known[nknown++].id = row_int(map, tuple, Anum_sequences_id);
+	}
+	systable_endscan(scan);
+	table_close(map, AccessShareLock);
+}
+
+/* ------------------------------------------------------------------------------------ shared entries */
+
+static dshash_table *
+shared_entries(S3Node *node)
+{
+	dsa_area   *area = node_dsa(node);
+	dshash_parameters parameters = {sizeof(uint64), sizeof(SequenceEntry), dshash_memcmp, dshash_memhash, 0};
+	MemoryContext old;
+
+	if (entries && entries_area == area && entries_handle == node->sequences)
+		return entries;
+	parameters.tranche_id = node_tranche();
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	if (node->sequences == InvalidDsaPointer)
+	{
+		/* the publisher, before anything is served */
+		entries = dshash_create(area, &parameters, NULL);
+		node->sequences = dshash_get_hash_table_handle(entries);
+	}
+	else
+		entries = dshash_attach(area, &parameters, node->sequences, NULL);
+	entries_area = area;
+	entries_handle = node->sequences;
+	MemoryContextSwitchTo(old);
+	return entries;
+}
+
+static SequenceEntry *
+lock_entry(S3Node *node, uint64 id)
+{
+	bool		found;
+	SequenceEntry *entry = dshash_find_or_insert(shared_entries(node), &id, &found);
+
+	if (!found)
+	{
+		memset((char *) entry + sizeof(uint64), 0, sizeof(SequenceEntry) - sizeof(uint64));
+		entry->ahead = AHEAD_MIN;
+	}
+	return entry;
+}
+
+/* ------------------------------------------------------------------------------------ pages */
+
+static HeapTupleHeader
+page_tuple(Buffer buffer, uint32 *len)
+{
+	Page		page = BufferGetPage(buffer);
+	ItemId		item = PageGetItemId(page, FirstOffsetNumber);
+
+	*len = ItemIdGetLength(item);
+	return (HeapTupleHeader) PageGetItem(page, item);
+}
+
+static Form_pg_sequence_data
+page_data(Buffer buffer)
+{
+	uint32		len;
+	HeapTupleHeader tuple = page_tuple(buffer, &len);
+
+	return (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
+}
+
+static FormData_pg_sequence_data
+read_page(Relation rel)
+{
+	Buffer		buffer = ReadBuffer(rel, 0);
+	FormData_pg_sequence_data data;
+
+	LockBuffer(buffer, BUFFER_LOCK_SHARE);
+	data = *page_data(buffer);
+	UnlockReleaseBuffer(buffer);
+	return data;
+}
+
+/* As setval(), but without its privileges and without touching the session's currval. */
+static void
+write_page(Oid relid, int64 last_value, bool is_called)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Buffer		buffer;
+	Form_pg_sequence_data data;
+	HeapTupleHeader tuple;
+	uint32		len;
+
+	if (rel == NULL)
+		return;
+	buffer = ReadBuffer(rel, 0);
+	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
+	data = page_data(buffer);
+	if (data->last_value == last_value && data->is_called == is_called)
+	{
+		UnlockReleaseBuffer(buffer);
+		relation_close(rel, AccessShareLock);
+		return;
+	}
+	tuple = page_tuple(buffer, &len);
+	if (RelationNeedsWAL(rel))
+		(void) GetTopTransactionId();
+	START_CRIT_SECTION();
+	data->last_value = last_value;
+	data->is_called = is_called;
+	data->log_cnt = 0;
+	MarkBufferDirty(buffer);
+	if (RelationNeedsWAL(rel))
+	{
+		xl_seq_rec	record;
+		XLogRecPtr	lsn;
+
+		record.node = rel->rd_node;
+		XLogBeginInsert();
+		XLogRegisterBuffer(0, buffer, REGBUF_WILL_INIT);
+		XLogRegisterData((char *) &record, sizeof(record));
+		XLogRegisterData((char *) tuple, len);
+		lsn = XLogInsert(RM_SEQ_ID, XLOG_SEQ_LOG);
+		PageSetLSN(BufferGetPage(buffer), lsn);
+	}
+	END_CRIT_SECTION();
+	UnlockReleaseBuffer(buffer);
+	relation_close(rel, AccessShareLock);
+}
+
+/* ------------------------------------------------------------------------------------ drawing */
+
+static bool
+drew(Oid relid)
+{
+	LOCKTAG		tag;
+
+	/* nextval, setval and RESTART keep this lock until the transaction ends */
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, RowExclusiveLock);
+}
+
+bool
+sequence_pending(S3Node *node)
+{
+	AcceptInvalidationMessages();
+	if (!known_valid)
+		read_known();
+	for (int i = 0; i < nknown; i++)
+		if (drew(known[i].relid))
+			return true;
+	return false;
+}
+
+static void
+refuse_owner(Oid relid, uint64 owner)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("sequence \"%s\" is in use by another server", get_rel_name(relid)),
+			 errdetail("The server of epoch " UINT64_FORMAT " draws from it.", owner),
+			 errhint("Draw there; any server can once that one was shut down or has been fenced.")));
+}
+
+/* Is there something to say about a sequence from which this transaction drew?  Then it is put into *position. */
+static bool
+position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
+{
+	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(k->relid));
+	Form_pg_sequence form;
+	Relation	rel;
+	int64		increment,
+				limit;
+	FormData_pg_sequence_data page;
+	SequenceEntry *entry;
+	uint64		epoch = pg_atomic_read_u64(&node->epoch);
+	uint64		owner;
+	bool		mine,
+				exact,
+				back,
+				passed;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_sequence) GETSTRUCT(tuple);
+	increment = form->seqincrement;
+	limit = increment > 0 ? form->seqmax : form->seqmin;
+	ReleaseSysCache(tuple);
+	rel = relation_open(k->relid, NoLock);
+
+	/* the entry's lock makes reading the page and giving a generation one step */
+	entry = lock_entry(node, k->id);
+	owner = entry->epoch;
+	if (owner != 0 && owner != epoch && node_epoch_live(node, owner))
+	{
+		dshash_release_lock(entries, entry);
+		refuse_owner(k->relid, owner);
+	}
+	if (owner != epoch && entry->applied_at > GetCurrentTransactionStartTimestamp())
+	{
+		dshash_release_lock(entries, entry);
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to a concurrent commit on another server"),
+				 errdetail("Sequence \"%s\" was drawn from there.", get_rel_name(k->relid)),
+				 errhint("The transaction might succeed if retried.")));
+	}
+	if (entry->drawn_epoch != epoch)
+	{
+		entry->drawn_epoch = epoch;
+		entry->next_generation = entry->generation;
+		entry->last_seen = increment > 0 ? PG_INT64_MIN : PG_INT64_MAX;
+		entry->log_end = 0;
+	}
+	page = read_page(rel);
+	relation_close(rel, NoLock);
+	mine = owner == epoch && entry->generation == entry->next_generation;
+	/* core counts down to its next log record; a count of zero before its time is setval or RESTART */
+	exact = page.log_cnt == 0 && page.last_value != entry->log_end;
+	if (mine && exact && page.last_value == entry->last_value && page.is_called == entry->is_called)
+		exact = false;
+	back = increment > 0 ? page.last_value < entry->last_seen : page.last_value > entry->last_seen;
+	passed = increment > 0 ? page.last_value > entry->last_value : page.last_value < entry->last_value;
+	entry->last_seen = page.last_value;
+	entry->log_end = page.last_value + page.log_cnt * increment;
+	if (mine && !exact && !back && !passed)
+	{
+		dshash_release_lock(entries, entry);
+		return false;
+	}
+	if (exact || back)
+		entry->next_generation++;
+	s3am__sequence_position__init(position);
+	position->sequence = k->id;
+	position->generation = entry->next_generation;
+	position->descending = increment < 0;
+	position->last_value = page.last_value;
+	position->is_called = page.is_called;
+	if (!exact)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		int64		reserved;
+
+		if (entry->published_at && !TimestampDifferenceExceeds(entry->published_at, now, AHEAD_GROWS_MS))
+			entry->ahead = Min(entry->ahead * 2, AHEAD_MAX);
+		else
+			entry->ahead = AHEAD_MIN;
+		entry->published_at = now;
+		if (pg_mul_s64_overflow(increment, entry->ahead, &reserved) ||
+			pg_add_s64_overflow(page.last_value, reserved, &reserved) ||
+			(increment > 0 ? reserved > limit : reserved < limit))
+			reserved = limit;
+		position->last_value = reserved;
+		position->is_called = true;
+	}
+	dshash_release_lock(entries, entry);
+	return true;
+}
+
+void
+sequence_collect(S3Node *node, S3am__Txn *txn)
+{
+	if (!known_valid)
+		read_known();
+	txn->sequences = palloc(sizeof(void *) * Max(nknown, 1));
+	for (int i = 0; i < nknown; i++)
+	{
+		S3am__SequencePosition position;
+
+		if (!drew(known[i].relid) || !position_of(node, &known[i], &position))
+			continue;
+		txn->sequences[txn->n_sequences] = palloc(sizeof(position));
+		*txn->sequences[txn->n_sequences++] = position;
+	}
+}
+
+/* ------------------------------------------------------------------------------------ applying */
+
+static bool
+supersedes(const S3am__SequencePosition *p, uint64 epoch, const SequenceEntry *entry)
+{
+	if (epoch != entry->epoch)
+		return true;			/* a new owner: validation saw to it that the old one is fenced */
+	if (p->generation != entry->generation)
+		return p->generation > entry->generation;
+	return p->descending ? p->last_value < entry->last_value : p->last_value > entry->last_value;
+}
+
+static bool
+page_behind(Oid relid, const S3am__SequencePosition *p)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	FormData_pg_sequence_data page;
+
+	if (rel == NULL)
+		return false;
+	page = read_page(rel);
+	relation_close(rel, NoLock);
+	return p->descending ? page.last_value > p->last_value : page.last_value < p->last_value;
+}
+
+static void
+apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint64 epoch, uint64 version,
+			   bool adopted)
+{
+	SequenceEntry *entry = lock_entry(node, p->sequence);
+	bool		counts = entry->version == 0 || supersedes(p, epoch, entry);
+	HeapTuple	tuple;
+
+	if (counts)
+	{
+		entry->epoch = epoch;
+		entry->last_value = p->last_value;
+		entry->is_called = p->is_called;
+		entry->generation = p->generation;
+		entry->version = version;
+		/* nobody could draw before the database was attached */
+		entry->applied_at = pg_atomic_read_u32(&node->phase) == NODE_READY ? GetCurrentTimestamp() : 0;
+	}
+	dshash_release_lock(entries, entry);
+	tuple = counts ? find_row(map, InvalidOid, p->sequence) : NULL;
+	/* one version may hold several */
+	if (tuple && row_int(map, tuple, Anum_sequences_version) <= (int64) version)
+	{
+		Datum		values[Natts_sequences] = {0};
+		bool		nulls[Natts_sequences] = {false};
+		bool		replaces[Natts_sequences] = {false, false, true, true, true, true, true, true};
+		bool		isnull;
+		HeapTuple	changed;
+		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+
+		values[Anum_sequences_epoch - 1] = Int64GetDatum((int64) epoch);
+		values[Anum_sequences_last_value - 1] = Int64GetDatum(p->last_value);
+		values[Anum_sequences_is_called - 1] = BoolGetDatum(p->is_called);
+		values[Anum_sequences_generation - 1] = Int64GetDatum((int64) p->generation);
+		values[Anum_sequences_descending - 1] = BoolGetDatum(p->descending);
+		values[Anum_sequences_version - 1] = Int64GetDatum((int64) version);
+		changed = heap_modify_tuple(tuple, RelationGetDescr(map), values, nulls, replaces);
+		CatalogTupleUpdate(map, &tuple->t_self, changed);
+		/* what this server draws next is beyond what the other one may have drawn */
+		if (epoch != pg_atomic_read_u64(&node->epoch) || (adopted && page_behind(relid, p)))
+			write_page(relid, p->last_value, p->is_called);
+	}
+}
+
+void
+sequence_apply(S3Node *node, const S3am__Txn *txn, uint64 version, bool adopted)
+{
+	Relation	map;
+
+	if (txn->n_sequences == 0 || (map = open_map(RowExclusiveLock)) == NULL)
+		return;
+	for (size_t i = 0; i < txn->n_sequences; i++)
+	{
+		apply_position(node, map, txn->sequences[i], txn->id->epoch, version, adopted);
+		CommandCounterIncrement();
+	}
+	table_close(map, NoLock);
+}
+
+void
+sequence_adopt_all(S3Node *node)
+{
+	Relation	map = open_map(AccessShareLock);
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	(void) shared_entries(node);
+	if (map == NULL)
+		return;
+	scan = systable_beginscan(map, InvalidOid, false, SnapshotSelf, 0, NULL);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		bool		isnull;
+		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+
+		if (row_int(map, tuple, Anum_sequences_version) != 0)
+			write_page(relid, row_int(map, tuple, Anum_sequences_last_value),
+					   DatumGetBool(heap_getattr(tuple, Anum_sequences_is_called, RelationGetDescr(map), &isnull)));
+	}
+	systable_endscan(scan);
+	table_close(map, AccessShareLock);
+}

@@ -1,0 +1,109 @@
+#!/bin/bash
+# A second server follows while the first makes a broad schema; then both change the schema in turn, and at once.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../ddl/schema.sh"
+schema=$(cd "$(dirname "$0")/../ddl" && pwd)/schema.sql
+
+roles() { cluster_psql "$dir" -d postgres -c 'CREATE ROLE ddl_a' -c 'CREATE ROLE ddl_b'; }
+version() { sql -c 'SELECT version FROM s3am.node()'; }
+reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
+
+# follow FROM TO: TO has what FROM has, within a second
+follow() {
+	on "$1"
+	local wanted
+	wanted=$(version)
+	on "$2"
+	eventually "${3:-1}" reached "$wanted"
+}
+
+node one
+roles
+sql -c 'CREATE EXTENSION s3am' || exit 1
+node two
+roles
+sql -c 'CREATE EXTENSION s3am' || exit 1
+
+on one
+sql -f "$schema" > "$work/output" 2> "$work/errors"
+ok $? "the schema is made" || diag "$(tail -n 5 "$work/errors")"
+follow one two 2
+ok $? "the other server follows within two seconds" || diag "$(sql -c 'TABLE s3am.attach_status')"
+on one
+schema_keep one
+on two
+schema_keep two
+schema_same two one "followed"
+is "$(sql -c "SELECT count(*) FROM app.calls")" "$(on one; sql -c "SELECT count(*) FROM app.calls")" "no function ran again"
+
+# in turn
+for i in 1 2 3 4 5; do
+	on one
+	sql -c "CREATE TABLE turn$i (a int DEFAULT $i, b text) USING s3am" -c "INSERT INTO turn$i VALUES ($i, 'one')" || ok 1 "server one, turn $i"
+	follow one two || ok 1 "two follows"
+	sql -c "ALTER TABLE turn$i DROP COLUMN b" -c "ALTER TABLE turn$i ADD COLUMN c float8 DEFAULT random()" \
+		-c "CREATE VIEW turn_view$i AS SELECT * FROM turn$i" -c "INSERT INTO turn$i DEFAULT VALUES" || ok 1 "server two, turn $i"
+	follow two one || ok 1 "one follows"
+	sql -c "COMMENT ON VIEW turn_view$i IS 'turn $i'" -c "TRUNCATE turn$i" -c "INSERT INTO turn$i VALUES (7, $i)" || ok 1 "server one again"
+done
+follow one two
+ok $? "the schema was changed from both servers in turn"
+on one
+schema_keep one
+on two
+schema_keep two
+schema_same two one "in turn"
+
+# at once: of two servers one gets the name
+on one
+sql -c 'CREATE SCHEMA race' -c "CREATE TYPE race.used AS ENUM ('x')"
+follow one two
+# race NAME FIRST SECOND: both begin, server one commits FIRST, server two commits SECOND without having seen it
+race() {
+	local name=$1 first=$2 second=$3 said
+	on two
+	# a snapshot of the other server's work must not arrive in between: its publisher is held back by a stopped committer
+	said=$(sql -v VERBOSITY=verbose 2>&1 <<SQL
+BEGIN;
+$second;
+\! $cluster_bin/psql -XAtq -v ON_ERROR_STOP=1 -h $work/one -p $(cat "$work/one/port") -U postgres -d test -c "$first" || echo "first failed"
+COMMIT;
+SQL
+)
+	local matches=1
+	[[ $said == *40001* && $said != *"first failed"* ]] && matches=0
+	ok "$matches" "$name" || diag "$said"
+	follow one two || ok 1 "two follows after $name"
+}
+race "the same table twice" "CREATE TABLE race.t (a int) USING s3am" "CREATE TABLE race.t (b int) USING s3am"
+race "the same type twice" "CREATE TYPE race.twice AS ENUM ('a')" "CREATE TYPE race.twice AS ENUM ('b')"
+race "the same function twice" "CREATE FUNCTION race.f() RETURNS int LANGUAGE sql AS 'SELECT 1'" \
+	"CREATE FUNCTION race.f() RETURNS int LANGUAGE sql AS 'SELECT 2'"
+race "ALTER and INSERT" "ALTER TABLE race.t ADD COLUMN c int" "INSERT INTO race.t VALUES (1)"
+race "INSERT and ALTER" "INSERT INTO race.t VALUES (1)" "ALTER TABLE race.t ADD COLUMN d int"
+race "DROP and INSERT" "DROP TABLE race.t" "INSERT INTO race.t VALUES (1)"
+race "DROP SCHEMA and CREATE in it" "DROP SCHEMA race CASCADE" "CREATE TABLE race.late (a int) USING s3am"
+on one
+sql -c "CREATE TYPE used AS ENUM ('x')" -c "CREATE TABLE commented (a int) USING s3am"
+follow one two
+sql -c "CREATE TABLE only_read (a int) USING s3am" -c "INSERT INTO only_read VALUES (1)" -c "CREATE TABLE written (a int) USING s3am"
+follow two one
+race "ALTER and a transaction that only read the table" "ALTER TABLE only_read DROP COLUMN a" "INSERT INTO written SELECT a FROM only_read"
+race "DROP TYPE and its use" "DROP TYPE used" "CREATE TABLE uses (u used) USING s3am"
+on two
+sql > "$work/said" 2>&1 <<SQL
+BEGIN;
+INSERT INTO commented VALUES (1);
+\! $cluster_bin/psql -XAtq -h $work/one -p $(cat "$work/one/port") -U postgres -d test -c "COMMENT ON TABLE commented IS 'x'"
+COMMIT;
+SQL
+ok $? "a comment lets writers pass" || diag "$(cat "$work/said")"
+follow two one
+on one
+schema_keep one
+on two
+follow one two
+schema_keep two
+schema_same two one "after races"
+
+done_testing
