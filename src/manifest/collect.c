@@ -412,7 +412,7 @@ checked(void *arg, StoreResult *result)
 	above = m && m->boundary <= p->current->version;
 	if (m)
 		s3am__boundary__free_unpacked(m, NULL);
-	if (above || !RULE(P2_COLLECT))
+	if (above)
 		sweep(p);
 	else
 		end(p, NULL);

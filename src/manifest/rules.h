@@ -15,7 +15,6 @@
 	X(P1_READ_BACK_404, "404 on read-back after a 412 decides nothing") \
 	X(P2_PUT, "a 200 counts only above the boundary") \
 	X(P2_APPLY, "a manifest that was read counts only above the boundary") \
-	X(P2_COLLECT, "manifests that a collector reads count only above the boundary") \
 	X(P3_FRESH_COPY, "the copy of the boundary is younger than G, by the store's clock") \
 	X(P3_GRACE, "the collector waits 2G between advancing the boundary and deleting") \
 	X(P4_COMPARE_AND_SET, "the boundary moves by compare-and-set") \
