@@ -233,6 +233,8 @@ class Round:
             makers += [(g.cursor, 8 + 6 * len(client.cursors)), (g.close_cursor, 1), (g.savepoint, 12)]
         else:
             makers += [(g.maintenance, 3), (g.hold, 2)]
+        if client.open and client.write_next:
+            return g.after_cursor(client)
         if client.open and r.random() < 0.08:
             return self.finish(client)
         statement = r.choices([m[0] for m in makers], [m[1] for m in makers])[0](client)

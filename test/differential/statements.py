@@ -72,6 +72,7 @@ class Client:
         self.cursors = {}               # name -> (query, ordered)
         self.ddl = False                # did some in this transaction
         self.rewrote = False
+        self.write_next = None
         if not hasattr(self, "held"):
             self.held = []              # cursors WITH HOLD, open over transactions
 
@@ -379,11 +380,18 @@ class Generator:
                 return Statement("fetch all", "FETCH ALL FROM %s" % name, fetch=(name, query))
             return Statement("fetch", "%s %s FROM %s" % (
                 r.choice(["FETCH", "FETCH", "MOVE"]), r.choice(["3", "1", "10", "BACKWARD 2", "ABSOLUTE 2"]), name), ordered=True)
-        ordered = r.random() < 0.4
+        ordered = r.random() < 0.25
         name = self.name("c")
-        query = "SELECT id, n FROM %s%s" % (self.table().name, " ORDER BY id" if ordered else r.choice(["", " WHERE %s" % self.condition()]))
+        table = self.table().name
+        if not ordered:
+            client.write_next = table   # or what it must not see would rarely be there
+        query = "SELECT id, n FROM %s%s" % (table, " ORDER BY id" if ordered else r.choice(["", "", " WHERE %s" % self.condition()]))
         client.cursors[name] = (query, ordered)
         return Statement("declare cursor", "DECLARE %s %s CURSOR FOR %s" % (name, "SCROLL" if ordered else "NO SCROLL", query))
+
+    def after_cursor(self, client):
+        table, client.write_next = client.write_next, None
+        return Statement("insert", "INSERT INTO %s (id, n) VALUES (%d, %d)" % (table, self.new_id(), self.random.randint(0, 5)))
 
     def close_cursor(self, client):
         if not client.cursors:
