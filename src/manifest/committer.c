@@ -199,6 +199,7 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 	*c->last = p;
 	c->last = &p->next;
 	c->npending++;
+	group_prolong(c);
 	c->poll_ms = c->cfg.poll_min_ms;
 }
 

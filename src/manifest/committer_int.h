@@ -13,6 +13,7 @@
 
 #define READ_AHEAD 16
 #define BACKOFF_MIN_MS 20
+#define GROUP_WAITS 4			/* waits of group_wait_us that a group takes at most, one after each arrival */
 #define GAP_ALARMS 20			/* so many false ones mean that others write faster than this reads */
 #define FAILED_PAUSE_MS 5000	/* what could not be applied is read again after this: it may have been restored */
 #define BACKOFF_MAX_MS 2000
@@ -118,6 +119,7 @@ typedef struct Put
 	uint64_t	number;			/* of the first attempt's request */
 	Evidence	evidence;
 	unsigned	attempts;
+	uint64_t	started;		/* by our clock, ms */
 } Put;
 
 typedef struct Restore Restore;
@@ -142,7 +144,9 @@ struct Committer
 			  **last;
 	size_t		npending;
 	size_t		expected;		/* members that the next group waits for a little */
-	uint64_t	group_until;	/* ms; 0: it does not wait */
+	uint64_t	group_until,	/* ms; 0: it does not wait */
+				group_limit;	/* ms; arrivals prolong the wait up to this */
+	uint64_t	put_took;		/* ms, the last one that landed at its first attempt */
 	Mark	   *marks;
 	Fence	   *fences;
 	S3am__CheckpointRef *publish;
@@ -211,6 +215,7 @@ extern void pending_abandon(Pending *p, const char *why);
 extern void pending_release(Committer *c);
 extern bool pending_in_put(const Committer *c, bool abandoned);
 extern bool group_build(Committer *c);
+extern void group_prolong(Committer *c);
 extern bool group_wanted(Committer *c);
 extern void group_fill(Committer *c);
 

@@ -423,6 +423,22 @@ group_fill(Committer *c)
 	release_manifest(m);
 }
 
+static uint64_t
+group_wait(const Committer *c)
+{
+	return (c->cfg.group_wait_us + 999) / 1000;
+}
+
+/* One of those who are on their way came: as long as they keep coming the others are waited for. */
+void
+group_prolong(Committer *c)
+{
+	uint64_t	until = committer_now(c) + group_wait(c);
+
+	if (c->group_until)
+		c->group_until = until < c->group_limit ? until : c->group_limit;
+}
+
 bool
 group_wanted(Committer *c)
 {
@@ -440,7 +456,14 @@ group_wanted(Committer *c)
 		uint64_t	t = committer_now(c);
 
 		if (c->group_until == 0)
-			c->group_until = t + (c->cfg.group_wait_us + 999) / 1000;
+		{
+			/* with a store that answers at once waiting would cost more than it saves */
+			uint64_t	limit = GROUP_WAITS * group_wait(c);
+
+			c->group_limit = t + (limit < c->put_took / 4 ? limit : c->put_took / 4);
+			c->group_until = t;
+			group_prolong(c);
+		}
 		if (t < c->group_until)
 			return false;
 	}

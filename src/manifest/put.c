@@ -120,6 +120,7 @@ start(Committer *c)
 	Put		   *put = c->put;
 
 	put->attempts++;
+	put->started = committer_now(c);
 	if (put->number == 0)
 		put->number = ++c->number;
 	put->op = store_create(c->store, put->key, put->object, put->len, put_done, put);
@@ -147,6 +148,8 @@ landed(Committer *c)
 		case VERDICT_GOOD:
 			break;
 	}
+	if (put->attempts == 1)
+		c->put_took = committer_now(c) - put->started;
 	object = put->object;
 	put->object = NULL;
 	ok = committer_apply(c, object, put->len, true);
