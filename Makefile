@@ -24,7 +24,7 @@ check-deps:
 
 # in makes of their own: PGXS may just have come with the packages
 installed:
-	@$(EXTENSION_MAKE) -s -j2 all
+	@$(EXTENSION_MAKE) -s $(if $(findstring -j,$(MAKEFLAGS)),,-j2) all
 	@$(SUDO) $(EXTENSION_MAKE) -s install PG_CONFIG="$(PG_CONFIG)"
 
 quickstart: deps

@@ -30,6 +30,7 @@ extern int	s3am_transaction_memory;
 extern int	s3am_poll_min;
 extern int	s3am_poll_max;
 extern int	s3am_group_wait;
+extern int	s3am_node_timeout;
 extern int	s3am_freshness;
 extern int	s3am_max_apply_delay;
 

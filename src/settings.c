@@ -32,6 +32,7 @@ int			s3am_transaction_memory;
 int			s3am_poll_min;
 int			s3am_poll_max;
 int			s3am_group_wait;
+int			s3am_node_timeout;
 int			s3am_freshness;
 int			s3am_max_apply_delay;
 
@@ -170,6 +171,8 @@ settings_define(void)
 				&s3am_poll_min, 50, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.",
 				&s3am_poll_max, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.node_timeout", "How long a server may give no sign of life before another one ends its epoch.",
+				&s3am_node_timeout, 60000, 1000, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_MS);
 	DefineCustomIntVariable("s3am.group_wait", "How long a group of commits waits for others on their way, in microseconds.",
 							NULL, &s3am_group_wait, 2000, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("s3am.freshness", "Whether a transaction's first snapshot waits for the newest version.", NULL,

@@ -259,6 +259,12 @@ committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, 
 	return true;
 }
 
+bool
+committer_displaced(const Committer *c)
+{
+	return c->displaced;
+}
+
 uint64_t
 committer_last_epoch(const Committer *c)
 {

@@ -99,6 +99,9 @@ extern void committer_abandon(Committer *c, void *member);
 /* Asks for the outcome of a commit id.  True: known: *outcome, *version (0 if only that is forgotten). */
 extern bool committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, uint64_t *version);
 
+/* With COMMITTER_FENCED: by another server with the same identity, which must not be fenced in turn. */
+extern bool committer_displaced(const Committer *c);
+
 /* The newest epoch that any node has begun. */
 extern uint64_t committer_last_epoch(const Committer *c);
 

@@ -132,6 +132,7 @@ struct Committer
 	uint8_t		uuid[16];
 	uint64_t	grace_ms;		/* G */
 	CommitterPhase phase;
+	bool		displaced;		/* fenced by another server with our identity */
 	uint64_t	epoch;
 	uint64_t	next_page;
 	uint8_t		nonce[16];

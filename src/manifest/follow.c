@@ -388,9 +388,9 @@ fenced(Committer *c, const S3am__Manifest *m)
 				 (unsigned long long) begin->epoch, (unsigned long long) m->version,
 				 begin->description[0] ? begin->description : "no description");
 	else
-		snprintf(text, sizeof(text), "epoch %llu of this server was fenced by version %llu, because it had been silent for too long or by request; "
-				 "restart the server to write again",
+		snprintf(text, sizeof(text), "epoch %llu of this server was fenced by version %llu, because it had been silent for too long or by request",
 				 (unsigned long long) c->epoch, (unsigned long long) m->version);
+	c->displaced = begin != NULL;
 	committer_set_phase(c, COMMITTER_FENCED, text);
 	committer_end_publish(c, false);
 	pending_release(c);

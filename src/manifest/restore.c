@@ -127,7 +127,7 @@ finish(Restore *r)
 	pending_settle(c, false);
 	if (c->epoch && outcomes_fenced(c->state.outcomes, c->epoch) && c->phase == COMMITTER_READY)
 	{
-		committer_set_phase(c, COMMITTER_FENCED, "this server was fenced while it was away; restart it to write again");
+		committer_set_phase(c, COMMITTER_FENCED, "this server was fenced while it was away");
 		committer_end_publish(c, false);
 		pending_release(c);
 	}

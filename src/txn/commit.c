@@ -71,6 +71,17 @@ commit_new_object_id(void)
 }
 
 static void
+epoch_ended(const char *detail)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the transaction is rolled back: this server's epoch in the repository has ended"),
+			 detail && detail[0] ? errdetail("%s", detail)
+			 : errdetail("It gave no sign of life for s3am.node_timeout, or another server took its place."),
+			 errhint("s3am.node() says whether the server writes again; then the transaction may be retried.")));
+}
+
+static void
 assign_commit_id(void)
 {
 	if (my_seq == 0)
@@ -78,6 +89,8 @@ assign_commit_id(void)
 		S3Node	   *node = node_wait_ready();
 
 		my_epoch = pg_atomic_read_u64(&node->epoch);
+		if (my_epoch == 0)
+			epoch_ended(NULL);
 		my_seq = pg_atomic_fetch_add_u64(&node->next_seq, 1) + 1;
 	}
 }
@@ -433,10 +446,7 @@ throw_outcome(Member *member, bool reads)
 		case OUTCOME_FENCED:
 		case OUTCOME_RELEASED:
 		case OUTCOME_TOO_OLD:
-			ereport(ERROR,
-					(errcode(ERRCODE_CONNECTION_FAILURE),
-					 errmsg("this server was fenced: another one took its place in the repository"),
-					 detail[0] ? errdetail("%s", detail) : 0));
+			epoch_ended(detail);
 			break;
 	}
 }
@@ -570,6 +580,11 @@ commit_transaction(void)
 	id.epoch = my_epoch;
 	id.seq = my_seq;
 	txn->id = &id;
+	/* what was uploaded in an earlier epoch may be gone: nobody had to keep it (rule 13) */
+	for (size_t i = 0; i < txn->n_tables; i++)
+		for (size_t b = 0; b < txn->tables[i]->n_batches; b++)
+			if (txn->tables[i]->batches[b]->segment && txn->tables[i]->batches[b]->segment->epoch != my_epoch)
+				epoch_ended(NULL);
 	if (txn->n_ddl || txn->n_storages)
 		applied_record(my_epoch, my_seq);
 	PopActiveSnapshot();

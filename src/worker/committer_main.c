@@ -34,6 +34,7 @@ static Store *store;
 static Committer *committer;
 static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
+static bool again;				/* the node was attached before, and its epoch was fenced */
 static dsa_pointer unresolved;		/* requests that wait for an abort mark or a commit */
 static uint64 probes_asked;
 static int	failures;			/* to open the repository, one after the other */
@@ -274,11 +275,20 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 	{
 		case COMMITTER_ATTACHING:
 		case COMMITTER_JOINING:
-			if (!attached_delivered)
+			if (!attached_delivered && !again)
 				node_set_phase(node, NODE_ATTACHING, NULL);
 			break;
 		case COMMITTER_READY:
 			pg_atomic_write_u64(&node->epoch, committer_epoch(committer));
+			if (again)
+			{
+				ereport(LOG,
+						(errmsg("s3am: this server writes again to repository \"%s\", in epoch " UINT64_FORMAT, node->url,
+								committer_epoch(committer))));
+				attached_delivered = true;
+				node_set_phase(node, NODE_READY, NULL);
+				again = false;
+			}
 			if (!attached_delivered)
 			{
 				dsa_pointer p;
@@ -291,7 +301,8 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 		case COMMITTER_FENCED:
 			pg_atomic_write_u64(&node->epoch, 0);
 			node_set_phase(node, NODE_FENCED, error);
-			ereport(LOG, (errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
+			if (committer_displaced(committer))
+				ereport(LOG, (errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
 			break;
 		case COMMITTER_FAILED:
 			/* what is here can still be read */
@@ -406,6 +417,24 @@ say_doing(void)
 			   : reading ? DOING_READ_CHAIN : DOING_NOTHING);
 }
 
+/*
+ * Fenced for being silent too long, and alive again: all that the old epoch had on its way is dead, and its backends were told.
+ * The next process begins another epoch.
+ */
+static void
+begin_anew(void)
+{
+	while (DsaPointerIsValid(unresolved))
+	{
+		dsa_pointer p = unresolved;
+
+		unresolved = ((Request *) dsa_get_address(node_dsa(node), p))->next;
+		request_answer(node, p, ANSWER_UNDECIDED, 0);
+	}
+	node->committer_procno = -1;
+	proc_exit(1);
+}
+
 static void
 run(void)
 {
@@ -429,7 +458,10 @@ run(void)
 	}
 	memcpy(node->repository, repository->uuid.data, Min(repository->uuid.len, sizeof(node->repository)));
 	node->key_hash_seed = repository->key_hash_seed;
-	node_set_phase(node, NODE_ATTACHING, NULL);
+	/* after a fence: what was published stays as it is for those who read it */
+	again = pg_atomic_read_u32(&node->phase) == NODE_FENCED;
+	if (!again)
+		node_set_phase(node, NODE_ATTACHING, NULL);
 
 	memcpy(identity, node->facts.identity, node->facts.identity_len);
 	config.node = identity;
@@ -438,6 +470,7 @@ run(void)
 	config.now_ms = now_ms;
 	config.random = random_number;
 	config.group_wait_us = s3am_group_wait;
+	config.lease_ms = s3am_node_timeout;
 	config.max_tries = 100;
 	config.poll_min_ms = s3am_poll_min;
 	config.poll_max_ms = s3am_poll_max;
@@ -458,6 +491,8 @@ run(void)
 		take_requests();
 		bucket_dispatch(store);
 		wait = committer_tick(committer);
+		if (committer_phase(committer) == COMMITTER_FENCED && !committer_displaced(committer))
+			begin_anew();
 		store_wait_ms = store_timeout_ms(store);
 		if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
 			wait = store_wait_ms;
