@@ -102,3 +102,15 @@ SELECT count(*), bool_and(md5(t) = md5(big(i, 20000))) AS ok FROM (SELECT i, t F
 CREATE TABLE middling (i int, a text, b text, c text, d text, e text, f text, g text, h text) USING s3am;
 INSERT INTO middling SELECT g, big(g, 1900), big(g + 1, 2000), big(g + 2, 1999), big(g + 3, 7000), big(g + 4, 4000), '', NULL, big(g + 5, 127) FROM generate_series(1, 100) g;
 SELECT count(*) FROM middling WHERE a = big(i, 1900) AND b = big(i + 1, 2000) AND c = big(i + 2, 1999) AND d = big(i + 3, 7000) AND e = big(i + 4, 4000) AND f = '' AND g IS NULL AND h = big(i + 5, 127);
+-- a table that leaves gets a TOAST table, and one that comes leaves its own behind
+CREATE TABLE moved (i int, t text) USING s3am;
+INSERT INTO moved SELECT g, big(g, 300000) FROM generate_series(1, 5) g;
+ALTER TABLE moved SET ACCESS METHOD heap;
+SELECT count(*) FROM moved WHERE t = big(i, 300000);
+SELECT reltoastrelid <> 0 AS toast, reltoastrelid::regclass::text = 'pg_toast.pg_toast_' || oid AS named FROM pg_class WHERE oid = 'moved'::regclass;
+INSERT INTO moved VALUES (6, big(6, 300000));
+ALTER TABLE moved SET ACCESS METHOD s3am;
+SELECT count(*) FROM moved WHERE t = big(i, 300000);
+SELECT reltoastrelid <> 0 AS toast FROM pg_class WHERE oid = 'moved'::regclass;
+ALTER TABLE moved ALTER t TYPE varchar;
+SELECT count(*) FROM moved WHERE t = big(i, 300000);

@@ -49,6 +49,7 @@
 #include "node/node.h"
 #include "s3am.h"
 #include "segment/codec.h"
+#include "table/table.h"
 
 static DdlFrame *top;
 static List *statements;
@@ -199,6 +200,9 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		CommandCounterIncrement();
 		refuse_index(object_id);
 	}
+	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 && top &&
+		statement_sets_access_method(top->node) && ddl_relkind(object_id) == RELKIND_RELATION)
+		table_toast_for_leaving(object_id);
 	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0 && !detaching)
 		sequence_dropped(object_id);
 	if (top == NULL || !capturing() ||

@@ -95,6 +95,9 @@ extern void modify_callbacks(TableAmRoutine *routine);
 extern void scan_callbacks(TableAmRoutine *routine);
 /* ---- fetch.c */
 extern void fetch_callbacks(TableAmRoutine *routine);
+/* ---- toast.c */
+extern void table_toast_for_leaving(Oid transient);
+
 /* ---- maintain.c */
 extern void maintain_callbacks(TableAmRoutine *routine);
 /* Number of virtual blocks and an estimate of live rows. */

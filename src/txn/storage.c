@@ -102,8 +102,8 @@ storage_of(Relation rel)
 }
 
 /* The relation that a rewrite's transient table stands for, or InvalidOid. */
-static Oid
-rewritten_relation(Relation rel)
+Oid
+storage_rewritten(Relation rel)
 {
 	Oid			relid = InvalidOid;
 	int			used = 0;
@@ -118,7 +118,7 @@ rewritten_relation(Relation rel)
 void
 storage_create(Relation rel, const RelFileNode *newrnode)
 {
-	Oid			old = rewritten_relation(rel);
+	Oid			old = storage_rewritten(rel);
 	StorageId	before = {0, 0};
 	StorageId	id;
 	Relation	map;

@@ -68,6 +68,8 @@ typedef struct StorageId
 } StorageId;
 
 extern StorageId storage_of(Relation rel);
+/* The relation that a rewrite's transient table stands for; InvalidOid: it is none. */
+extern Oid	storage_rewritten(Relation rel);
 extern void storage_create(Relation rel, const RelFileNode *newrnode);
 extern void storage_dropped(Oid relid);
 extern void storage_invalidate_all(void);
