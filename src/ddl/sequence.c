@@ -182,6 +182,13 @@ sequence_dropped(Oid relid)
 
 	if (get_rel_relkind(relid) != RELKIND_SEQUENCE || (map = open_map(RowExclusiveLock)) == NULL)
 		return;
+
+	/*
+	 * Nobody draws any more, since the sequence is locked, but the publisher may not have noted the last position yet: were the row
+	 * taken from it now, it would wait for us, and our commit for it.
+	 */
+	if (!node_serving && node_current())
+		(void) txn_base_for_commit(node_current());
 	tuple = find_row(map, relid, 0);
 	if (tuple)
 	{
