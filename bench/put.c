@@ -15,15 +15,15 @@
 
 typedef struct Done
 {
-	bool		done;
+	bool done;
 	StoreStatus status;
-	char		error[512];
+	char error[512];
 } Done;
 
 static void
 finished(void *arg, StoreResult *result)
 {
-	Done	   *d = arg;
+	Done *d = arg;
 
 	d->status = result->status;
 	snprintf(d->error, sizeof(d->error), "%s", result->error ? result->error : "");
@@ -42,8 +42,7 @@ now_ms(void)
 static int
 compare(const void *a, const void *b)
 {
-	double		x = *(const double *) a,
-				y = *(const double *) b;
+	double x = *(const double *) a, y = *(const double *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -52,12 +51,12 @@ int
 main(int argc, char **argv)
 {
 	StoreOptions options = {0};
-	char	   *error = NULL;
-	int			count = argc > 2 ? atoi(argv[2]) : 0;
-	int			bytes = argc > 3 ? atoi(argv[3]) : 0;
-	Store	   *store;
-	double	   *ms;
-	char	   *data;
+	char *error = NULL;
+	int count = argc > 2 ? atoi(argv[2]) : 0;
+	int bytes = argc > 3 ? atoi(argv[3]) : 0;
+	Store *store;
+	double *ms;
+	char *data;
 
 	if (count < 1 || bytes < 1)
 	{
@@ -79,9 +78,9 @@ main(int argc, char **argv)
 	/* the first one opens the connection and does not count */
 	for (int i = -1; i < count; i++)
 	{
-		Done		d = {0};
-		char		key[64];
-		double		start = now_ms();
+		Done d = {0};
+		char key[64];
+		double start = now_ms();
 
 		snprintf(key, sizeof(key), "bench/%ld-%d", (long) getpid(), i + 1);
 		(void) store_create(store, key, data, bytes, finished, &d);

@@ -9,8 +9,8 @@
 #include "fmgr.h"
 
 /* Before 16 a function declared for SQL is not exported when visibility is hidden. */
-#define S3AM_FUNCTION(name) \
-	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+#define S3AM_FUNCTION(name)                                                                                            \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS);                                                                          \
 	PG_FUNCTION_INFO_V1(name)
 
 #endif

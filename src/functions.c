@@ -53,15 +53,13 @@ Datum
 s3am_bind(PG_FUNCTION_ARGS)
 {
 	static bool registered = false;
-	StringInfoData url,
-				command;
+	StringInfoData url, command;
 	const char *database = get_database_name(MyDatabaseId);
 
 	if (s3am_repository == NULL || s3am_repository[0] == '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("s3am.repository is not set"),
-				 errhint("Set it first, for example: ALTER SYSTEM SET s3am.repository = 's3://bucket/prefix'; SELECT pg_reload_conf();")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("s3am.repository is not set"),
+						errhint("Set it first, for example: ALTER SYSTEM SET s3am.repository = 's3://bucket/prefix'; "
+								"SELECT pg_reload_conf();")));
 	initStringInfo(&url);
 	for (const char *p = s3am_repository; *p; p++)
 	{
@@ -90,11 +88,11 @@ s3am_bind(PG_FUNCTION_ARGS)
 Datum
 s3am_node(PG_FUNCTION_ARGS)
 {
-	S3Node	   *node = node_of_database(MyDatabaseId);
-	TupleDesc	desc;
-	Datum		values[15];
-	bool		nulls[15] = {false};
-	char		error[NODE_ERROR_MAX];
+	S3Node *node = node_of_database(MyDatabaseId);
+	TupleDesc desc;
+	Datum values[15];
+	bool nulls[15] = {false};
+	char error[NODE_ERROR_MAX];
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -126,11 +124,11 @@ s3am_node(PG_FUNCTION_ARGS)
 Datum
 s3am_attach_status(PG_FUNCTION_ARGS)
 {
-	S3Node	   *node = node_of_database(MyDatabaseId);
+	S3Node *node = node_of_database(MyDatabaseId);
 	NodeFailure failure;
-	TupleDesc	desc;
-	Datum		values[6] = {0};
-	bool		nulls[6] = {false};
+	TupleDesc desc;
+	Datum values[6] = {0};
+	bool nulls[6] = {false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -153,20 +151,18 @@ s3am_attach_status(PG_FUNCTION_ARGS)
 typedef struct Rows
 {
 	ReturnSetInfo *rsinfo;
-	S3Node	   *node;
+	S3Node *node;
 } Rows;
 
 static void
 table_row(void *arg, TableState *table)
 {
-	Rows	   *rows = arg;
-	uint32		n;
-	uint64		total = 0,
-				inline_rows = 0,
-				segments = 0;
+	Rows *rows = arg;
+	uint32 n;
+	uint64 total = 0, inline_rows = 0, segments = 0;
 	const BatchArray *batches = state_batches(rows->node, table, &n);
-	Datum		values[8];
-	bool		nulls[8] = {false};
+	Datum values[8];
+	bool nulls[8] = {false};
 
 	for (uint32 i = 0; i < n; i++)
 	{
@@ -191,7 +187,7 @@ table_row(void *arg, TableState *table)
 Datum
 s3am_table_states(PG_FUNCTION_ARGS)
 {
-	Rows		rows = {(ReturnSetInfo *) fcinfo->resultinfo, node_wait_ready()};
+	Rows rows = {(ReturnSetInfo *) fcinfo->resultinfo, node_wait_ready()};
 
 	InitMaterializedSRF(fcinfo, 0);
 	txn_begin_use(rows.node);
@@ -202,17 +198,17 @@ s3am_table_states(PG_FUNCTION_ARGS)
 static void
 batch_rows(void *arg, TableState *table)
 {
-	Rows	   *rows = arg;
-	uint32		n;
+	Rows *rows = arg;
+	uint32 n;
 	const BatchArray *batches = state_batches(rows->node, table, &n);
 
 	for (uint32 i = 0; i < n; i++)
 	{
 		const BatchEntry *b = &batches->entries[i];
-		bool		segment = !DsaPointerIsValid(b->blob);
-		char		key[64];
-		Datum		values[7];
-		bool		nulls[7] = {false};
+		bool segment = !DsaPointerIsValid(b->blob);
+		char key[64];
+		Datum values[7];
+		bool nulls[7] = {false};
 
 		bucket_segment_key(b->epoch, b->number, key, sizeof(key));
 		values[0] = Int64GetDatum(table->storage);
@@ -231,7 +227,7 @@ batch_rows(void *arg, TableState *table)
 Datum
 s3am_batches(PG_FUNCTION_ARGS)
 {
-	Rows		rows = {(ReturnSetInfo *) fcinfo->resultinfo, node_wait_ready()};
+	Rows rows = {(ReturnSetInfo *) fcinfo->resultinfo, node_wait_ready()};
 
 	InitMaterializedSRF(fcinfo, 0);
 	txn_begin_use(rows.node);
@@ -249,7 +245,7 @@ s3am_commit_id(PG_FUNCTION_ARGS)
 static void
 parse_commit_id(const char *text, uint64 *epoch, uint64 *seq)
 {
-	char	   *end;
+	char *end;
 
 	errno = 0;
 	*epoch = strtou64(text, &end, 10);
@@ -259,33 +255,28 @@ parse_commit_id(const char *text, uint64 *epoch, uint64 *seq)
 		if (*end == '\0' && errno == 0 && isdigit((unsigned char) text[0]) && *epoch > 0 && *seq > 0)
 			return;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-			 errmsg("invalid commit id: \"%s\"", text),
-			 errhint("s3am.commit_id() gives one like 7.42 before COMMIT, and so does the message of a COMMIT that failed with 08007.")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_TEXT_REPRESENTATION), errmsg("invalid commit id: \"%s\"", text),
+					errhint("s3am.commit_id() gives one like 7.42 before COMMIT, and so does the message of a COMMIT "
+							"that failed with 08007.")));
 }
 
 /* s3am.commit_status(id, resolve): what became of a transaction, by the chain as it is now (rule 11). */
 Datum
 s3am_commit_status(PG_FUNCTION_ARGS)
 {
-	S3Node	   *node = node_wait_ready();
-	bool		resolve = PG_GETARG_BOOL(1);
-	uint64		epoch,
-				seq,
-				version = 0;
+	S3Node *node = node_wait_ready();
+	bool resolve = PG_GETARG_BOOL(1);
+	uint64 epoch, seq, version = 0;
 	const char *status = NULL;
-	TupleDesc	desc;
-	Datum		values[2];
-	bool		nulls[2] = {false};
+	TupleDesc desc;
+	Datum values[2];
+	bool nulls[2] = {false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	parse_commit_id(text_to_cstring(PG_GETARG_TEXT_PP(0)), &epoch, &seq);
 	if (resolve && !superuser())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be superuser to resolve a transaction")));
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("must be superuser to resolve a transaction")));
 	switch (request_outcome(node, epoch, seq, resolve, &version))
 	{
 		case ANSWER_COMMITTED:
@@ -301,17 +292,17 @@ s3am_commit_status(PG_FUNCTION_ARGS)
 			status = "too old";
 			break;
 		case ANSWER_NO_EPOCH:
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("there is no transaction " UINT64_FORMAT "." UINT64_FORMAT ": no server has begun epoch " UINT64_FORMAT,
-							epoch, seq, epoch)));
+			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+							errmsg("there is no transaction " UINT64_FORMAT "." UINT64_FORMAT
+								   ": no server has begun epoch " UINT64_FORMAT,
+								   epoch, seq, epoch)));
 			break;
 		case ANSWER_READ_ONLY:
-			ereport(ERROR,
-					(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-					 errmsg("transaction " UINT64_FORMAT "." UINT64_FORMAT " is undecided, and this server may not write to repository \"%s\"",
-							epoch, seq, node->url),
-					 errhint("Resolve it on another server.")));
+			ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+							errmsg("transaction " UINT64_FORMAT "." UINT64_FORMAT
+								   " is undecided, and this server may not write to repository \"%s\"",
+								   epoch, seq, node->url),
+							errhint("Resolve it on another server.")));
 			break;
 		case ANSWER_PENDING:
 			elog(ERROR, "a request was not answered");
@@ -333,19 +324,17 @@ Datum
 s3am_check_store(PG_FUNCTION_ARGS)
 {
 	StoreVerdict verdict;
-	TupleDesc	desc;
-	Datum		values[6];
-	bool		nulls[6] = {false};
+	TupleDesc desc;
+	Datum values[6];
+	bool nulls[6] = {false};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	store_check(bucket_store(), PG_GETARG_INT32(0), PG_GETARG_INT32(1), interrupt_pending, &verdict);
 	CHECK_FOR_INTERRUPTS();
 	if (verdict.status != STORE_OK)
-		ereport(ERROR,
-				(errcode(bucket_sqlstate(verdict.status)),
-				 errmsg("the store of the repository cannot be checked"),
-				 errdetail("%s", verdict.detail)));
+		ereport(ERROR, (errcode(bucket_sqlstate(verdict.status)),
+						errmsg("the store of the repository cannot be checked"), errdetail("%s", verdict.detail)));
 	values[0] = BoolGetDatum(verdict.create_if_absent);
 	values[1] = BoolGetDatum(verdict.compare_and_set);
 	values[2] = BoolGetDatum(verdict.read_after_write);

@@ -49,9 +49,9 @@ static void
 process_row(ReturnSetInfo *rsinfo, const char *process, int procno)
 {
 	NodeBackend *backend = node_backend(procno);
-	uint64		seq = pg_atomic_read_u64(&backend->commit_seq);
-	Datum		values[5];
-	bool		nulls[5] = {false};
+	uint64 seq = pg_atomic_read_u64(&backend->commit_seq);
+	Datum values[5];
+	bool nulls[5] = {false};
 
 	values[0] = CStringGetTextDatum(process);
 	values[1] = Int32GetDatum(ProcGlobal->allProcs[procno].pid);
@@ -67,7 +67,7 @@ Datum
 s3am_processes(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	S3Node	   *node = node_of_database(MyDatabaseId);
+	S3Node *node = node_of_database(MyDatabaseId);
 
 	InitMaterializedSRF(fcinfo, 0);
 	if (node == NULL)
@@ -78,7 +78,7 @@ s3am_processes(PG_FUNCTION_ARGS)
 		process_row(rsinfo, "publisher", node->publisher_procno);
 	for (int i = 0; i < MaxBackends; i++)
 	{
-		PGPROC	   *proc = &ProcGlobal->allProcs[i];
+		PGPROC *proc = &ProcGlobal->allProcs[i];
 
 		/* what a session said it does holds while it waits for an extension */
 		if (proc->pid != 0 && proc->databaseId == MyDatabaseId && i != node->publisher_procno &&
@@ -96,14 +96,14 @@ s3am_store_stats(PG_FUNCTION_ARGS)
 {
 	static const char *const kinds[] = {"committer", "sessions"};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	S3Node	   *node = node_wait_ready();
+	S3Node *node = node_wait_ready();
 
 	InitMaterializedSRF(fcinfo, 0);
 	for (int i = 0; i < NODE_STATS_KINDS; i++)
 	{
 		NodeStoreStats *s = &node->store_stats[i];
-		Datum		values[8];
-		bool		nulls[8] = {false};
+		Datum values[8];
+		bool nulls[8] = {false};
 
 		values[0] = CStringGetTextDatum(kinds[i]);
 		values[1] = Int64GetDatum(pg_atomic_read_u64(&s->gets));
@@ -123,17 +123,15 @@ s3am_store_stats(PG_FUNCTION_ARGS)
 static uint64
 rows_of(const S3am__RowSet *set)
 {
-	uint64		n = 0;
+	uint64 n = 0;
 
 	for (size_t i = 0; set && i < set->n_parts; i++)
 	{
-		roaring_bitmap_t *bitmap =
-			roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data, set->parts[i]->bitmap.len);
+		roaring_bitmap_t *bitmap = roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data,
+																			set->parts[i]->bitmap.len);
 
 		if (bitmap == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("a set of rows in a manifest cannot be decoded")));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a set of rows in a manifest cannot be decoded")));
 		n += roaring_bitmap_get_cardinality(bitmap);
 		roaring_bitmap_free(bitmap);
 	}
@@ -143,17 +141,11 @@ rows_of(const S3am__RowSet *set)
 static void
 manifest_row(ReturnSetInfo *rsinfo, const S3am__Manifest *m, Size object_size)
 {
-	uint64		added = 0,
-				removed = 0,
-				inline_bytes = 0,
-				segments = 0,
-				transactions = 0,
-				ddl = 0,
-				time = 0;
-	Datum	   *tables = palloc(sizeof(Datum));
-	int			ntables = 0;
-	Datum		values[14];
-	bool		nulls[14] = {false};
+	uint64 added = 0, removed = 0, inline_bytes = 0, segments = 0, transactions = 0, ddl = 0, time = 0;
+	Datum *tables = palloc(sizeof(Datum));
+	int ntables = 0;
+	Datum values[14];
+	bool nulls[14] = {false};
 
 	for (size_t i = 0; i < m->n_steps; i++)
 		for (size_t j = 0; j < m->steps[i]->n_txns; j++)
@@ -166,7 +158,7 @@ manifest_row(ReturnSetInfo *rsinfo, const S3am__Manifest *m, Size object_size)
 			for (size_t t = 0; t < txn->n_tables; t++)
 			{
 				const S3am__TableEdit *edit = txn->tables[t];
-				bool		known = false;
+				bool known = false;
 
 				for (size_t b = 0; b < edit->n_batches; b++)
 				{
@@ -190,7 +182,8 @@ manifest_row(ReturnSetInfo *rsinfo, const S3am__Manifest *m, Size object_size)
 	nulls[2] = time == 0;
 	values[3] = Int64GetDatum(m->n_steps);
 	values[4] = Int64GetDatum(transactions);
-	values[5] = PointerGetDatum(construct_array(tables, ntables, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
+	values[5] =
+		PointerGetDatum(construct_array(tables, ntables, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 	values[6] = Int64GetDatum(added);
 	values[7] = Int64GetDatum(removed);
 	values[8] = Int64GetDatum(ddl);
@@ -207,10 +200,10 @@ Datum
 s3am_read_manifests(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	S3Node	   *node = node_wait_ready();
-	uint64		head = pg_atomic_read_u64(&node->head);
-	int64		newest = PG_ARGISNULL(0) ? (int64) head : PG_GETARG_INT64(0);
-	int64		number = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
+	S3Node *node = node_wait_ready();
+	uint64 head = pg_atomic_read_u64(&node->head);
+	int64 newest = PG_ARGISNULL(0) ? (int64) head : PG_GETARG_INT64(0);
+	int64 number = PG_ARGISNULL(1) ? 0 : PG_GETARG_INT32(1);
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am manifest", ALLOCSET_DEFAULT_SIZES);
 
 	InitMaterializedSRF(fcinfo, 0);
@@ -219,12 +212,12 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 	for (int64 version = newest; version > 0 && version > newest - number; version--)
 	{
 		MemoryContext old = MemoryContextSwitchTo(cxt);
-		char		key[64];
-		char	   *error = NULL;
-		Size		size;
-		size_t		len;
-		uint8	   *object;
-		uint8	   *payload;
+		char key[64];
+		char *error = NULL;
+		Size size;
+		size_t len;
+		uint8 *object;
+		uint8 *payload;
 		S3am__Manifest *manifest = NULL;
 
 		snprintf(key, sizeof(key), "manifests/%020llu", (unsigned long long) version);
@@ -232,7 +225,7 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 		payload = envelope_open(ENVELOPE_MANIFEST, bucket_repository_uuid(), key, object, size, &len, NULL, &error);
 		if (payload)
 		{
-			uint8	   *copy = MemoryContextAllocExtended(cxt, Max(len, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+			uint8 *copy = MemoryContextAllocExtended(cxt, Max(len, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 
 			if (copy)
 				memcpy(copy, payload, len);
@@ -242,13 +235,11 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 		}
 		if (manifest == NULL)
 		{
-			char	   *text = pstrdup(error ? error : "it cannot be decoded");
+			char *text = pstrdup(error ? error : "it cannot be decoded");
 
 			free(error);
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("cannot read object \"%s\" of the repository", key),
-					 errdetail("%s", text)));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("cannot read object \"%s\" of the repository", key),
+							errdetail("%s", text)));
 		}
 		manifest_row(rsinfo, manifest, size);
 		MemoryContextSwitchTo(old);

@@ -66,11 +66,11 @@ shmem_startup(void)
 static bool
 reads_status_only(QueryDesc *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (query->operation != CMD_SELECT)
 		return false;
-	foreach(lc, query->plannedstmt->relationOids)
+	foreach (lc, query->plannedstmt->relationOids)
 		if (get_rel_namespace(lfirst_oid(lc)) != get_namespace_oid("s3am", true))
 			return false;
 	return query->plannedstmt->relationOids != NIL;
@@ -80,11 +80,11 @@ reads_status_only(QueryDesc *query)
 static void
 note_definitions(QueryDesc *query)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, query->plannedstmt->relationOids)
+	foreach (lc, query->plannedstmt->relationOids)
 	{
-		char		kind = lfirst_oid(lc) >= FirstNormalObjectId ? get_rel_relkind(lfirst_oid(lc)) : 0;
+		char kind = lfirst_oid(lc) >= FirstNormalObjectId ? get_rel_relkind(lfirst_oid(lc)) : 0;
 
 		if (kind == RELKIND_VIEW || kind == RELKIND_PARTITIONED_TABLE)
 			used_note_relation(lfirst_oid(lc));
@@ -117,7 +117,7 @@ executor_start(QueryDesc *query, int eflags)
 static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
-	bool		parallel = query->plannedstmt->parallelModeNeeded;
+	bool parallel = query->plannedstmt->parallelModeNeeded;
 
 	if (parallel && (txn_writes() || IsolationIsSerializable()))
 		query->plannedstmt->parallelModeNeeded = false;
@@ -150,10 +150,9 @@ void
 _PG_init(void)
 {
 	if (!process_shared_preload_libraries_in_progress)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("s3am must be loaded via shared_preload_libraries"),
-				 errhint("Add s3am to shared_preload_libraries in postgresql.conf and restart the server.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("s3am must be loaded via shared_preload_libraries"),
+						errhint("Add s3am to shared_preload_libraries in postgresql.conf and restart the server.")));
 	settings_define();
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = shmem_request;

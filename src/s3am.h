@@ -17,33 +17,33 @@ extern char *s3am_secret_key;
 extern char *s3am_session_token;
 extern char *s3am_profile;
 extern char *s3am_ca_file;
-extern int	s3am_addressing;
-extern int	s3am_connect_timeout;
-extern int	s3am_request_timeout;
-extern int	s3am_retry_timeout;
-extern int	s3am_max_connections;
-extern int	s3am_commit_timeout;
-extern int	s3am_attach_timeout;
-extern int	s3am_inline_limit;
-extern int	s3am_segment_size;
-extern int	s3am_transaction_memory;
-extern int	s3am_poll_min;
-extern int	s3am_poll_max;
-extern int	s3am_group_wait;
-extern int	s3am_node_timeout;
-extern int	s3am_freshness;
-extern int	s3am_max_apply_delay;
+extern int s3am_addressing;
+extern int s3am_connect_timeout;
+extern int s3am_request_timeout;
+extern int s3am_retry_timeout;
+extern int s3am_max_connections;
+extern int s3am_commit_timeout;
+extern int s3am_attach_timeout;
+extern int s3am_inline_limit;
+extern int s3am_segment_size;
+extern int s3am_transaction_memory;
+extern int s3am_poll_min;
+extern int s3am_poll_max;
+extern int s3am_group_wait;
+extern int s3am_node_timeout;
+extern int s3am_freshness;
+extern int s3am_max_apply_delay;
 
 typedef enum Freshness
 {
-	FRESHNESS_LOCAL,			/* what this node has applied */
-	FRESHNESS_LATEST			/* at least the head as it is now */
+	FRESHNESS_LOCAL, /* what this node has applied */
+	FRESHNESS_LATEST /* at least the head as it is now */
 } Freshness;
 
 extern void settings_define(void);
 
 /* OID of the table access method in this database; InvalidOid before CREATE EXTENSION. */
-extern Oid	s3am_am_oid(void);
+extern Oid s3am_am_oid(void);
 extern bool relation_is_s3am(Relation rel);
 
 #endif

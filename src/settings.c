@@ -11,43 +11,36 @@
 #include "node/node.h"
 #include "s3am.h"
 
-char	   *s3am_repository;
-char	   *s3am_endpoint;
-char	   *s3am_region;
-char	   *s3am_access_key;
-char	   *s3am_secret_key;
-char	   *s3am_session_token;
-char	   *s3am_profile;
-char	   *s3am_ca_file;
-int			s3am_addressing;
-int			s3am_connect_timeout;
-int			s3am_request_timeout;
-int			s3am_retry_timeout;
-int			s3am_max_connections;
-int			s3am_commit_timeout;
-int			s3am_attach_timeout;
-int			s3am_inline_limit;
-int			s3am_segment_size;
-int			s3am_transaction_memory;
-int			s3am_poll_min;
-int			s3am_poll_max;
-int			s3am_group_wait;
-int			s3am_node_timeout;
-int			s3am_freshness;
-int			s3am_max_apply_delay;
+char *s3am_repository;
+char *s3am_endpoint;
+char *s3am_region;
+char *s3am_access_key;
+char *s3am_secret_key;
+char *s3am_session_token;
+char *s3am_profile;
+char *s3am_ca_file;
+int s3am_addressing;
+int s3am_connect_timeout;
+int s3am_request_timeout;
+int s3am_retry_timeout;
+int s3am_max_connections;
+int s3am_commit_timeout;
+int s3am_attach_timeout;
+int s3am_inline_limit;
+int s3am_segment_size;
+int s3am_transaction_memory;
+int s3am_poll_min;
+int s3am_poll_max;
+int s3am_group_wait;
+int s3am_node_timeout;
+int s3am_freshness;
+int s3am_max_apply_delay;
 
 static const struct config_enum_entry addressing_options[] = {
-	{"auto", -1, false},
-	{"path", 0, false},
-	{"virtual-host", 1, false},
-	{NULL, 0, false}
-};
+	{"auto", -1, false}, {"path", 0, false}, {"virtual-host", 1, false}, {NULL, 0, false}};
 
 static const struct config_enum_entry freshness_options[] = {
-	{"local", FRESHNESS_LOCAL, false},
-	{"latest", FRESHNESS_LATEST, false},
-	{NULL, 0, false}
-};
+	{"local", FRESHNESS_LOCAL, false}, {"latest", FRESHNESS_LATEST, false}, {NULL, 0, false}};
 
 static void
 string_setting(const char *name, const char *what, char **variable, GucContext context, int flags)
@@ -81,7 +74,7 @@ static bool
 hide_secret(char **newval, void **extra, const char *last)
 {
 	const char *real = strcmp(*newval, SECRET_SHOWN) != 0 ? *newval : last ? last : "";
-	char	   *shown = strdup(SECRET_SHOWN);
+	char *shown = strdup(SECRET_SHOWN);
 
 	*extra = strdup(real);
 	if (shown == NULL || *extra == NULL)
@@ -103,57 +96,55 @@ keep_secret(char **last, const char *secret)
 	*last = strdup(secret);
 }
 
-#define SECRET(name) \
-	static char *name##_shown; \
-	static char *name##_last; \
-	static bool \
-	check_##name(char **newval, void **extra, GucSource source) \
-	{ \
-		return hide_secret(newval, extra, name##_last); \
-	} \
-	static void \
-	assign_##name(const char *newval, void *extra) \
-	{ \
-		s3am_##name = extra; \
-		keep_secret(&name##_last, extra); \
+#define SECRET(name)                                                                                                   \
+	static char *name##_shown;                                                                                         \
+	static char *name##_last;                                                                                          \
+	static bool check_##name(char **newval, void **extra, GucSource source)                                            \
+	{                                                                                                                  \
+		return hide_secret(newval, extra, name##_last);                                                                \
+	}                                                                                                                  \
+	static void assign_##name(const char *newval, void *extra)                                                         \
+	{                                                                                                                  \
+		s3am_##name = extra;                                                                                           \
+		keep_secret(&name##_last, extra);                                                                              \
 	}
 
 SECRET(access_key)
 SECRET(secret_key)
 SECRET(session_token)
 
-#define DEFINE_SECRET(name, what) \
-	DefineCustomStringVariable("s3am." #name, what, NULL, &name##_shown, "", PGC_SIGHUP, secret, check_##name, assign_##name, NULL)
+#define DEFINE_SECRET(name, what)                                                                                      \
+	DefineCustomStringVariable("s3am." #name, what, NULL, &name##_shown, "", PGC_SIGHUP, secret, check_##name,         \
+							   assign_##name, NULL)
 
 void
 settings_define(void)
 {
 	/* not among others, and only SECRET_SHOWN even where it is shown */
-	const int	secret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE;
+	const int secret = GUC_SUPERUSER_ONLY | GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_AUTO_FILE;
 
 	string_setting("s3am.repository", "Address of the repository: s3://bucket/prefix or file:///directory.",
 				   &s3am_repository, PGC_SUSET, 0);
-	string_setting("s3am.endpoint", "http(s)://host[:port] of an S3-compatible server; empty: AWS.",
-				   &s3am_endpoint, PGC_SIGHUP, 0);
-	string_setting("s3am.region", "Region of the bucket; empty: from the environment or the config file.",
-				   &s3am_region, PGC_SIGHUP, 0);
+	string_setting("s3am.endpoint", "http(s)://host[:port] of an S3-compatible server; empty: AWS.", &s3am_endpoint,
+				   PGC_SIGHUP, 0);
+	string_setting("s3am.region", "Region of the bucket; empty: from the environment or the config file.", &s3am_region,
+				   PGC_SIGHUP, 0);
 	DEFINE_SECRET(access_key, "Access key id; empty: from the environment or the credentials file.");
 	DEFINE_SECRET(secret_key, "Secret access key.");
 	DEFINE_SECRET(session_token, "Session token of temporary credentials.");
-	string_setting("s3am.profile", "Profile in the shared config and credentials files.",
-				   &s3am_profile, PGC_SIGHUP, 0);
+	string_setting("s3am.profile", "Profile in the shared config and credentials files.", &s3am_profile, PGC_SIGHUP, 0);
 	string_setting("s3am.ca_file", "Certificates of the authorities that may sign the endpoint's; empty: the system's.",
 				   &s3am_ca_file, PGC_SIGHUP, 0);
 	DefineCustomEnumVariable("s3am.addressing", "Whether the bucket stands in the path or in the host name.", NULL,
 							 &s3am_addressing, -1, addressing_options, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	int_setting("s3am.connect_timeout", "Longest time to connect to the store.",
-				&s3am_connect_timeout, 5000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
-	int_setting("s3am.request_timeout", "Longest time that a request may make no progress.",
-				&s3am_request_timeout, 30000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.connect_timeout", "Longest time to connect to the store.", &s3am_connect_timeout, 5000, 100,
+				INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.request_timeout", "Longest time that a request may make no progress.", &s3am_request_timeout,
+				30000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.retry_timeout", "How long reads and uploads are retried while the store is unavailable.",
 				&s3am_retry_timeout, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
-	int_setting("s3am.max_connections", "Most connections of one process to the store.",
-				&s3am_max_connections, 64, 1, 1024, PGC_SIGHUP, 0);
+	int_setting("s3am.max_connections", "Most connections of one process to the store.", &s3am_max_connections, 64, 1,
+				1024, PGC_SIGHUP, 0);
 	int_setting("s3am.commit_timeout", "How long COMMIT waits for its outcome before it fails with 08007; 0: for ever.",
 				&s3am_commit_timeout, 120000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	int_setting("s3am.max_apply_delay",
@@ -161,22 +152,26 @@ settings_define(void)
 				&s3am_max_apply_delay, 30000, -1, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.attach_timeout", "How long a statement waits until its database is attached.",
 				&s3am_attach_timeout, 60000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
-	int_setting("s3am.inline_limit", "Rows of one table up to this size travel in the manifest, larger ones as segments.",
+	int_setting("s3am.inline_limit",
+				"Rows of one table up to this size travel in the manifest, larger ones as segments.",
 				&s3am_inline_limit, 256, 0, 4096, PGC_USERSET, GUC_UNIT_KB);
-	int_setting("s3am.segment_size", "Size at which a segment is finished, before compression.",
-				&s3am_segment_size, 32768, 64, 1048576, PGC_USERSET, GUC_UNIT_KB);
-	int_setting("s3am.transaction_memory", "Rows that a transaction added take this much memory before they are uploaded.",
+	int_setting("s3am.segment_size", "Size at which a segment is finished, before compression.", &s3am_segment_size,
+				32768, 64, 1048576, PGC_USERSET, GUC_UNIT_KB);
+	int_setting("s3am.transaction_memory",
+				"Rows that a transaction added take this much memory before they are uploaded.",
 				&s3am_transaction_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB);
-	int_setting("s3am.poll_min", "Shortest time between looks for other servers' commits.",
-				&s3am_poll_min, 50, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
-	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.",
-				&s3am_poll_max, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.poll_min", "Shortest time between looks for other servers' commits.", &s3am_poll_min, 50, 1,
+				3600000, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.", &s3am_poll_max, 500, 1,
+				3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.node_timeout", "How long a server may give no sign of life before another one ends its epoch.",
 				&s3am_node_timeout, 60000, 1000, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_MS);
-	DefineCustomIntVariable("s3am.group_wait", "How long a group of commits waits for others on their way, in microseconds.",
-							NULL, &s3am_group_wait, 2000, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
-	DefineCustomEnumVariable("s3am.freshness", "Whether a transaction's first snapshot waits for the newest version.", NULL,
-							 &s3am_freshness, FRESHNESS_LOCAL, freshness_options, PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("s3am.group_wait",
+							"How long a group of commits waits for others on their way, in microseconds.", NULL,
+							&s3am_group_wait, 2000, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("s3am.freshness", "Whether a transaction's first snapshot waits for the newest version.",
+							 NULL, &s3am_freshness, FRESHNESS_LOCAL, freshness_options, PGC_USERSET, 0, NULL, NULL,
+							 NULL);
 	if (process_shared_preload_libraries_in_progress)
 		DefineCustomIntVariable("s3am.max_databases", "Most databases of this server that may be attached.", NULL,
 								&node_max_databases, 4, 1, 64, PGC_POSTMASTER, 0, NULL, NULL, NULL);

@@ -57,18 +57,27 @@ static uint64 order;
 static MemoryContext cxt;
 static bool capture = true;
 static bool internal;
-static bool detaching;			/* DROP EXTENSION s3am runs: what goes here stays elsewhere */
-static int	importing;			/* IMPORT FOREIGN SCHEMA runs */
+static bool detaching; /* DROP EXTENSION s3am runs: what goes here stays elsewhere */
+static int importing; /* IMPORT FOREIGN SCHEMA runs */
 
 static ProcessUtility_hook_type prev_utility;
 static object_access_hook_type prev_access;
 
 /* What changes the meaning of a statement's text. */
-static const char *const settings[] = {
-	"default_table_access_method", "default_toast_compression", "standard_conforming_strings", "backslash_quote",
-	"DateStyle", "IntervalStyle", "TimeZone", "timezone_abbreviations", "xmloption", "transform_null_equals",
-	"array_nulls", "lc_monetary", "allow_system_table_mods", NULL
-};
+static const char *const settings[] = {"default_table_access_method",
+									   "default_toast_compression",
+									   "standard_conforming_strings",
+									   "backslash_quote",
+									   "DateStyle",
+									   "IntervalStyle",
+									   "TimeZone",
+									   "timezone_abbreviations",
+									   "xmloption",
+									   "transform_null_equals",
+									   "array_nulls",
+									   "lc_monetary",
+									   "allow_system_table_mods",
+									   NULL};
 
 void
 ddl_capture_off(void)
@@ -99,7 +108,7 @@ static bool
 capturing(void)
 {
 	return capture && !detaching && !ddl_replaying() && !creating_extension && IsUnderPostmaster &&
-		IsTransactionState() && node_current() != NULL;
+		   IsTransactionState() && node_current() != NULL;
 }
 
 /* ------------------------------------------------------------------------------------ events */
@@ -107,26 +116,24 @@ capturing(void)
 static void
 refuse_index(Oid indexid)
 {
-	Relation	index = relation_open(indexid, NoLock);
-	Oid			heapid = index->rd_index->indrelid;
-	Relation	heap = table_open(heapid, NoLock);
-	bool		refuse = relation_is_s3am(heap);
+	Relation index = relation_open(indexid, NoLock);
+	Oid heapid = index->rd_index->indrelid;
+	Relation heap = table_open(heapid, NoLock);
+	bool refuse = relation_is_s3am(heap);
 
 	table_close(heap, NoLock);
 	relation_close(index, NoLock);
 	if (refuse)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("s3am tables cannot have indexes or keys yet"),
-				 errdetail("Table \"%s\" is an s3am table.", get_rel_name(heapid)),
-				 errhint("Leave the index out, or use the access method heap.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot have indexes or keys yet"),
+						errdetail("Table \"%s\" is an s3am table.", get_rel_name(heapid)),
+						errhint("Leave the index out, or use the access method heap.")));
 }
 
 /* An object that counts: it is there, and is not one of core's passing helpers. */
 static bool
 counts(const ObjectAddress *object)
 {
-	Oid			relid;
+	Oid relid;
 
 	relid = local_part_of(object, SnapshotSelf);
 	return OidIsValid(relid) ? !local_is_transient(relid) : local_exists(object);
@@ -135,7 +142,7 @@ counts(const ObjectAddress *object)
 static void
 note_event(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id)
 {
-	DdlEvent   *event = palloc0(sizeof(DdlEvent));
+	DdlEvent *event = palloc0(sizeof(DdlEvent));
 
 	event->access = access;
 	event->sub = sub_id;
@@ -145,15 +152,14 @@ note_event(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id)
 		event->object.classId = RelationRelationId;
 	if (access == OAT_DROP)
 	{
-		bool		local = local_object(&event->object, SnapshotSelf);
+		bool local = local_object(&event->object, SnapshotSelf);
 
 		if (!counts(&event->object))
 			return;
 		event->dropped_local = local;
 		event->dropped_shared = !local;
 		event->part_of = local_part_of(&event->object, SnapshotSelf);
-		if (!local && sub_id == 0 &&
-			!local_object_name(&event->object, SnapshotSelf, &event->schema, &event->name))
+		if (!local && sub_id == 0 && !local_object_name(&event->object, SnapshotSelf, &event->schema, &event->name))
 			event->name = NULL;
 	}
 	top->events = lappend(top->events, event);
@@ -166,9 +172,9 @@ note_event(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id)
 static void
 wait_before_names(Oid namespace)
 {
-	if (node_waited || internal || detaching || creating_extension || MyBackendType != B_BACKEND || !IsTransactionState() ||
-		RecoveryInProgress() || namespace == PG_CATALOG_NAMESPACE || isAnyTempNamespace(namespace) ||
-		!node_database_bound() || namespace == get_namespace_oid("s3am", true))
+	if (node_waited || internal || detaching || creating_extension || MyBackendType != B_BACKEND ||
+		!IsTransactionState() || RecoveryInProgress() || namespace == PG_CATALOG_NAMESPACE ||
+		isAnyTempNamespace(namespace) || !node_database_bound() || namespace == get_namespace_oid("s3am", true))
 		return;
 	(void) node_wait_ready();
 	node_waited = true;
@@ -194,8 +200,8 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 			sequence_dropped(object_id);
 		return;
 	}
-	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 && object_id >= FirstNormalObjectId &&
-		ddl_relkind(object_id) == RELKIND_INDEX && OidIsValid(s3am_am_oid()))
+	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 &&
+		object_id >= FirstNormalObjectId && ddl_relkind(object_id) == RELKIND_INDEX && OidIsValid(s3am_am_oid()))
 	{
 		CommandCounterIncrement();
 		refuse_index(object_id);
@@ -205,8 +211,7 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		table_toast_for_leaving(object_id);
 	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0 && !detaching)
 		sequence_dropped(object_id);
-	if (top == NULL || !capturing() ||
-		(access != OAT_POST_CREATE && access != OAT_DROP && access != OAT_POST_ALTER))
+	if (top == NULL || !capturing() || (access != OAT_POST_CREATE && access != OAT_DROP && access != OAT_POST_ALTER))
 		return;
 	old = MemoryContextSwitchTo(cxt);
 	if (top->first == 0)
@@ -221,8 +226,8 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 char *
 ddl_storage_name(Relation rel)
 {
-	Oid			relid = InvalidOid;
-	int			used = 0;
+	Oid relid = InvalidOid;
+	int used = 0;
 	const char *name = RelationGetRelationName(rel);
 
 	if (sscanf(name, "pg_temp_%u%n", &relid, &used) == 1 && name[used] == '\0' && get_rel_name(relid))
@@ -233,7 +238,7 @@ ddl_storage_name(Relation rel)
 static void
 fill_context(S3am__DdlStatement *m, const char *tag)
 {
-	int			n = 0;
+	int n = 0;
 
 	s3am__ddl_statement__init(m);
 	m->tag = pstrdup(tag);
@@ -264,7 +269,7 @@ void
 ddl_note_storage(Relation rel, uint64 storage)
 {
 	MemoryContext old;
-	uint64	   *id;
+	uint64 *id;
 
 	if (!capturing() || top == NULL)
 		return;
@@ -281,8 +286,8 @@ ddl_note_storage(Relation rel, uint64 storage)
 		s->message.storages = id;
 		s->message.storage_names = palloc(sizeof(char *));
 		s->message.storage_names[0] = ddl_storage_name(rel);
-		s->message.populated = !IsA(top->node, RefreshMatViewStmt) ||
-			!castNode(RefreshMatViewStmt, top->node)->skipData;
+		s->message.populated =
+			!IsA(top->node, RefreshMatViewStmt) || !castNode(RefreshMatViewStmt, top->node)->skipData;
 		add_statement(s, 0);
 	}
 	else
@@ -298,7 +303,7 @@ ddl_note_storage(Relation rel, uint64 storage)
 static const char *
 describe(const ObjectAddress *object)
 {
-	char	   *description = getObjectDescription(object, true);
+	char *description = getObjectDescription(object, true);
 
 	return description ? description : "an object";
 }
@@ -306,8 +311,7 @@ describe(const ObjectAddress *object)
 static bool
 exists_before(const DdlFrame *frame, const ObjectAddress *object)
 {
-	char	   *schema,
-			   *name;
+	char *schema, *name;
 
 	return frame->before && local_object_name(object, frame->before, &schema, &name);
 }
@@ -322,7 +326,7 @@ check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 		return;
 	if (event->object.classId == ConstraintRelationId)
 	{
-		HeapTuple	tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(event->object.objectId));
+		HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(event->object.objectId));
 
 		if (HeapTupleIsValid(tuple))
 		{
@@ -330,12 +334,11 @@ check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 
 			if (form->contype == CONSTRAINT_FOREIGN &&
 				local_relation(form->conrelid) != local_relation(form->confrelid))
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("foreign key \"%s\" would join an s3am table and one that is not",
-								NameStr(form->conname)),
-						 errdetail("No other server could check it."),
-						 errhint("Let both tables be s3am tables.")));
+				ereport(
+					ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("foreign key \"%s\" would join an s3am table and one that is not", NameStr(form->conname)),
+					 errdetail("No other server could check it."), errhint("Let both tables be s3am tables.")));
 			ReleaseSysCache(tuple);
 		}
 	}
@@ -343,19 +346,17 @@ check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 	{
 		if (event->access == OAT_POST_ALTER && exists_before(frame, &event->object) &&
 			!local_object(&event->object, frame->before))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("%s would need an object that stays on this server", describe(&event->object)),
-					 errdetail("It is there on all servers of the repository."),
-					 errhint("Drop it and create it anew: it then stays on this server.")));
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("%s would need an object that stays on this server", describe(&event->object)),
+							errdetail("It is there on all servers of the repository."),
+							errhint("Drop it and create it anew: it then stays on this server.")));
 	}
 	else if (event->access == OAT_POST_ALTER && event->object.classId == RelationRelationId &&
 			 get_rel_relkind(event->object.objectId) == RELKIND_SEQUENCE && exists_before(frame, &event->object) &&
 			 local_object(&event->object, frame->before))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s stays on this server, and cannot come to the repository", describe(&event->object)),
-				 errhint("Create another sequence for that table.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("%s stays on this server, and cannot come to the repository", describe(&event->object)),
+						errhint("Create another sequence for that table.")));
 	else if (local_needed(&event->object, &needed))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -368,13 +369,13 @@ check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 static void
 weigh(DdlFrame *frame, bool *any_local, bool *any_shared)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	*any_local = *any_shared = false;
-	foreach(lc, frame->events)
+	foreach (lc, frame->events)
 	{
-		DdlEvent   *event = lfirst(lc);
-		bool		local;
+		DdlEvent *event = lfirst(lc);
+		bool local;
 
 		CHECK_FOR_INTERRUPTS();
 		if (event->access == OAT_DROP)
@@ -401,15 +402,15 @@ static void
 fill_results(DdlCaptured *s, DdlFrame *frame)
 {
 	S3am__DdlStatement *m = &s->message;
-	int			n = list_length(frame->events);
-	ListCell   *lc;
+	int n = list_length(frame->events);
+	ListCell *lc;
 
 	m->created = palloc0(sizeof(char *) * Max(n, 1));
 	m->sequences = palloc0(sizeof(void *) * Max(n, 1));
-	foreach(lc, frame->events)
+	foreach (lc, frame->events)
 	{
-		DdlEvent   *event = lfirst(lc);
-		Oid			relid = event->object.objectId;
+		DdlEvent *event = lfirst(lc);
+		Oid relid = event->object.objectId;
 
 		if (event->access != OAT_POST_CREATE || event->object.classId != RelationRelationId || event->sub != 0 ||
 			get_rel_name(relid) == NULL || local_is_transient(relid) || local_relation(relid))
@@ -441,11 +442,11 @@ fill_results(DdlCaptured *s, DdlFrame *frame)
 static Oid
 made_table(DdlFrame *frame)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, frame->events)
+	foreach (lc, frame->events)
 	{
-		DdlEvent   *event = lfirst(lc);
+		DdlEvent *event = lfirst(lc);
 
 		if (event->access == OAT_POST_CREATE && event->object.classId == RelationRelationId && event->sub == 0 &&
 			!local_is_transient(event->object.objectId) && get_rel_relkind(event->object.objectId) == RELKIND_RELATION)
@@ -458,11 +459,11 @@ made_table(DdlFrame *frame)
 static void
 add_constraints_made(S3am__DdlStatement *m, DdlFrame *frame)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, frame->events)
+	foreach (lc, frame->events)
 	{
-		DdlEvent   *event = lfirst(lc);
+		DdlEvent *event = lfirst(lc);
 
 		if (event->access == OAT_POST_CREATE && event->object.classId == ConstraintRelationId)
 			m->text = psprintf("%s; %s", m->text, pg_get_constraintdef_command(event->object.objectId));
@@ -473,7 +474,7 @@ add_constraints_made(S3am__DdlStatement *m, DdlFrame *frame)
 static bool
 moved_table(DdlCaptured *s, DdlFrame *frame, Oid relid, bool was_local)
 {
-	bool		is_local = local_relation(relid);
+	bool is_local = local_relation(relid);
 
 	if (was_local == is_local)
 		return false;
@@ -493,10 +494,9 @@ static void
 finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_was_local, bool like_local,
 				 bool names_local, List *left_out)
 {
-	Node	   *node = frame->node;
+	Node *node = frame->node;
 	S3am__DdlStatement *m = &s->message;
-	bool		any_local,
-				any_shared;
+	bool any_local, any_shared;
 
 	CommandCounterIncrement();
 	if (statement_travels(node) == TRAVEL_STORAGE)
@@ -504,8 +504,8 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 	if (OidIsValid(relation) && statement_sets_access_method(node) && get_rel_name(relation) &&
 		moved_table(s, frame, relation, relation_was_local))
 	{
-		DdlFrame	only = {.storages = frame->storages,.storage_names = frame->storage_names};
-		size_t		n_sequences = m->n_sequences;
+		DdlFrame only = {.storages = frame->storages, .storage_names = frame->storage_names};
+		size_t n_sequences = m->n_sequences;
 		S3am__SequenceMade **sequences = m->sequences;
 
 		local_check_tree(relation);
@@ -525,17 +525,16 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 	else if (any_local && !any_shared && frame->storages == NIL)
 		return;
 	if (any_local && any_shared && IsA(node, CreateSchemaStmt) && castNode(CreateSchemaStmt, node)->schemaElts)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("CREATE SCHEMA cannot make objects that stay on this server"),
-				 errhint("Create the schema first, and then what is in it.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("CREATE SCHEMA cannot make objects that stay on this server"),
+						errhint("Create the schema first, and then what is in it.")));
 
 	if (statement_table_as(node) || like_local)
 	{
-		Oid			table = made_table(frame);
+		Oid table = made_table(frame);
 
 		if (!OidIsValid(table))
-			return;				/* IF NOT EXISTS found it */
+			return; /* IF NOT EXISTS found it */
 		m->deparsed = true;
 		m->text = deparse_table(table, like_local);
 	}
@@ -597,11 +596,11 @@ call_with(bool *flag, int *count, PlannedStmt *pstmt, const char *query, bool re
 static bool
 drops_s3am(Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (!IsA(node, DropStmt) || castNode(DropStmt, node)->removeType != OBJECT_EXTENSION)
 		return false;
-	foreach(lc, castNode(DropStmt, node)->objects)
+	foreach (lc, castNode(DropStmt, node)->objects)
 		if (strcmp(strVal(lfirst(lc)), "s3am") == 0)
 			return true;
 	return false;
@@ -614,7 +613,7 @@ drops_s3am(Node *node)
 static bool
 wait_ready(Node *node)
 {
-	S3Node	   *current = node_current();
+	S3Node *current = node_current();
 
 	if (current && IsA(node, CreateExtensionStmt) && pg_atomic_read_u32(&current->phase) == NODE_ATTACHING &&
 		node_failure(current, NULL))
@@ -627,17 +626,17 @@ static void
 run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
 			 QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node	   *node = pstmt->utilityStmt;
-	DdlFrame	frame = {.node = node};
+	Node *node = pstmt->utilityStmt;
+	DdlFrame frame = {.node = node};
 	DdlCaptured *s;
 	MemoryContext old;
-	bool		names_local = statement_names_local(node);
-	bool		like_local = statement_like_local(node);
-	bool		spans = statement_spans_transactions(node);
-	Oid			relation = statement_relation(node);
-	bool		relation_was_local = OidIsValid(relation) && local_relation(relation);
-	List	   *left_out;
-	int			level = 0;
+	bool names_local = statement_names_local(node);
+	bool like_local = statement_like_local(node);
+	bool spans = statement_spans_transactions(node);
+	Oid relation = statement_relation(node);
+	bool relation_was_local = OidIsValid(relation) && local_relation(relation);
+	List *left_out;
+	int level = 0;
 
 	if (statement_sets_access_method(node) && strcmp(statement_sets_access_method(node), "s3am") != 0 &&
 		OidIsValid(relation) && !relation_was_local)
@@ -648,7 +647,7 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 	fill_context(&s->message, GetCommandTagName(CreateCommandTag(node)));
 	s->message.populated = true;
 	s->message.text = pstmt->stmt_len > 0 ? pnstrdup(query + Max(pstmt->stmt_location, 0), pstmt->stmt_len)
-		: pstrdup(query + Max(pstmt->stmt_location, 0));
+										  : pstrdup(query + Max(pstmt->stmt_location, 0));
 	MemoryContextSwitchTo(old);
 	if (!spans)
 		frame.before = RegisterSnapshot(GetLatestSnapshot());
@@ -676,7 +675,7 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 		AtEOXact_GUC(true, level);
 	if (IsTransactionState())
 	{
-		bool		pushed = !ActiveSnapshotSet();
+		bool pushed = !ActiveSnapshotSet();
 
 		if (pushed)
 			PushActiveSnapshot(GetTransactionSnapshot());
@@ -694,10 +693,9 @@ static void
 utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
 		QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
 {
-	Node	   *node = pstmt->utilityStmt;
-	bool		interesting,
-				attached;
-	Oid			leaves;
+	Node *node = pstmt->utilityStmt;
+	bool interesting, attached;
+	Oid leaves;
 
 	/* here and wherever it is replayed: labels keep their numbers */
 	if (IsA(node, AlterEnumStmt) && ((AlterEnumStmt *) node)->oldVal == NULL && IsTransactionState())
@@ -717,7 +715,7 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 	}
 	if (!internal && OidIsValid(leaves = detach_database(node)))
 	{
-		bool		done = false;
+		bool done = false;
 
 		detach_leave(leaves);
 		PG_TRY();
@@ -740,8 +738,8 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 		return;
 	}
 	pstmt = statement_heap_for_temporary(pstmt);
-	interesting = (context != PROCESS_UTILITY_SUBCOMMAND || (importing && query)) &&
-		statement_travels(node) != TRAVEL_NOT;
+	interesting =
+		(context != PROCESS_UTILITY_SUBCOMMAND || (importing && query)) && statement_travels(node) != TRAVEL_NOT;
 	/* the schema is not complete, and nothing can be captured, before the database is attached */
 	attached = true;
 	if (interesting && capture && !detaching && !creating_extension && IsTransactionState() && node_database_bound())
@@ -757,8 +755,7 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 static int
 compare_order(const ListCell *a, const ListCell *b)
 {
-	const DdlCaptured *x = lfirst(a),
-			   *y = lfirst(b);
+	const DdlCaptured *x = lfirst(a), *y = lfirst(b);
 
 	return x->order < y->order ? -1 : x->order > y->order;
 }
@@ -766,15 +763,14 @@ compare_order(const ListCell *a, const ListCell *b)
 void
 ddl_collect(S3am__Txn *txn)
 {
-	ListCell   *lc;
-	size_t		nnames = 0,
-				nschemas = txn->n_schemas;
+	ListCell *lc;
+	size_t nnames = 0, nschemas = txn->n_schemas;
 	S3am__SchemaClaim **schemas;
 
 	list_sort(statements, compare_order);
 	txn->n_ddl = 0;
 	txn->ddl = palloc(sizeof(void *) * Max(list_length(statements), 1));
-	foreach(lc, statements)
+	foreach (lc, statements)
 	{
 		DdlCaptured *s = lfirst(lc);
 
@@ -786,14 +782,14 @@ ddl_collect(S3am__Txn *txn)
 	schemas = palloc(sizeof(void *) * Max(nschemas, 1));
 	memcpy(schemas, txn->schemas, sizeof(void *) * txn->n_schemas);
 	txn->schemas = schemas;
-	foreach(lc, statements)
+	foreach (lc, statements)
 	{
 		DdlCaptured *s = lfirst(lc);
-		ListCell   *l2;
+		ListCell *l2;
 
-		foreach(l2, s->names)
+		foreach (l2, s->names)
 			txn->names[txn->n_names++] = lfirst(l2);
-		foreach(l2, s->schemas)
+		foreach (l2, s->schemas)
 			txn->schemas[txn->n_schemas++] = lfirst(l2);
 	}
 }
@@ -813,18 +809,18 @@ xact_callback(XactEvent event, void *arg)
 static void
 subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (event != SUBXACT_EVENT_ABORT_SUB && event != SUBXACT_EVENT_COMMIT_SUB)
 		return;
-	foreach(lc, statements)
+	foreach (lc, statements)
 	{
 		DdlCaptured *s = lfirst(lc);
 
 		if (s->sub < my)
 			continue;
 		if (event == SUBXACT_EVENT_ABORT_SUB)
-			statements = foreach_delete_current(statements, lc);
+			statements = foreach_delete_current (statements, lc);
 		else
 			s->sub = parent;
 	}

@@ -21,34 +21,34 @@ typedef struct DdlEvent
 {
 	ObjectAccessType access;
 	ObjectAddress object;
-	int			sub;
-	bool		dropped_local;	/* OAT_DROP: it was local */
-	bool		dropped_shared; /* OAT_DROP: it travels */
-	Oid			part_of;		/* OAT_DROP: the relation that it was part of */
-	char	   *schema,			/* OAT_DROP: its name, if it has one of its own */
-			   *name;
+	int sub;
+	bool dropped_local; /* OAT_DROP: it was local */
+	bool dropped_shared; /* OAT_DROP: it travels */
+	Oid part_of; /* OAT_DROP: the relation that it was part of */
+	char *schema, /* OAT_DROP: its name, if it has one of its own */
+		*name;
 } DdlEvent;
 
 /* A statement that runs.  Frames make a stack: an event belongs to the innermost one. */
 typedef struct DdlFrame
 {
 	struct DdlFrame *up;
-	Node	   *node;
-	uint64		first;			/* order of its first event; 0: none yet */
-	List	   *events;			/* DdlEvent */
-	List	   *storage_names,	/* char *, of relations that got storage, in order */
-			   *storages;		/* uint64 * */
-	Snapshot	before;			/* the catalogs before it ran; NULL if it spans transactions */
+	Node *node;
+	uint64 first; /* order of its first event; 0: none yet */
+	List *events; /* DdlEvent */
+	List *storage_names, /* char *, of relations that got storage, in order */
+		*storages; /* uint64 * */
+	Snapshot before; /* the catalogs before it ran; NULL if it spans transactions */
 } DdlFrame;
 
 /* A statement that travels. */
 typedef struct DdlCaptured
 {
 	SubTransactionId sub;
-	uint64		order;
+	uint64 order;
 	S3am__DdlStatement message;
-	List	   *names;			/* S3am__NameClaim */
-	List	   *schemas;		/* S3am__SchemaClaim */
+	List *names; /* S3am__NameClaim */
+	List *schemas; /* S3am__SchemaClaim */
 } DdlCaptured;
 
 /* ---- names.c: what a statement claims (rule 20) */
@@ -56,7 +56,7 @@ extern void names_claim(DdlCaptured *statement, DdlFrame *frame);
 /* An object that a statement names without an event: COMMENT, GRANT. */
 extern void names_claim_named(DdlCaptured *statement, Node *node);
 extern char *quoted_name(const char *schema, const char *name);
-extern char *qualified_name(Oid relid);	/* of the schema that it is in now */
+extern char *qualified_name(Oid relid); /* of the schema that it is in now */
 
 /* ---- deparse.c */
 /* CREATE TABLE for a relation that exists.  full: with all that belongs to it; else its columns and options. */

@@ -21,8 +21,7 @@
 #include "ddl/detach.h"
 #include "node/node.h"
 
-static bool detach_pending,
-			attach_pending;
+static bool detach_pending, attach_pending;
 
 static void
 xact_callback(XactEvent event, void *arg)
@@ -74,15 +73,15 @@ Oid
 detach_database(Node *node)
 {
 	const char *name = NULL;
-	Oid			oid;
-	ListCell   *lc;
+	Oid oid;
+	ListCell *lc;
 
 	if (IsA(node, DropdbStmt))
 		name = castNode(DropdbStmt, node)->dbname;
 	else if (IsA(node, RenameStmt) && castNode(RenameStmt, node)->renameType == OBJECT_DATABASE)
 		name = castNode(RenameStmt, node)->subname;
 	else if (IsA(node, AlterDatabaseStmt))
-		foreach(lc, castNode(AlterDatabaseStmt, node)->options)
+		foreach (lc, castNode(AlterDatabaseStmt, node)->options)
 			if (strcmp(castNode(DefElem, lfirst(lc))->defname, "tablespace") == 0)
 				name = castNode(AlterDatabaseStmt, node)->dbname;
 	if (name == NULL || !IsTransactionState())
@@ -98,8 +97,8 @@ detach_database(Node *node)
 void
 detach_leave(Oid database)
 {
-	S3Node	   *node = node_of_database(database);
-	int			procno = node ? node->publisher_procno : -1;
+	S3Node *node = node_of_database(database);
+	int procno = node ? node->publisher_procno : -1;
 
 	if (node == NULL)
 		return;
@@ -111,7 +110,7 @@ detach_leave(Oid database)
 void
 detach_left(Oid database, bool dropped)
 {
-	S3Node	   *node = node_of_database(database);
+	S3Node *node = node_of_database(database);
 
 	if (node == NULL)
 		return;

@@ -14,7 +14,7 @@ extern void detach_at_commit(void);
 extern void attach_at_commit(void);
 
 /* The attached database whose workers must not be connected while the statement runs; InvalidOid: none. */
-extern Oid	detach_database(Node *node);
+extern Oid detach_database(Node *node);
 extern void detach_leave(Oid database);
 /* It ran: dropped says that the database is gone. */
 extern void detach_left(Oid database, bool dropped);

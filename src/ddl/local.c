@@ -42,8 +42,8 @@
 /* What a check has looked at already: dependencies may go in circles. */
 typedef struct Walk
 {
-	Snapshot	snapshot;
-	List	   *seen;
+	Snapshot snapshot;
+	List *seen;
 } Walk;
 
 static bool is_local(Walk *walk, Oid class_id, Oid object_id);
@@ -51,11 +51,11 @@ static bool is_local(Walk *walk, Oid class_id, Oid object_id);
 static HeapTuple
 read_row(Oid catalog_oid, Oid index, Oid oid, Snapshot snapshot, TupleDesc *desc)
 {
-	Relation	catalog = table_open(catalog_oid, AccessShareLock);
-	AttrNumber	column = catalog_oid == IndexRelationId ? Anum_pg_index_indexrelid : 1;
+	Relation catalog = table_open(catalog_oid, AccessShareLock);
+	AttrNumber column = catalog_oid == IndexRelationId ? Anum_pg_index_indexrelid : 1;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
 	scan = systable_beginscan(catalog, index, true, snapshot, 1, &key);
@@ -63,7 +63,7 @@ read_row(Oid catalog_oid, Oid index, Oid oid, Snapshot snapshot, TupleDesc *desc
 	if (tuple)
 		tuple = heap_copytuple(tuple);
 	systable_endscan(scan);
-	*desc = RelationGetDescr(catalog);	/* of a catalog: it stays */
+	*desc = RelationGetDescr(catalog); /* of a catalog: it stays */
 	table_close(catalog, AccessShareLock);
 	return tuple;
 }
@@ -71,14 +71,14 @@ read_row(Oid catalog_oid, Oid index, Oid oid, Snapshot snapshot, TupleDesc *desc
 static Oid
 read_oid_column(Oid catalog_oid, Oid index, Oid oid, int column, Snapshot snapshot)
 {
-	TupleDesc	desc;
-	HeapTuple	tuple = read_row(catalog_oid, index, oid, snapshot, &desc);
-	bool		isnull = true;
-	Oid			result = InvalidOid;
+	TupleDesc desc;
+	HeapTuple tuple = read_row(catalog_oid, index, oid, snapshot, &desc);
+	bool isnull = true;
+	Oid result = InvalidOid;
 
 	if (tuple)
 	{
-		Datum		value = heap_getattr(tuple, column, desc, &isnull);
+		Datum value = heap_getattr(tuple, column, desc, &isnull);
 
 		if (!isnull)
 			result = DatumGetObjectId(value);
@@ -90,10 +90,9 @@ read_oid_column(Oid catalog_oid, Oid index, Oid oid, int column, Snapshot snapsh
 /* Classes whose objects are part of a relation. */
 static const struct
 {
-	Oid			class_id,
-				index;
-	int			column;
-}			part_of[] = {
+	Oid class_id, index;
+	int column;
+} part_of[] = {
 	{ConstraintRelationId, ConstraintOidIndexId, Anum_pg_constraint_conrelid},
 	{AttrDefaultRelationId, AttrDefaultOidIndexId, Anum_pg_attrdef_adrelid},
 	{TriggerRelationId, TriggerOidIndexId, Anum_pg_trigger_tgrelid},
@@ -112,10 +111,8 @@ local_part_of(const ObjectAddress *object, Snapshot snapshot)
 	if (object->classId == TypeRelationId)
 	{
 		/* a row type belongs to its relation, and so does the array type over it */
-		Oid			element = read_oid_column(TypeRelationId, TypeOidIndexId, object->objectId, Anum_pg_type_typelem,
-											  snapshot);
-		Oid			relid = read_oid_column(TypeRelationId, TypeOidIndexId, object->objectId, Anum_pg_type_typrelid,
-											snapshot);
+		Oid element = read_oid_column(TypeRelationId, TypeOidIndexId, object->objectId, Anum_pg_type_typelem, snapshot);
+		Oid relid = read_oid_column(TypeRelationId, TypeOidIndexId, object->objectId, Anum_pg_type_typrelid, snapshot);
 
 		if (!OidIsValid(relid) && OidIsValid(element))
 			relid = read_oid_column(TypeRelationId, TypeOidIndexId, element, Anum_pg_type_typrelid, snapshot);
@@ -130,8 +127,8 @@ local_part_of(const ObjectAddress *object, Snapshot snapshot)
 bool
 local_exists(const ObjectAddress *object)
 {
-	TupleDesc	desc;
-	HeapTuple	tuple;
+	TupleDesc desc;
+	HeapTuple tuple;
 
 	if (!is_objectclass_supported(object->classId) || !OidIsValid(get_object_oid_index(object->classId)))
 		return true;
@@ -144,17 +141,17 @@ local_exists(const ObjectAddress *object)
 bool
 local_is_transient(Oid relid)
 {
-	TupleDesc	desc;
-	HeapTuple	tuple = read_row(RelationRelationId, ClassOidIndexId, relid, SnapshotSelf, &desc);
-	bool		result = true;
+	TupleDesc desc;
+	HeapTuple tuple = read_row(RelationRelationId, ClassOidIndexId, relid, SnapshotSelf, &desc);
+	bool result = true;
 
 	if (tuple)
 	{
 		Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
 
 		result = form->relrewrite != InvalidOid || form->relkind == RELKIND_TOASTVALUE ||
-			form->relnamespace == PG_TOAST_NAMESPACE ||
-			(strncmp(NameStr(form->relname), "pg_temp_", 8) == 0 && !isTempNamespace(form->relnamespace));
+				 form->relnamespace == PG_TOAST_NAMESPACE ||
+				 (strncmp(NameStr(form->relname), "pg_temp_", 8) == 0 && !isTempNamespace(form->relnamespace));
 		heap_freetuple(tuple);
 	}
 	return result;
@@ -162,17 +159,17 @@ local_is_transient(Oid relid)
 
 /* ------------------------------------------------------------------------------------ dependencies */
 
-typedef bool (*EachNeeded) (void *arg, const ObjectAddress *needed, char deptype);
+typedef bool (*EachNeeded)(void *arg, const ObjectAddress *needed, char deptype);
 
 /* Calls each() for what an object depends on, until it returns true. */
 static bool
 each_needed(Oid class_id, Oid object_id, Snapshot snapshot, EachNeeded each, void *arg)
 {
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	Relation depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData key[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		result = false;
+	HeapTuple tuple;
+	bool result = false;
 
 	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(class_id));
 	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object_id));
@@ -214,11 +211,11 @@ is_owner(void *arg, const ObjectAddress *needed, char deptype)
 static bool
 view_is_local(Walk *walk, Oid relid)
 {
-	Relation	rewrite = table_open(RewriteRelationId, AccessShareLock);
+	Relation rewrite = table_open(RewriteRelationId, AccessShareLock);
 	ScanKeyData key[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		result = false;
+	HeapTuple tuple;
+	bool result = false;
 
 	ScanKeyInit(&key[0], Anum_pg_rewrite_ev_class, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	ScanKeyInit(&key[1], Anum_pg_rewrite_rulename, BTEqualStrategyNumber, F_NAMEEQ, CStringGetDatum("_RETURN"));
@@ -234,11 +231,11 @@ view_is_local(Walk *walk, Oid relid)
 static bool
 relation_is_local(Walk *walk, Oid relid)
 {
-	TupleDesc	desc;
-	HeapTuple	tuple = read_row(RelationRelationId, ClassOidIndexId, relid, walk->snapshot, &desc);
+	TupleDesc desc;
+	HeapTuple tuple = read_row(RelationRelationId, ClassOidIndexId, relid, walk->snapshot, &desc);
 	Form_pg_class form;
-	bool		result = false;
-	Oid			owner = InvalidOid;
+	bool result = false;
+	Oid owner = InvalidOid;
 
 	if (tuple == NULL)
 		return false;
@@ -254,9 +251,9 @@ relation_is_local(Walk *walk, Oid relid)
 				break;
 			case RELKIND_INDEX:
 			case RELKIND_PARTITIONED_INDEX:
-				result = is_local(walk, RelationRelationId,
-								  read_oid_column(IndexRelationId, IndexRelidIndexId, relid, Anum_pg_index_indrelid,
-												  walk->snapshot));
+				result = is_local(
+					walk, RelationRelationId,
+					read_oid_column(IndexRelationId, IndexRelidIndexId, relid, Anum_pg_index_indrelid, walk->snapshot));
 				break;
 			case RELKIND_SEQUENCE:
 				if (each_needed(RelationRelationId, relid, walk->snapshot, is_owner, &owner))
@@ -280,12 +277,12 @@ static bool
 is_local(Walk *walk, Oid class_id, Oid object_id)
 {
 	ObjectAddress address = {class_id, object_id, 0};
-	ListCell   *lc;
-	Oid			relid;
+	ListCell *lc;
+	Oid relid;
 
 	if (object_id < FirstNormalObjectId)
 		return false;
-	foreach(lc, walk->seen)
+	foreach (lc, walk->seen)
 	{
 		ObjectAddress *seen = lfirst(lc);
 
@@ -301,13 +298,14 @@ is_local(Walk *walk, Oid class_id, Oid object_id)
 	relid = local_part_of(&address, walk->snapshot);
 	if (OidIsValid(relid))
 		return class_id == RelationRelationId || class_id == InheritsRelationId || class_id == IndexRelationId
-			? relation_is_local(walk, relid) : is_local(walk, RelationRelationId, relid);
+				   ? relation_is_local(walk, relid)
+				   : is_local(walk, RelationRelationId, relid);
 	if (class_id == NamespaceRelationId)
 		return isAnyTempNamespace(object_id);
 	if (is_objectclass_supported(class_id) && get_object_attnum_namespace(class_id) != InvalidAttrNumber)
 	{
-		Oid			namespace = read_oid_column(class_id, get_object_oid_index(class_id), object_id,
-												get_object_attnum_namespace(class_id), walk->snapshot);
+		Oid namespace = read_oid_column(class_id, get_object_oid_index(class_id), object_id,
+										get_object_attnum_namespace(class_id), walk->snapshot);
 
 		if (OidIsValid(namespace) && isAnyTempNamespace(namespace))
 			return true;
@@ -318,8 +316,8 @@ is_local(Walk *walk, Oid class_id, Oid object_id)
 bool
 local_object(const ObjectAddress *object, Snapshot snapshot)
 {
-	Walk		walk = {snapshot, NIL};
-	bool		result = is_local(&walk, object->classId, object->objectId);
+	Walk walk = {snapshot, NIL};
+	bool result = is_local(&walk, object->classId, object->objectId);
 
 	list_free_deep(walk.seen);
 	return result;
@@ -348,18 +346,18 @@ find_local(void *arg, const ObjectAddress *needed, char deptype)
 static bool
 parts_need_local(Oid class_id, Oid index, AttrNumber column, Oid relid, ObjectAddress *needed)
 {
-	Relation	catalog = table_open(class_id, AccessShareLock);
+	Relation catalog = table_open(class_id, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		result = false;
+	HeapTuple tuple;
+	bool result = false;
 
 	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	scan = systable_beginscan(catalog, index, true, SnapshotSelf, 1, &key);
 	while (!result && (tuple = systable_getnext(scan)) != NULL)
 	{
-		bool		isnull;
-		Oid			oid = DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(catalog), &isnull));
+		bool isnull;
+		Oid oid = DatumGetObjectId(heap_getattr(tuple, 1, RelationGetDescr(catalog), &isnull));
 
 		result = each_needed(class_id, oid, SnapshotSelf, find_local, needed);
 	}
@@ -371,17 +369,17 @@ parts_need_local(Oid class_id, Oid index, AttrNumber column, Oid relid, ObjectAd
 bool
 local_needed(const ObjectAddress *object, ObjectAddress *needed)
 {
-	Oid			class_id = object->classId;
+	Oid class_id = object->classId;
 
 	if (class_id == InheritsRelationId || class_id == IndexRelationId)
 		class_id = RelationRelationId;
 	if (each_needed(class_id, object->objectId, SnapshotSelf, find_local, needed))
 		return true;
 	/* the defaults of a table, and the query of a materialized view, are named by events of the relation */
-	return class_id == RelationRelationId &&
-		(parts_need_local(AttrDefaultRelationId, AttrDefaultIndexId, Anum_pg_attrdef_adrelid, object->objectId, needed) ||
-		 parts_need_local(RewriteRelationId, RewriteRelRulenameIndexId, Anum_pg_rewrite_ev_class, object->objectId,
-						  needed));
+	return class_id == RelationRelationId && (parts_need_local(AttrDefaultRelationId, AttrDefaultIndexId,
+															   Anum_pg_attrdef_adrelid, object->objectId, needed) ||
+											  parts_need_local(RewriteRelationId, RewriteRelRulenameIndexId,
+															   Anum_pg_rewrite_ev_class, object->objectId, needed));
 }
 
 /*
@@ -391,15 +389,15 @@ local_needed(const ObjectAddress *object, ObjectAddress *needed)
 void
 local_refuse_to_leave(Oid table)
 {
-	Oid			types[3] = {InvalidOid, get_rel_type_id(table), InvalidOid};
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	Oid types[3] = {InvalidOid, get_rel_type_id(table), InvalidOid};
+	Relation depend = table_open(DependRelationId, AccessShareLock);
 
 	types[2] = OidIsValid(types[1]) ? get_array_type(types[1]) : InvalidOid;
 	for (int i = 0; i < 3; i++)
 	{
 		ScanKeyData key[2];
 		SysScanDesc scan;
-		HeapTuple	tuple;
+		HeapTuple tuple;
 
 		ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
 					ObjectIdGetDatum(i == 0 ? RelationRelationId : TypeRelationId));
@@ -416,11 +414,12 @@ local_refuse_to_leave(Oid table)
 				(form->classid == RelationRelationId && get_rel_relkind(form->objid) == RELKIND_SEQUENCE) ||
 				local_object(&needs, SnapshotSelf))
 				continue;
-			ereport(ERROR,
-					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-					 errmsg("table \"%s\" cannot leave the repository because other objects need it", get_rel_name(table)),
-					 errdetail("%s is there on all servers of the repository.", getObjectDescription(&needs, false)),
-					 errhint("Drop it first, or copy the table.")));
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("table \"%s\" cannot leave the repository because other objects need it", get_rel_name(table)),
+				 errdetail("%s is there on all servers of the repository.", getObjectDescription(&needs, false)),
+				 errhint("Drop it first, or copy the table.")));
 		}
 		systable_endscan(scan);
 	}
@@ -432,7 +431,7 @@ local_refuse_to_leave(Oid table)
 static void
 count_kinds(Oid relid, Oid *local, Oid *shared)
 {
-	char		kind = get_rel_relkind(relid);
+	char kind = get_rel_relkind(relid);
 
 	if (kind != RELKIND_RELATION)
 		return;
@@ -445,21 +444,20 @@ count_kinds(Oid relid, Oid *local, Oid *shared)
 void
 local_check_tree(Oid relid)
 {
-	Oid			root = relid;
-	Oid			local = InvalidOid,
-				shared = InvalidOid;
-	ListCell   *lc;
+	Oid root = relid;
+	Oid local = InvalidOid, shared = InvalidOid;
+	ListCell *lc;
 
 	if (get_rel_relkind(relid) != RELKIND_RELATION && get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return;
 	/* with several parents any way up will do: each pair of a parent and a child is looked at when it is made */
 	for (;;)
 	{
-		Relation	inherits = table_open(InheritsRelationId, AccessShareLock);
+		Relation inherits = table_open(InheritsRelationId, AccessShareLock);
 		ScanKeyData key;
 		SysScanDesc scan;
-		HeapTuple	tuple;
-		Oid			parent = InvalidOid;
+		HeapTuple tuple;
+		Oid parent = InvalidOid;
 
 		ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(root));
 		scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, SnapshotSelf, 1, &key);
@@ -476,15 +474,14 @@ local_check_tree(Oid relid)
 	}
 	if (root == relid && !has_subclass(relid))
 		return;
-	foreach(lc, find_all_inheritors(root, NoLock, NULL))
+	foreach (lc, find_all_inheritors(root, NoLock, NULL))
 		count_kinds(lfirst_oid(lc), &local, &shared);
 	if (OidIsValid(local) && OidIsValid(shared) && get_rel_persistence(local) != RELPERSISTENCE_TEMP)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("tables of one hierarchy must all be s3am tables, or none of them"),
-				 errdetail("Table \"%s\" is in the repository, table \"%s\" stays on this server.",
-						   get_rel_name(shared), get_rel_name(local)),
-				 errhint("Give the table the access method of the others, with USING.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("tables of one hierarchy must all be s3am tables, or none of them"),
+						errdetail("Table \"%s\" is in the repository, table \"%s\" stays on this server.",
+								  get_rel_name(shared), get_rel_name(local)),
+						errhint("Give the table the access method of the others, with USING.")));
 }
 
 /* ------------------------------------------------------------------------------------ names */
@@ -492,12 +489,12 @@ local_check_tree(Oid relid)
 bool
 local_object_name(const ObjectAddress *object, Snapshot snapshot, char **schema, char **name)
 {
-	Oid			class_id = object->classId;
-	TupleDesc	desc;
-	HeapTuple	tuple;
-	AttrNumber	column;
-	bool		isnull;
-	Datum		value;
+	Oid class_id = object->classId;
+	TupleDesc desc;
+	HeapTuple tuple;
+	AttrNumber column;
+	bool isnull;
+	Datum value;
 
 	if (!is_objectclass_supported(class_id) || get_object_attnum_name(class_id) == InvalidAttrNumber)
 		return false;
@@ -510,14 +507,14 @@ local_object_name(const ObjectAddress *object, Snapshot snapshot, char **schema,
 	column = get_object_attnum_namespace(class_id);
 	if (column != InvalidAttrNumber)
 	{
-		Oid			oid;
+		Oid oid;
 
 		value = heap_getattr(tuple, column, desc, &isnull);
 		oid = isnull ? InvalidOid : DatumGetObjectId(value);
 		if (OidIsValid(oid))
 		{
 			ObjectAddress ns = {NamespaceRelationId, oid, 0};
-			char	   *none;
+			char *none;
 
 			if (!local_object_name(&ns, snapshot, &none, schema))
 				*schema = "";

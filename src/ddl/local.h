@@ -14,7 +14,7 @@
  * function over its row type.  As the catalogs are in `snapshot`: SnapshotSelf sees what a statement has just done.
  */
 extern bool local_object(const ObjectAddress *object, Snapshot snapshot);
-extern bool local_relation(Oid relid);	/* by SnapshotSelf */
+extern bool local_relation(Oid relid); /* by SnapshotSelf */
 
 /*
  * An object that travels: is there something local that it needs?  Then *needed is that.  An object that is part of a table that
@@ -23,7 +23,7 @@ extern bool local_relation(Oid relid);	/* by SnapshotSelf */
 extern bool local_needed(const ObjectAddress *object, ObjectAddress *needed);
 
 /* The relation that an object is part of, or that it is; InvalidOid: none. */
-extern Oid	local_part_of(const ObjectAddress *object, Snapshot snapshot);
+extern Oid local_part_of(const ObjectAddress *object, Snapshot snapshot);
 
 /* Tables of both kinds in one tree of partitions or inheritance; throws. */
 extern void local_check_tree(Oid relid);

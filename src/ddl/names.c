@@ -67,9 +67,9 @@ static void
 claim_name(DdlCaptured *s, const char *catalog, const char *schema, const char *name, S3am__Mode mode)
 {
 	S3am__NameClaim *claim;
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, s->names)
+	foreach (lc, s->names)
 	{
 		claim = lfirst(lc);
 		if (strcmp(claim->name, name) == 0 && strcmp(claim->schema, schema) == 0 &&
@@ -93,9 +93,9 @@ static void
 claim_table(DdlCaptured *s, uint64 table, S3am__Mode mode)
 {
 	S3am__SchemaClaim *claim;
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, s->schemas)
+	foreach (lc, s->schemas)
 	{
 		claim = lfirst(lc);
 		if (claim->table == table)
@@ -122,8 +122,7 @@ catalog_name(Oid class_id)
 static void
 claim_object(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3am__Mode mode)
 {
-	char	   *schema,
-			   *name;
+	char *schema, *name;
 
 	if (local_object_name(object, snapshot, &schema, &name))
 		claim_name(s, catalog_name(object->classId), schema, name, mode);
@@ -133,12 +132,11 @@ claim_object(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3a
 static void
 claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
 {
-	Relation	rel = try_relation_open(relid, NoLock);
+	Relation rel = try_relation_open(relid, NoLock);
 
 	if (rel == NULL)
 		return;
-	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW) &&
-		relation_is_s3am(rel))
+	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW) && relation_is_s3am(rel))
 	{
 		if (mode == S3AM__MODE__UPDATE && !CheckRelationLockedByMe(rel, ShareLock, true))
 			mode = S3AM__MODE__NO_KEY_UPDATE;
@@ -157,12 +155,12 @@ claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
 static void
 claim_needed(DdlCaptured *s, const ObjectAddress *object)
 {
-	Relation	depend = table_open(DependRelationId, AccessShareLock);
+	Relation depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData key[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	List	   *needed = NIL;
-	ListCell   *lc;
+	HeapTuple tuple;
+	List *needed = NIL;
+	ListCell *lc;
 
 	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->classId));
 	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->objectId));
@@ -180,7 +178,7 @@ claim_needed(DdlCaptured *s, const ObjectAddress *object)
 	}
 	systable_endscan(scan);
 	table_close(depend, AccessShareLock);
-	foreach(lc, needed)
+	foreach (lc, needed)
 	{
 		ObjectAddress *address = lfirst(lc);
 
@@ -195,13 +193,13 @@ claim_needed(DdlCaptured *s, const ObjectAddress *object)
 static void
 claim_tree(DdlCaptured *s, Oid relid)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE && !has_subclass(relid))
 		return;
-	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	foreach (lc, find_all_inheritors(relid, NoLock, NULL))
 	{
-		Relation	rel = try_relation_open(lfirst_oid(lc), NoLock);
+		Relation rel = try_relation_open(lfirst_oid(lc), NoLock);
 
 		if (rel == NULL)
 			continue;
@@ -215,12 +213,12 @@ claim_tree(DdlCaptured *s, Oid relid)
 void
 names_claim(DdlCaptured *s, DdlFrame *frame)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, frame->events)
+	foreach (lc, frame->events)
 	{
-		DdlEvent   *event = lfirst(lc);
-		Oid			relid;
+		DdlEvent *event = lfirst(lc);
+		Oid relid;
 
 		if (event->access == OAT_DROP)
 		{
@@ -238,10 +236,7 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 			claim_object(s, &event->object, SnapshotSelf, S3AM__MODE__UPDATE);
 		if (event->access == OAT_POST_ALTER && frame->before && relid == event->object.objectId)
 		{
-			char	   *schema,
-					   *name,
-					   *old_schema,
-					   *old_name;
+			char *schema, *name, *old_schema, *old_name;
 
 			/* under another name from now on */
 			if (local_object_name(&event->object, frame->before, &old_schema, &old_name) &&
@@ -263,7 +258,7 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 			claim_needed(s, &event->object);
 	}
 	{
-		Oid			target = statement_relation(frame->node);
+		Oid target = statement_relation(frame->node);
 
 		if (OidIsValid(target))
 			claim_tree(s, target);
@@ -273,14 +268,14 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 void
 names_claim_named(DdlCaptured *s, Node *node)
 {
-	List	   *objects;
-	ListCell   *lc;
+	List *objects;
+	ListCell *lc;
 
 	if (IsA(node, CommentStmt) || IsA(node, SecLabelStmt))
 	{
-		ObjectType	type = IsA(node, CommentStmt) ? ((CommentStmt *) node)->objtype : ((SecLabelStmt *) node)->objtype;
-		Node	   *object = IsA(node, CommentStmt) ? ((CommentStmt *) node)->object : ((SecLabelStmt *) node)->object;
-		Relation	rel = NULL;
+		ObjectType type = IsA(node, CommentStmt) ? ((CommentStmt *) node)->objtype : ((SecLabelStmt *) node)->objtype;
+		Node *object = IsA(node, CommentStmt) ? ((CommentStmt *) node)->object : ((SecLabelStmt *) node)->object;
+		Relation rel = NULL;
 		ObjectAddress address = get_object_address(type, object, &rel, AccessShareLock, true);
 
 		if (rel)
@@ -297,9 +292,9 @@ names_claim_named(DdlCaptured *s, Node *node)
 	objects = castNode(GrantStmt, node)->objects;
 	if (castNode(GrantStmt, node)->targtype != ACL_TARGET_OBJECT)
 		return;
-	foreach(lc, objects)
+	foreach (lc, objects)
 	{
-		Oid			relid;
+		Oid relid;
 
 		if (!IsA(lfirst(lc), RangeVar))
 			continue;

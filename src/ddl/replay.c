@@ -47,9 +47,9 @@
 
 static bool replaying;
 static const S3am__DdlStatement *current;
-static bool *storage_used;		/* of current->storages */
-static int	storage_forced;		/* the one to take next, or -1: by name */
-static List *made;				/* ObjectAddress of what the statement made */
+static bool *storage_used; /* of current->storages */
+static int storage_forced; /* the one to take next, or -1: by name */
+static List *made; /* ObjectAddress of what the statement made */
 static bool populate;
 
 bool
@@ -61,11 +61,11 @@ ddl_replaying(void)
 char
 ddl_relkind(Oid relid)
 {
-	Relation	catalog = table_open(RelationRelationId, AccessShareLock);
+	Relation catalog = table_open(RelationRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	char		kind = 0;
+	HeapTuple tuple;
+	char kind = 0;
 
 	ScanKeyInit(&key, Anum_pg_class_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	scan = systable_beginscan(catalog, ClassOidIndexId, true, SnapshotSelf, 1, &key);
@@ -94,8 +94,8 @@ ddl_replay_created(Oid class_id, Oid object_id)
 uint64
 ddl_replay_storage(Relation rel)
 {
-	char	   *name = ddl_storage_name(rel);
-	int			found = storage_forced;
+	char *name = ddl_storage_name(rel);
+	int found = storage_forced;
 
 	for (size_t i = 0; current && found < 0 && i < current->n_storages; i++)
 		if (!storage_used[i] && strcmp(current->storage_names[i], name) == 0)
@@ -104,9 +104,8 @@ ddl_replay_storage(Relation rel)
 		if (!storage_used[i])
 			found = i;
 	if (found < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the manifest names no storage for relation \"%s\"", RelationGetRelationName(rel))));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("the manifest names no storage for relation \"%s\"", RelationGetRelationName(rel))));
 	storage_used[found] = true;
 	return current->storages[found];
 }
@@ -116,12 +115,12 @@ ddl_replay_storage(Relation rel)
 static List *
 without_left_out(List *objects)
 {
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
-	foreach(lc, objects)
+	foreach (lc, objects)
 	{
-		bool		left_out = false;
+		bool left_out = false;
 
 		for (size_t i = 0; i < current->n_left_out; i++)
 			left_out |= current->left_out[i] == foreach_current_index(lc);
@@ -135,24 +134,24 @@ without_left_out(List *objects)
 static void
 grant_to_travelling(GrantStmt *grant)
 {
-	List	   *objects = NIL;
-	ListCell   *lc;
+	List *objects = NIL;
+	ListCell *lc;
 
-	foreach(lc, grant->objects)
+	foreach (lc, grant->objects)
 	{
-		char	   *schema = strVal(lfirst(lc));
-		Oid			oid = get_namespace_oid(schema, false);
-		Relation	catalog = table_open(RelationRelationId, AccessShareLock);
+		char *schema = strVal(lfirst(lc));
+		Oid oid = get_namespace_oid(schema, false);
+		Relation catalog = table_open(RelationRelationId, AccessShareLock);
 		ScanKeyData key;
 		SysScanDesc scan;
-		HeapTuple	tuple;
+		HeapTuple tuple;
 
 		ScanKeyInit(&key, Anum_pg_class_relnamespace, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
 		scan = systable_beginscan(catalog, InvalidOid, false, NULL, 1, &key);
 		while ((tuple = systable_getnext(scan)) != NULL)
 		{
 			Form_pg_class form = (Form_pg_class) GETSTRUCT(tuple);
-			bool		sequence = form->relkind == RELKIND_SEQUENCE;
+			bool sequence = form->relkind == RELKIND_SEQUENCE;
 
 			if (form->relkind == RELKIND_INDEX || form->relkind == RELKIND_PARTITIONED_INDEX ||
 				form->relkind == RELKIND_COMPOSITE_TYPE || form->relkind == RELKIND_TOASTVALUE ||
@@ -171,15 +170,15 @@ grant_to_travelling(GrantStmt *grant)
 static void
 keep_local_owned(DropOwnedStmt *drop)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, drop->roles)
+	foreach (lc, drop->roles)
 	{
-		Oid			role = get_rolespec_oid(lfirst(lc), false);
-		Relation	depend = table_open(SharedDependRelationId, AccessShareLock);
+		Oid role = get_rolespec_oid(lfirst(lc), false);
+		Relation depend = table_open(SharedDependRelationId, AccessShareLock);
 		ScanKeyData key[2];
 		SysScanDesc scan;
-		HeapTuple	tuple;
+		HeapTuple tuple;
 
 		ScanKeyInit(&key[0], Anum_pg_shdepend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
 					ObjectIdGetDatum(AuthIdRelationId));
@@ -192,11 +191,10 @@ keep_local_owned(DropOwnedStmt *drop)
 
 			if (form->dbid == MyDatabaseId && form->deptype == SHARED_DEPENDENCY_OWNER &&
 				local_object(&object, SnapshotSelf))
-				ereport(ERROR,
-						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-						 errmsg("role \"%s\" owns %s, which this server alone has", GetUserNameFromId(role, false),
-								getObjectDescription(&object, false)),
-						 errhint("Drop it or change its owner; this server then goes on by itself.")));
+				ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+								errmsg("role \"%s\" owns %s, which this server alone has",
+									   GetUserNameFromId(role, false), getObjectDescription(&object, false)),
+								errhint("Drop it or change its owner; this server then goes on by itself.")));
 		}
 		systable_endscan(scan);
 		table_close(depend, AccessShareLock);
@@ -206,10 +204,10 @@ keep_local_owned(DropOwnedStmt *drop)
 static void
 adjust_alter_table(AlterTableStmt *alter)
 {
-	List	   *cmds = NIL;
-	ListCell   *lc;
+	List *cmds = NIL;
+	ListCell *lc;
 
-	foreach(lc, alter->cmds)
+	foreach (lc, alter->cmds)
 	{
 		AlterTableCmd *cmd = lfirst(lc);
 
@@ -235,7 +233,7 @@ set(const char *name, const char *value)
 PlannedStmt *
 ddl_replay_adjust(PlannedStmt *pstmt)
 {
-	Node	   *node;
+	Node *node;
 
 	if (current == NULL)
 		return pstmt;
@@ -244,14 +242,14 @@ ddl_replay_adjust(PlannedStmt *pstmt)
 	switch (nodeTag(node))
 	{
 		case T_CreateTableAsStmt:
-			{
-				IntoClause *into = ((CreateTableAsStmt *) node)->into;
+		{
+			IntoClause *into = ((CreateTableAsStmt *) node)->into;
 
-				populate = !into->skipData;
-				into->skipData = true;
-				into->tableSpaceName = NULL;
-			}
-			break;
+			populate = !into->skipData;
+			into->skipData = true;
+			into->tableSpaceName = NULL;
+		}
+		break;
 		case T_CreateStmt:
 			((CreateStmt *) node)->tablespacename = NULL;
 			break;
@@ -264,16 +262,16 @@ ddl_replay_adjust(PlannedStmt *pstmt)
 			((DropStmt *) node)->objects = without_left_out(((DropStmt *) node)->objects);
 			break;
 		case T_GrantStmt:
-			{
-				GrantStmt  *grant = (GrantStmt *) node;
+		{
+			GrantStmt *grant = (GrantStmt *) node;
 
-				if (grant->targtype == ACL_TARGET_OBJECT)
-					grant->objects = without_left_out(grant->objects);
-				else if (grant->targtype == ACL_TARGET_ALL_IN_SCHEMA &&
-						 (grant->objtype == OBJECT_TABLE || grant->objtype == OBJECT_SEQUENCE))
-					grant_to_travelling(grant);
-			}
-			break;
+			if (grant->targtype == ACL_TARGET_OBJECT)
+				grant->objects = without_left_out(grant->objects);
+			else if (grant->targtype == ACL_TARGET_ALL_IN_SCHEMA &&
+					 (grant->objtype == OBJECT_TABLE || grant->objtype == OBJECT_SEQUENCE))
+				grant_to_travelling(grant);
+		}
+		break;
 		case T_AlterTableStmt:
 			adjust_alter_table((AlterTableStmt *) node);
 			break;
@@ -294,21 +292,20 @@ ddl_replay_adjust(PlannedStmt *pstmt)
 static void
 run_text(const char *text)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, raw_parser(text, RAW_PARSE_DEFAULT))
+	foreach (lc, raw_parser(text, RAW_PARSE_DEFAULT))
 	{
-		List	   *queries = pg_analyze_and_rewrite_fixedparams(lfirst(lc), text, NULL, 0, NULL);
-		ListCell   *lp;
+		List *queries = pg_analyze_and_rewrite_fixedparams(lfirst(lc), text, NULL, 0, NULL);
+		ListCell *lp;
 
-		foreach(lp, pg_plan_queries(queries, text, 0, NULL))
+		foreach (lp, pg_plan_queries(queries, text, 0, NULL))
 		{
 			PlannedStmt *pstmt = lfirst(lp);
 
 			if (pstmt->commandType != CMD_UTILITY)
 				ereport(ERROR,
-						(errcode(ERRCODE_DATA_CORRUPTED),
-						 errmsg("a manifest's schema change is not a schema change")));
+						(errcode(ERRCODE_DATA_CORRUPTED), errmsg("a manifest's schema change is not a schema change")));
 			CHECK_FOR_INTERRUPTS();
 			PushActiveSnapshot(GetTransactionSnapshot());
 			/* as a subcommand no event trigger fires: they did at the origin */
@@ -333,10 +330,10 @@ adopt_storages(const S3am__DdlStatement *s)
 {
 	for (size_t i = 0; i < s->n_storages; i++)
 	{
-		char	   *name = pstrdup(s->storage_names[i]);
-		char	   *suffix = strstr(name, " rewritten");
-		Oid			relid;
-		Relation	rel;
+		char *name = pstrdup(s->storage_names[i]);
+		char *suffix = strstr(name, " rewritten");
+		Oid relid;
+		Relation rel;
 
 		if (storage_used[i])
 			continue;
@@ -345,8 +342,7 @@ adopt_storages(const S3am__DdlStatement *s)
 		relid = relation_by_name(name);
 		if (!OidIsValid(relid))
 			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_TABLE),
-					 errmsg("relation %s does not exist on this server", name)));
+					(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation %s does not exist on this server", name)));
 		rel = table_open(relid, AccessExclusiveLock);
 		storage_forced = i;
 		RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
@@ -363,10 +359,10 @@ adopt_storages(const S3am__DdlStatement *s)
 static List *
 made_relations(void)
 {
-	List	   *result = NIL;
-	ListCell   *lc;
+	List *result = NIL;
+	ListCell *lc;
 
-	foreach(lc, made)
+	foreach (lc, made)
 	{
 		ObjectAddress *address = lfirst(lc);
 
@@ -380,8 +376,8 @@ made_relations(void)
 static void
 rename_made(Oid relid, const char *wanted)
 {
-	List	   *names = stringToQualifiedNameList(wanted);
-	char		kind = get_rel_relkind(relid);
+	List *names = stringToQualifiedNameList(wanted);
+	char kind = get_rel_relkind(relid);
 
 	RenameRelationInternal(relid, strVal(llast(names)), false,
 						   kind == RELKIND_INDEX || kind == RELKIND_PARTITIONED_INDEX);
@@ -395,17 +391,16 @@ rename_made(Oid relid, const char *wanted)
 static void
 fix_names(const S3am__DdlStatement *s)
 {
-	List	   *relations = made_relations(),
-			   *rest = NIL;
-	bool	   *used = palloc0(sizeof(bool) * Max(s->n_created, 1));
-	size_t		next = 0;
-	ListCell   *lc;
+	List *relations = made_relations(), *rest = NIL;
+	bool *used = palloc0(sizeof(bool) * Max(s->n_created, 1));
+	size_t next = 0;
+	ListCell *lc;
 
-	foreach(lc, relations)
+	foreach (lc, relations)
 	{
-		Oid			relid = lfirst_oid(lc);
-		char	   *name = qualified_name(relid);
-		size_t		i = 0;
+		Oid relid = lfirst_oid(lc);
+		char *name = qualified_name(relid);
+		size_t i = 0;
 
 		while (i < s->n_created && (used[i] || strcmp(s->created[i], name) != 0))
 			i++;
@@ -415,7 +410,7 @@ fix_names(const S3am__DdlStatement *s)
 			rest = lappend_oid(rest, relid);
 		if (populate && get_rel_relkind(relid) == RELKIND_MATVIEW)
 		{
-			Relation	rel = table_open(relid, AccessExclusiveLock);
+			Relation rel = table_open(relid, AccessExclusiveLock);
 
 			SetMatViewPopulatedState(rel, true);
 			table_close(rel, NoLock);
@@ -424,23 +419,21 @@ fix_names(const S3am__DdlStatement *s)
 	}
 	if (s->deparsed)
 		return;
-	foreach(lc, rest)
+	foreach (lc, rest)
 	{
 		while (next < s->n_created && used[next])
 			next++;
 		if (next == s->n_created)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("replaying a schema change made relation %s, which its origin did not make",
-							qualified_name(lfirst_oid(lc)))));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("replaying a schema change made relation %s, which its origin did not make",
+								   qualified_name(lfirst_oid(lc)))));
 		rename_made(lfirst_oid(lc), s->created[next++]);
 	}
 	while (next < s->n_created && used[next])
 		next++;
 	if (next < s->n_created)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("replaying a schema change did not make relation %s", s->created[next])));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("replaying a schema change did not make relation %s", s->created[next])));
 }
 
 static void
@@ -449,7 +442,7 @@ take_results(const S3am__DdlStatement *s)
 	fix_names(s);
 	for (size_t i = 0; i < s->n_sequences; i++)
 	{
-		Oid			relid = relation_by_name(s->sequences[i]->name);
+		Oid relid = relation_by_name(s->sequences[i]->name);
 
 		if (OidIsValid(relid))
 			(void) sequence_add(relid, s->sequences[i]->id);
@@ -457,7 +450,7 @@ take_results(const S3am__DdlStatement *s)
 	adopt_storages(s);
 	for (size_t i = 0; i < s->n_missing; i++)
 	{
-		Oid			relid = relation_by_name(s->missing[i]->table);
+		Oid relid = relation_by_name(s->missing[i]->table);
 
 		if (OidIsValid(relid))
 			replay_missing_value(relid, s->missing[i]);
@@ -475,8 +468,8 @@ take_results(const S3am__DdlStatement *s)
 static void
 set_superuser(Oid role, bool super)
 {
-	Relation	catalog = table_open(AuthIdRelationId, RowExclusiveLock);
-	HeapTuple	tuple = SearchSysCacheCopy1(AUTHOID, ObjectIdGetDatum(role));
+	Relation catalog = table_open(AuthIdRelationId, RowExclusiveLock);
+	HeapTuple tuple = SearchSysCacheCopy1(AUTHOID, ObjectIdGetDatum(role));
 
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "role %u is gone", role);
@@ -524,7 +517,7 @@ run_as(const S3am__DdlStatement *s, Oid role, int context)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(cxt);
 		error = CopyErrorData();
@@ -554,25 +547,23 @@ statement_context(void *arg)
 static void
 replay_one(const S3am__DdlStatement *s)
 {
-	int			level = NewGUCNestLevel();
-	int			worker = ParallelWorkerNumber;
-	Oid			user;
-	int			context;
-	Oid			role = get_role_oid(s->role, true);
+	int level = NewGUCNestLevel();
+	int worker = ParallelWorkerNumber;
+	Oid user;
+	int context;
+	Oid role = get_role_oid(s->role, true);
 	ErrorContextCallback callback = {error_context_stack, statement_context, (void *) s};
 
 	error_context_stack = &callback;
 	GetUserIdAndSecContext(&user, &context);
 	if (!OidIsValid(role))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role \"%s\" does not exist on this server", s->role),
-				 errhint("Create the role; this server then goes on by itself.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("role \"%s\" does not exist on this server", s->role),
+						errhint("Create the role; this server then goes on by itself.")));
 	set("search_path", s->search_path);
 	for (size_t i = 0; i < s->n_settings; i++)
 	{
-		char	   *name = pstrdup(s->settings[i]);
-		char	   *equals = strchr(name, '=');
+		char *name = pstrdup(s->settings[i]);
+		char *equals = strchr(name, '=');
 
 		if (equals == NULL)
 			continue;

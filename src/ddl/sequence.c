@@ -44,9 +44,9 @@
 #include "s3am.h"
 #include "txn/commit.h"
 
-#define AHEAD_MIN 32			/* increments that a position is ahead of the page */
+#define AHEAD_MIN 32 /* increments that a position is ahead of the page */
 #define AHEAD_MAX 1024
-#define AHEAD_GROWS_MS 10000	/* ... twice as many if the last position was used up within this time */
+#define AHEAD_GROWS_MS 10000 /* ... twice as many if the last position was used up within this time */
 
 /* Columns of s3am.sequences. */
 #define Natts_sequences 8
@@ -62,34 +62,34 @@
 /* What this server knows of a sequence; in the node's memory, by id. */
 typedef struct SequenceEntry
 {
-	uint64		id;				/* key */
+	uint64 id; /* key */
 	/* the last position applied */
-	uint64		epoch;			/* its owner; 0: none was ever drawn */
-	int64		last_value;
-	bool		is_called;
-	uint64		generation;
-	uint64		version;
+	uint64 epoch; /* its owner; 0: none was ever drawn */
+	int64 last_value;
+	bool is_called;
+	uint64 generation;
+	uint64 version;
 	TimestampTz applied_at;
 	/* this server's own drawing; for the epoch that it is valid for */
-	uint64		drawn_epoch;
-	uint64		next_generation;	/* highest one given to a transaction */
-	int64		last_seen;		/* on the page */
-	int64		log_end;		/* value at which core logs again, and its count reaches zero by itself */
-	uint32		ahead;
+	uint64 drawn_epoch;
+	uint64 next_generation; /* highest one given to a transaction */
+	int64 last_seen; /* on the page */
+	int64 log_end; /* value at which core logs again, and its count reaches zero by itself */
+	uint32 ahead;
 	TimestampTz published_at;
 } SequenceEntry;
 
 typedef struct Known
 {
-	Oid			relid;
-	uint64		id;
+	Oid relid;
+	uint64 id;
 } Known;
 
-static Known *known;			/* all sequences that travel */
-static int	nknown;
+static Known *known; /* all sequences that travel */
+static int nknown;
 static bool known_valid;
 static MemoryContext known_cxt;
-static Oid	map_relid;
+static Oid map_relid;
 static dshash_table *entries;
 static dsa_area *entries_area;
 static dsa_pointer entries_handle;
@@ -99,7 +99,7 @@ static dsa_pointer entries_handle;
 static Oid
 map_oid(const char *name)
 {
-	Oid			schema = get_namespace_oid("s3am", true);
+	Oid schema = get_namespace_oid("s3am", true);
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
@@ -107,7 +107,7 @@ map_oid(const char *name)
 static Relation
 open_map(LOCKMODE mode)
 {
-	Oid			relid = map_oid("sequences");
+	Oid relid = map_oid("sequences");
 
 	return OidIsValid(relid) ? table_open(relid, mode) : NULL;
 }
@@ -118,7 +118,7 @@ find_row(Relation map, Oid relid, uint64 id)
 {
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	if (OidIsValid(relid))
 		ScanKeyInit(&key, Anum_sequences_relid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
@@ -136,8 +136,8 @@ find_row(Relation map, Oid relid, uint64 id)
 static int64
 row_int(Relation map, HeapTuple tuple, int column)
 {
-	bool		isnull;
-	Datum		value = heap_getattr(tuple, column, RelationGetDescr(map), &isnull);
+	bool isnull;
+	Datum value = heap_getattr(tuple, column, RelationGetDescr(map), &isnull);
 
 	return DatumGetInt64(value);
 }
@@ -145,10 +145,10 @@ row_int(Relation map, HeapTuple tuple, int column)
 uint64
 sequence_add(Oid relid, uint64 id)
 {
-	Relation	map = open_map(RowExclusiveLock);
-	Datum		values[Natts_sequences] = {0};
-	bool		nulls[Natts_sequences] = {false};
-	HeapTuple	tuple;
+	Relation map = open_map(RowExclusiveLock);
+	Datum values[Natts_sequences] = {0};
+	bool nulls[Natts_sequences] = {false};
+	HeapTuple tuple;
 
 	if (map == NULL)
 		elog(ERROR, "table s3am.sequences does not exist");
@@ -177,8 +177,8 @@ sequence_add(Oid relid, uint64 id)
 void
 sequence_dropped(Oid relid)
 {
-	Relation	map;
-	HeapTuple	tuple;
+	Relation map;
+	HeapTuple tuple;
 
 	if (get_rel_relkind(relid) != RELKIND_SEQUENCE || (map = open_map(RowExclusiveLock)) == NULL)
 		return;
@@ -202,11 +202,11 @@ sequence_dropped(Oid relid)
 void
 sequence_table_travels(Oid table, S3am__DdlStatement *m)
 {
-	List	   *owned = getOwnedSequences(table);
-	ListCell   *lc;
+	List *owned = getOwnedSequences(table);
+	ListCell *lc;
 
 	m->sequences = palloc0(sizeof(void *) * Max(list_length(owned), 1));
-	foreach(lc, owned)
+	foreach (lc, owned)
 	{
 		S3am__SequenceMade *made = palloc(sizeof(*made));
 
@@ -237,10 +237,10 @@ sequence_init(void)
 static void
 read_known(void)
 {
-	Relation	map;
+	Relation map;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			capacity = 0;
+	HeapTuple tuple;
+	int capacity = 0;
 
 	/* a change that arrives from here on makes it invalid again */
 	known_valid = true;
@@ -255,15 +255,16 @@ read_known(void)
 	scan = systable_beginscan(map, InvalidOid, false, SnapshotSelf, 0, NULL);
 	while ((tuple = systable_getnext(scan)) != NULL)
 	{
-		bool		isnull;
+		bool isnull;
 
 		if (nknown == capacity)
 		{
 			capacity = capacity ? capacity * 2 : 32;
 			known = known ? repalloc(known, capacity * sizeof(Known))
-				: MemoryContextAlloc(known_cxt, capacity * sizeof(Known));
+						  : MemoryContextAlloc(known_cxt, capacity * sizeof(Known));
 		}
-		known[nknown].relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+		known[nknown].relid =
+			DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
 		known[nknown++].id = row_int(map, tuple, Anum_sequences_id);
 	}
 	systable_endscan(scan);
@@ -275,7 +276,7 @@ read_known(void)
 static dshash_table *
 shared_entries(S3Node *node)
 {
-	dsa_area   *area = node_dsa(node);
+	dsa_area *area = node_dsa(node);
 	dshash_parameters parameters = {sizeof(uint64), sizeof(SequenceEntry), dshash_memcmp, dshash_memhash, 0};
 	MemoryContext old;
 
@@ -300,7 +301,7 @@ shared_entries(S3Node *node)
 static SequenceEntry *
 lock_entry(S3Node *node, uint64 id)
 {
-	bool		found;
+	bool found;
 	SequenceEntry *entry = dshash_find_or_insert(shared_entries(node), &id, &found);
 
 	if (!found)
@@ -316,8 +317,8 @@ lock_entry(S3Node *node, uint64 id)
 static HeapTupleHeader
 page_tuple(Buffer buffer, uint32 *len)
 {
-	Page		page = BufferGetPage(buffer);
-	ItemId		item = PageGetItemId(page, FirstOffsetNumber);
+	Page page = BufferGetPage(buffer);
+	ItemId item = PageGetItemId(page, FirstOffsetNumber);
 
 	*len = ItemIdGetLength(item);
 	return (HeapTupleHeader) PageGetItem(page, item);
@@ -326,7 +327,7 @@ page_tuple(Buffer buffer, uint32 *len)
 static Form_pg_sequence_data
 page_data(Buffer buffer)
 {
-	uint32		len;
+	uint32 len;
 	HeapTupleHeader tuple = page_tuple(buffer, &len);
 
 	return (Form_pg_sequence_data) ((char *) tuple + tuple->t_hoff);
@@ -335,7 +336,7 @@ page_data(Buffer buffer)
 static FormData_pg_sequence_data
 read_page(Relation rel)
 {
-	Buffer		buffer = ReadBuffer(rel, 0);
+	Buffer buffer = ReadBuffer(rel, 0);
 	FormData_pg_sequence_data data;
 
 	LockBuffer(buffer, BUFFER_LOCK_SHARE);
@@ -348,11 +349,11 @@ read_page(Relation rel)
 static void
 write_page(Oid relid, int64 last_value, bool is_called)
 {
-	Relation	rel = try_relation_open(relid, AccessShareLock);
-	Buffer		buffer;
+	Relation rel = try_relation_open(relid, AccessShareLock);
+	Buffer buffer;
 	Form_pg_sequence_data data;
 	HeapTupleHeader tuple;
-	uint32		len;
+	uint32 len;
 
 	if (rel == NULL)
 		return;
@@ -375,8 +376,8 @@ write_page(Oid relid, int64 last_value, bool is_called)
 	MarkBufferDirty(buffer);
 	if (RelationNeedsWAL(rel))
 	{
-		xl_seq_rec	record;
-		XLogRecPtr	lsn;
+		xl_seq_rec record;
+		XLogRecPtr lsn;
 
 		record.node = rel->rd_node;
 		XLogBeginInsert();
@@ -396,7 +397,7 @@ write_page(Oid relid, int64 last_value, bool is_called)
 static bool
 drew(Oid relid)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	/* nextval, setval and RESTART keep this lock until the transaction ends */
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
@@ -418,30 +419,25 @@ sequence_pending(S3Node *node)
 static void
 refuse_owner(Oid relid, uint64 owner)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("sequence \"%s\" is in use by another server", get_rel_name(relid)),
-			 errdetail("The server of epoch " UINT64_FORMAT " draws from it.", owner),
-			 errhint("Draw there; any server can once that one was shut down or has been fenced.")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("sequence \"%s\" is in use by another server", get_rel_name(relid)),
+					errdetail("The server of epoch " UINT64_FORMAT " draws from it.", owner),
+					errhint("Draw there; any server can once that one was shut down or has been fenced.")));
 }
 
 /* Is there something to say about a sequence from which this transaction drew?  Then it is put into *position. */
 static bool
 position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 {
-	HeapTuple	tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(k->relid));
+	HeapTuple tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(k->relid));
 	Form_pg_sequence form;
-	Relation	rel;
-	int64		increment,
-				limit;
+	Relation rel;
+	int64 increment, limit;
 	FormData_pg_sequence_data page;
 	SequenceEntry *entry;
-	uint64		epoch = pg_atomic_read_u64(&node->epoch);
-	uint64		owner;
-	bool		mine,
-				exact,
-				back,
-				passed;
+	uint64 epoch = pg_atomic_read_u64(&node->epoch);
+	uint64 owner;
+	bool mine, exact, back, passed;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -462,11 +458,10 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 	if (owner != epoch && entry->applied_at > GetCurrentTransactionStartTimestamp())
 	{
 		dshash_release_lock(entries, entry);
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to a concurrent commit on another server"),
-				 errdetail("Sequence \"%s\" was drawn from there.", get_rel_name(k->relid)),
-				 errhint("The transaction might succeed if retried.")));
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to a concurrent commit on another server"),
+						errdetail("Sequence \"%s\" was drawn from there.", get_rel_name(k->relid)),
+						errhint("The transaction might succeed if retried.")));
 	}
 	if (entry->drawn_epoch != epoch)
 	{
@@ -502,7 +497,7 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 	if (!exact)
 	{
 		TimestampTz now = GetCurrentTimestamp();
-		int64		reserved;
+		int64 reserved;
 
 		if (entry->published_at && !TimestampDifferenceExceeds(entry->published_at, now, AHEAD_GROWS_MS))
 			entry->ahead = Min(entry->ahead * 2, AHEAD_MAX);
@@ -543,7 +538,7 @@ static bool
 supersedes(const S3am__SequencePosition *p, uint64 epoch, const SequenceEntry *entry)
 {
 	if (epoch != entry->epoch)
-		return true;			/* a new owner: validation saw to it that the old one is fenced */
+		return true; /* a new owner: validation saw to it that the old one is fenced */
 	if (p->generation != entry->generation)
 		return p->generation > entry->generation;
 	return p->descending ? p->last_value < entry->last_value : p->last_value > entry->last_value;
@@ -552,7 +547,7 @@ supersedes(const S3am__SequencePosition *p, uint64 epoch, const SequenceEntry *e
 static bool
 page_behind(Oid relid, const S3am__SequencePosition *p)
 {
-	Relation	rel = try_relation_open(relid, AccessShareLock);
+	Relation rel = try_relation_open(relid, AccessShareLock);
 	FormData_pg_sequence_data page;
 
 	if (rel == NULL)
@@ -563,12 +558,11 @@ page_behind(Oid relid, const S3am__SequencePosition *p)
 }
 
 static void
-apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint64 epoch, uint64 version,
-			   bool adopted)
+apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint64 epoch, uint64 version, bool adopted)
 {
 	SequenceEntry *entry = lock_entry(node, p->sequence);
-	bool		counts = entry->version == 0 || supersedes(p, epoch, entry);
-	HeapTuple	tuple;
+	bool counts = entry->version == 0 || supersedes(p, epoch, entry);
+	HeapTuple tuple;
 
 	if (counts)
 	{
@@ -585,12 +579,12 @@ apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint
 	/* one version may hold several */
 	if (tuple && row_int(map, tuple, Anum_sequences_version) <= (int64) version)
 	{
-		Datum		values[Natts_sequences] = {0};
-		bool		nulls[Natts_sequences] = {false};
-		bool		replaces[Natts_sequences] = {false, false, true, true, true, true, true, true};
-		bool		isnull;
-		HeapTuple	changed;
-		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+		Datum values[Natts_sequences] = {0};
+		bool nulls[Natts_sequences] = {false};
+		bool replaces[Natts_sequences] = {false, false, true, true, true, true, true, true};
+		bool isnull;
+		HeapTuple changed;
+		Oid relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
 
 		values[Anum_sequences_epoch - 1] = Int64GetDatum((int64) epoch);
 		values[Anum_sequences_last_value - 1] = Int64GetDatum(p->last_value);
@@ -609,7 +603,7 @@ apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint
 void
 sequence_apply(S3Node *node, const S3am__Txn *txn, uint64 version, bool adopted)
 {
-	Relation	map;
+	Relation map;
 
 	if (txn->n_sequences == 0 || (map = open_map(RowExclusiveLock)) == NULL)
 		return;
@@ -624,9 +618,9 @@ sequence_apply(S3Node *node, const S3am__Txn *txn, uint64 version, bool adopted)
 void
 sequence_adopt_all(S3Node *node)
 {
-	Relation	map = open_map(AccessShareLock);
+	Relation map = open_map(AccessShareLock);
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	(void) shared_entries(node);
 	if (map == NULL)
@@ -634,8 +628,8 @@ sequence_adopt_all(S3Node *node)
 	scan = systable_beginscan(map, InvalidOid, false, SnapshotSelf, 0, NULL);
 	while ((tuple = systable_getnext(scan)) != NULL)
 	{
-		bool		isnull;
-		Oid			relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+		bool isnull;
+		Oid relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
 
 		if (row_int(map, tuple, Anum_sequences_version) != 0)
 			write_page(relid, row_int(map, tuple, Anum_sequences_last_value),

@@ -41,9 +41,9 @@
 static bool
 is_s3am(List *names)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, names)
+	foreach (lc, names)
 		if (IsA(lfirst(lc), String) && strcmp(strVal(lfirst(lc)), "s3am") == 0)
 			return true;
 	return false;
@@ -56,11 +56,12 @@ statement_table_as(Node *node)
 		return castNode(CreateTableAsStmt, node)->objtype == OBJECT_TABLE ? (CreateTableAsStmt *) node : NULL;
 	if (IsA(node, ExplainStmt))
 	{
-		Node	   *query = castNode(ExplainStmt, node)->query;
+		Node *query = castNode(ExplainStmt, node)->query;
 
 		if (query && IsA(query, Query) && castNode(Query, query)->utilityStmt)
 			return IsA(castNode(Query, query)->utilityStmt, CreateTableAsStmt)
-				? (CreateTableAsStmt *) castNode(Query, query)->utilityStmt : NULL;
+					   ? (CreateTableAsStmt *) castNode(Query, query)->utilityStmt
+					   : NULL;
 	}
 	return NULL;
 }
@@ -156,7 +157,7 @@ statement_travels(Node *node)
 bool
 statement_spans_transactions(Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	switch (nodeTag(node))
 	{
@@ -169,7 +170,7 @@ statement_spans_transactions(Node *node)
 		case T_DropStmt:
 			return castNode(DropStmt, node)->concurrent;
 		case T_AlterTableStmt:
-			foreach(lc, castNode(AlterTableStmt, node)->cmds)
+			foreach (lc, castNode(AlterTableStmt, node)->cmds)
 			{
 				AlterTableCmd *cmd = lfirst(lc);
 
@@ -185,14 +186,14 @@ statement_spans_transactions(Node *node)
 bool
 statement_like_local(Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (!IsA(node, CreateStmt))
 		return false;
-	foreach(lc, castNode(CreateStmt, node)->tableElts)
+	foreach (lc, castNode(CreateStmt, node)->tableElts)
 		if (IsA(lfirst(lc), TableLikeClause))
 		{
-			Oid			relid = RangeVarGetRelid(castNode(TableLikeClause, lfirst(lc))->relation, NoLock, true);
+			Oid relid = RangeVarGetRelid(castNode(TableLikeClause, lfirst(lc))->relation, NoLock, true);
 
 			if (OidIsValid(relid) && local_relation(relid))
 				return true;
@@ -203,11 +204,11 @@ statement_like_local(Node *node)
 const char *
 statement_sets_access_method(Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (!IsA(node, AlterTableStmt))
 		return NULL;
-	foreach(lc, castNode(AlterTableStmt, node)->cmds)
+	foreach (lc, castNode(AlterTableStmt, node)->cmds)
 		if (castNode(AlterTableCmd, lfirst(lc))->subtype == AT_SetAccessMethod)
 			return castNode(AlterTableCmd, lfirst(lc))->name;
 	return NULL;
@@ -216,7 +217,7 @@ statement_sets_access_method(Node *node)
 Oid
 statement_relation(Node *node)
 {
-	RangeVar   *relation = NULL;
+	RangeVar *relation = NULL;
 
 	switch (nodeTag(node))
 	{
@@ -277,7 +278,7 @@ statement_may_do_nothing(Node *node)
 			return !OidIsValid(statement_relation(node));
 		case T_RenameStmt:
 			return castNode(RenameStmt, node)->missing_ok && castNode(RenameStmt, node)->relation &&
-				!OidIsValid(statement_relation(node));
+				   !OidIsValid(statement_relation(node));
 		default:
 			return false;
 	}
@@ -309,14 +310,14 @@ grant_object_is_local(GrantStmt *grant, Node *object)
 									LookupFuncWithArgs(grant->objtype, (ObjectWithArgs *) object, true));
 		case OBJECT_TYPE:
 		case OBJECT_DOMAIN:
-			{
-				Type		type = LookupTypeName(NULL, makeTypeNameFromNameList((List *) object), NULL, true);
-				Oid			oid = type ? typeTypeId(type) : InvalidOid;
+		{
+			Type type = LookupTypeName(NULL, makeTypeNameFromNameList((List *) object), NULL, true);
+			Oid oid = type ? typeTypeId(type) : InvalidOid;
 
-				if (type)
-					ReleaseSysCache(type);
-				return address_is_local(TypeRelationId, oid);
-			}
+			if (type)
+				ReleaseSysCache(type);
+			return address_is_local(TypeRelationId, oid);
+		}
 		default:
 			return false;
 	}
@@ -325,7 +326,7 @@ grant_object_is_local(GrantStmt *grant, Node *object)
 static bool
 drop_object_is_local(DropStmt *drop, Node *object)
 {
-	Relation	rel = NULL;
+	Relation rel = NULL;
 	ObjectAddress address;
 
 	switch (drop->removeType)
@@ -352,9 +353,8 @@ drop_object_is_local(DropStmt *drop, Node *object)
 List *
 statement_left_out(Node *node)
 {
-	List	   *objects = NIL,
-			   *result = NIL;
-	ListCell   *lc;
+	List *objects = NIL, *result = NIL;
+	ListCell *lc;
 
 	if (IsA(node, DropStmt))
 		objects = castNode(DropStmt, node)->objects;
@@ -362,9 +362,9 @@ statement_left_out(Node *node)
 		objects = castNode(GrantStmt, node)->objects;
 	if (list_length(objects) < 2)
 		return NIL;
-	foreach(lc, objects)
+	foreach (lc, objects)
 		if (IsA(node, DropStmt) ? drop_object_is_local((DropStmt *) node, lfirst(lc))
-			: grant_object_is_local((GrantStmt *) node, lfirst(lc)))
+								: grant_object_is_local((GrantStmt *) node, lfirst(lc)))
 			result = lappend_int(result, foreach_current_index(lc));
 	return result;
 }
@@ -372,27 +372,27 @@ statement_left_out(Node *node)
 bool
 statement_names_local(Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (IsA(node, GrantStmt))
 	{
-		GrantStmt  *grant = (GrantStmt *) node;
+		GrantStmt *grant = (GrantStmt *) node;
 
 		if (grant->objtype == OBJECT_LARGEOBJECT || grant->objtype == OBJECT_DATABASE ||
 			grant->objtype == OBJECT_TABLESPACE || grant->objtype == OBJECT_PARAMETER_ACL)
 			return true;
 		if (grant->targtype != ACL_TARGET_OBJECT)
 			return false;
-		foreach(lc, grant->objects)
+		foreach (lc, grant->objects)
 			if (!grant_object_is_local(grant, lfirst(lc)))
 				return false;
 		return true;
 	}
 	if (IsA(node, CommentStmt) || IsA(node, SecLabelStmt))
 	{
-		ObjectType	type = IsA(node, CommentStmt) ? ((CommentStmt *) node)->objtype : ((SecLabelStmt *) node)->objtype;
-		Node	   *object = IsA(node, CommentStmt) ? ((CommentStmt *) node)->object : ((SecLabelStmt *) node)->object;
-		Relation	rel = NULL;
+		ObjectType type = IsA(node, CommentStmt) ? ((CommentStmt *) node)->objtype : ((SecLabelStmt *) node)->objtype;
+		Node *object = IsA(node, CommentStmt) ? ((CommentStmt *) node)->object : ((SecLabelStmt *) node)->object;
+		Relation rel = NULL;
 		ObjectAddress address;
 
 		if (type == OBJECT_DATABASE || type == OBJECT_LARGEOBJECT || type == OBJECT_SUBSCRIPTION ||
@@ -416,26 +416,25 @@ statement_names_local(Node *node)
 static bool
 database_is_bound(Oid database)
 {
-	Relation	settings;
+	Relation settings;
 	ScanKeyData key[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		result = false;
+	HeapTuple tuple;
+	bool result = false;
 
 	if (node_of_database(database) && node_of_database(database)->url[0])
 		return true;
 	settings = table_open(DbRoleSettingRelationId, AccessShareLock);
 	ScanKeyInit(&key[0], Anum_pg_db_role_setting_setdatabase, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(database));
-	ScanKeyInit(&key[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(InvalidOid));
+	ScanKeyInit(&key[1], Anum_pg_db_role_setting_setrole, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(InvalidOid));
 	scan = systable_beginscan(settings, DbRoleSettingDatidRolidIndexId, true, NULL, 2, key);
 	while ((tuple = systable_getnext(scan)) != NULL)
 	{
-		bool		isnull;
-		Datum		value = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(settings), &isnull);
-		Datum	   *elements;
-		int			n;
+		bool isnull;
+		Datum value = heap_getattr(tuple, Anum_pg_db_role_setting_setconfig, RelationGetDescr(settings), &isnull);
+		Datum *elements;
+		int n;
 
 		if (isnull)
 			continue;
@@ -453,35 +452,34 @@ static void
 refuse_template(CreatedbStmt *create)
 {
 	const char *template = "template1";
-	ListCell   *lc;
-	Oid			oid;
+	ListCell *lc;
+	Oid oid;
 
-	foreach(lc, create->options)
+	foreach (lc, create->options)
 	{
-		DefElem    *option = lfirst(lc);
+		DefElem *option = lfirst(lc);
 
 		if (strcmp(option->defname, "template") == 0 && option->arg)
 			template = defGetString(option);
 	}
 	oid = get_database_oid(template, true);
 	if (OidIsValid(oid) && database_is_bound(oid))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("database \"%s\" cannot be a template: it is bound to a repository", template),
-				 errdetail("The copy would take its place there."),
-				 errhint("Create an empty database, and give it a repository of its own.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("database \"%s\" cannot be a template: it is bound to a repository", template),
+						errdetail("The copy would take its place there."),
+						errhint("Create an empty database, and give it a repository of its own.")));
 }
 
 static void
 refuse_published(List *objects, bool all_tables, const char *publication)
 {
-	ListCell   *lc;
-	bool		some = all_tables;
+	ListCell *lc;
+	bool some = all_tables;
 
-	foreach(lc, objects)
+	foreach (lc, objects)
 	{
 		PublicationObjSpec *spec = lfirst(lc);
-		Oid			relid;
+		Oid relid;
 
 		if (spec->pubobjtype != PUBLICATIONOBJ_TABLE)
 		{
@@ -490,16 +488,14 @@ refuse_published(List *objects, bool all_tables, const char *publication)
 		}
 		relid = RangeVarGetRelid(spec->pubtable->relation, NoLock, true);
 		if (OidIsValid(relid) && !local_relation(relid))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("table \"%s\" cannot be published: it is an s3am table", get_rel_name(relid)),
-					 errdetail("Its changes are not in this server's write-ahead log."),
-					 errhint("Attach the other server to the repository instead.")));
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("table \"%s\" cannot be published: it is an s3am table", get_rel_name(relid)),
+							errdetail("Its changes are not in this server's write-ahead log."),
+							errhint("Attach the other server to the repository instead.")));
 	}
 	if (some)
-		ereport(WARNING,
-				(errmsg("publication \"%s\" does not publish s3am tables", publication),
-				 errdetail("Their changes are not in this server's write-ahead log.")));
+		ereport(WARNING, (errmsg("publication \"%s\" does not publish s3am tables", publication),
+						  errdetail("Their changes are not in this server's write-ahead log.")));
 }
 
 void
@@ -522,12 +518,11 @@ statement_refuse(Node *node)
 								 castNode(AlterPublicationStmt, node)->pubname);
 			break;
 		case T_DropStmt:
-			if (castNode(DropStmt, node)->removeType == OBJECT_SCHEMA &&
-				OidIsValid(get_extension_oid("s3am", true)) && is_s3am(castNode(DropStmt, node)->objects))
-				ereport(ERROR,
-						(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-						 errmsg("schema s3am belongs to extension s3am"),
-						 errhint("DROP EXTENSION s3am detaches the database from its repository.")));
+			if (castNode(DropStmt, node)->removeType == OBJECT_SCHEMA && OidIsValid(get_extension_oid("s3am", true)) &&
+				is_s3am(castNode(DropStmt, node)->objects))
+				ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+								errmsg("schema s3am belongs to extension s3am"),
+								errhint("DROP EXTENSION s3am detaches the database from its repository.")));
 			break;
 		default:
 			break;
@@ -538,13 +533,13 @@ static bool
 is_temporary(RangeVar *relation)
 {
 	return relation->relpersistence != RELPERSISTENCE_PERMANENT ||
-		(relation->schemaname && strcmp(relation->schemaname, "pg_temp") == 0);
+		   (relation->schemaname && strcmp(relation->schemaname, "pg_temp") == 0);
 }
 
 PlannedStmt *
 statement_heap_for_temporary(PlannedStmt *pstmt)
 {
-	Node	   *node = pstmt->utilityStmt;
+	Node *node = pstmt->utilityStmt;
 
 	if (strcmp(default_table_access_method, "s3am") != 0)
 		return pstmt;

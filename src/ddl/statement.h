@@ -11,9 +11,9 @@
 
 typedef enum Travel
 {
-	TRAVEL_NOT,					/* changes nothing that others have, or stays on each server */
-	TRAVEL_TEXT,				/* its text, or what it was made of */
-	TRAVEL_STORAGE				/* the new storage of tables, no text */
+	TRAVEL_NOT, /* changes nothing that others have, or stays on each server */
+	TRAVEL_TEXT, /* its text, or what it was made of */
+	TRAVEL_STORAGE /* the new storage of tables, no text */
 } Travel;
 
 extern Travel statement_travels(Node *node);
@@ -31,7 +31,7 @@ extern bool statement_like_local(Node *node);
 extern const char *statement_sets_access_method(Node *node);
 
 /* The relation that it changes; InvalidOid: none, or not there. */
-extern Oid	statement_relation(Node *node);
+extern Oid statement_relation(Node *node);
 
 /* COMMENT, GRANT and their like fire no event.  Is all that they name local? */
 extern bool statement_names_local(Node *node);

@@ -28,9 +28,9 @@
 static void
 capture_missing(DdlCaptured *s, Oid relid, const char *column)
 {
-	HeapTuple	tuple = SearchSysCacheAttName(relid, column);
-	bool		isnull;
-	Datum		value;
+	HeapTuple tuple = SearchSysCacheAttName(relid, column);
+	bool isnull;
+	Datum value;
 
 	if (!HeapTupleIsValid(tuple))
 		return;
@@ -53,22 +53,22 @@ capture_missing(DdlCaptured *s, Oid relid, const char *column)
 void
 capture_missing_values(DdlCaptured *s, DdlFrame *frame)
 {
-	Oid			relid = statement_relation(frame->node);
-	List	   *relids = NIL;
-	ListCell   *lc;
+	Oid relid = statement_relation(frame->node);
+	List *relids = NIL;
+	ListCell *lc;
 
 	if (!IsA(frame->node, AlterTableStmt) || !OidIsValid(relid))
 		return;
-	foreach(lc, castNode(AlterTableStmt, frame->node)->cmds)
+	foreach (lc, castNode(AlterTableStmt, frame->node)->cmds)
 	{
 		AlterTableCmd *cmd = lfirst(lc);
-		ListCell   *l2;
+		ListCell *l2;
 
 		if (cmd->subtype != AT_AddColumn)
 			continue;
 		if (relids == NIL)
 			relids = find_all_inheritors(relid, NoLock, NULL);
-		foreach(l2, relids)
+		foreach (l2, relids)
 			if (!local_relation(lfirst_oid(l2)))
 				capture_missing(s, lfirst_oid(l2), castNode(ColumnDef, cmd->def)->colname);
 	}
@@ -77,8 +77,8 @@ capture_missing_values(DdlCaptured *s, DdlFrame *frame)
 void
 replay_missing_value(Oid relid, const S3am__MissingValue *missing)
 {
-	HeapTuple	tuple = SearchSysCacheAttName(relid, missing->column);
-	bool		has;
+	HeapTuple tuple = SearchSysCacheAttName(relid, missing->column);
+	bool has;
 
 	if (!HeapTupleIsValid(tuple))
 		return;

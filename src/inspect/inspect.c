@@ -23,17 +23,17 @@ S3AM_FUNCTION(s3am_inspect);
 #define SHOWN_BYTES 64
 
 void
-inspect_line(Inspect *in, const char *path, const char *format,...)
+inspect_line(Inspect *in, const char *path, const char *format, ...)
 {
-	Datum		values[2];
-	bool		nulls[2] = {false};
+	Datum values[2];
+	bool nulls[2] = {false};
 	StringInfoData buf;
 
 	initStringInfo(&buf);
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int needed;
 
 		va_start(args, format);
 		needed = appendStringInfoVA(&buf, format, args);
@@ -54,9 +54,9 @@ char *
 inspect_bytes(const void *data, Size len)
 {
 	const unsigned char *p = data;
-	Size		shown = Min(len, SHOWN_BYTES);
+	Size shown = Min(len, SHOWN_BYTES);
 	StringInfoData buf;
-	bool		text = len > 0;
+	bool text = len > 0;
 
 	initStringInfo(&buf);
 	for (Size i = 0; i < shown && text; i++)
@@ -84,7 +84,7 @@ inspect_guarded(Inspect *in, const char *path, InspectWork work, void *arg)
 {
 	MemoryContext old = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile message = NULL;
+	char *volatile message = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(old);
@@ -95,7 +95,7 @@ inspect_guarded(Inspect *in, const char *path, InspectWork work, void *arg)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
@@ -117,7 +117,7 @@ inspect_guarded(Inspect *in, const char *path, InspectWork work, void *arg)
 typedef struct Kind
 {
 	const char *prefix;
-	bool		exact;
+	bool exact;
 	EnvelopeKind kind;
 	const ProtobufCMessageDescriptor *message;
 } Kind;
@@ -137,13 +137,13 @@ typedef struct Envelope
 {
 	const Kind *kind;
 	const uint8 *bytes;
-	Size		len;
+	Size len;
 } Envelope;
 
 static uint64
 number(const uint8 *p, int n)
 {
-	uint64		v = 0;
+	uint64 v = 0;
 
 	for (int i = 0; i < n; i++)
 		v |= (uint64) p[i] << (8 * i);
@@ -153,10 +153,10 @@ number(const uint8 *p, int n)
 static void
 show_envelope(Inspect *in, void *arg)
 {
-	Envelope   *e = arg;
-	size_t		len;
-	char	   *error = NULL;
-	uint8	   *payload;
+	Envelope *e = arg;
+	size_t len;
+	char *error = NULL;
+	uint8 *payload;
 	const ProtobufCMessage *message;
 
 	if (e->len >= ENVELOPE_SIZE)
@@ -169,41 +169,39 @@ show_envelope(Inspect *in, void *arg)
 		inspect_line(in, "envelope.raw", UINT64_FORMAT " bytes", number(e->bytes + 24, 8));
 		inspect_line(in, "envelope.repository", "%s", inspect_bytes(e->bytes + 32, 16));
 	}
-	payload = envelope_open(e->kind->kind, e->kind->kind == ENVELOPE_REPOSITORY ? NULL : bucket_repository_uuid(), in->object,
-							e->bytes, e->len, &len, NULL, &error);
+	payload = envelope_open(e->kind->kind, e->kind->kind == ENVELOPE_REPOSITORY ? NULL : bucket_repository_uuid(),
+							in->object, e->bytes, e->len, &len, NULL, &error);
 	if (payload == NULL)
 	{
-		char	   *copy = pstrdup(error ? error : "it cannot be opened");
+		char *copy = pstrdup(error ? error : "it cannot be opened");
 
 		free(error);
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg_internal("%s", copy)));
 	}
 	{
-		uint8	   *copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(len, 1));
+		uint8 *copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(len, 1));
 
 		memcpy(copy, payload, len);
 		free(payload);
 		message = protobuf_c_message_unpack(e->kind->message, segment_allocator(CurrentMemoryContext), len, copy);
 	}
 	if (message == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the content of object \"%s\" cannot be decoded", in->object)));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("the content of object \"%s\" cannot be decoded", in->object)));
 	inspect_message(in, "", message);
 }
 
 typedef struct Segment
 {
-	uint64		epoch,
-				number;
+	uint64 epoch, number;
 	const uint8 *bytes;
-	Size		len;
+	Size len;
 } Segment;
 
 static void
 show_segment(Inspect *in, void *arg)
 {
-	Segment    *s = arg;
+	Segment *s = arg;
 
 	inspect_segment(in, s->epoch, s->number, s->bytes, s->len);
 }
@@ -211,11 +209,11 @@ show_segment(Inspect *in, void *arg)
 Datum
 s3am_inspect(PG_FUNCTION_ARGS)
 {
-	char	   *object = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	Inspect		in = {0};
-	char		key[KEY_SIZE];
-	uint64		version;
-	int			used;
+	char *object = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Inspect in = {0};
+	char key[KEY_SIZE];
+	uint64 version;
+	int used;
 
 	/* a version may be written without its zeros */
 	if (sscanf(object, "manifests/%" SCNu64 "%n", &version, &used) == 1 && object[used] == '\0')
@@ -230,33 +228,32 @@ s3am_inspect(PG_FUNCTION_ARGS)
 	(void) node_wait_ready();
 	if (strncmp(object, "segments/", 9) == 0 && strstr(object, "..") == NULL)
 	{
-		Segment		s = {0};
-		unsigned	shard;
+		Segment s = {0};
+		unsigned shard;
 
 		if (sscanf(object, "segments/%2x/%16" SCNx64 "-%16" SCNx64, &shard, &s.epoch, &s.number) != 3)
 			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("\"%s\" is not the name of a segment", object)));
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("\"%s\" is not the name of a segment", object)));
 		s.bytes = bucket_read(object, 0, -1, &s.len);
 		inspect_guarded(&in, "damaged", show_segment, &s);
 		return (Datum) 0;
 	}
 	for (int i = 0; i < lengthof(kinds); i++)
 	{
-		Envelope	e = {&kinds[i]};
+		Envelope e = {&kinds[i]};
 
 		if (strstr(object, "..") != NULL)
-			break;				/* no name of ours, but perhaps one of another file */
+			break; /* no name of ours, but perhaps one of another file */
 		if (kinds[i].exact ? strcmp(object, kinds[i].prefix) != 0
-			: strncmp(object, kinds[i].prefix, strlen(kinds[i].prefix)) != 0)
+						   : strncmp(object, kinds[i].prefix, strlen(kinds[i].prefix)) != 0)
 			continue;
 		e.bytes = bucket_read(object, 0, -1, &e.len);
 		inspect_guarded(&in, "damaged", show_envelope, &e);
 		return (Datum) 0;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("\"%s\" is not the name of an object of a repository", object),
-			 errhint("Names are repository, root, gc/boundary, manifests/<version>, segments/..., checkpoints/..., pages/..., nodes/..., pins/...")));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					errmsg("\"%s\" is not the name of an object of a repository", object),
+					errhint("Names are repository, root, gc/boundary, manifests/<version>, segments/..., "
+							"checkpoints/..., pages/..., nodes/..., pins/...")));
 	return (Datum) 0;
 }

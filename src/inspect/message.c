@@ -17,12 +17,10 @@
 typedef struct Runs
 {
 	StringInfoData text;
-	int			shown;
-	bool		any;
-	uint64		first,
-				last,
-				count;
-	uint64		high;
+	int shown;
+	bool any;
+	uint64 first, last, count;
+	uint64 high;
 } Runs;
 
 static void
@@ -42,8 +40,8 @@ flush_run(Runs *runs)
 static bool
 add_row(uint32_t low, void *arg)
 {
-	Runs	   *runs = arg;
-	uint64		row = runs->high << 32 | low;
+	Runs *runs = arg;
+	uint64 row = runs->high << 32 | low;
 
 	runs->count++;
 	if (runs->any && row == runs->last + 1)
@@ -60,14 +58,13 @@ add_row(uint32_t low, void *arg)
 static void
 show_rowset(Inspect *in, const char *path, const S3am__RowSet *set)
 {
-	Runs		runs = {0};
+	Runs runs = {0};
 
 	initStringInfo(&runs.text);
 	for (size_t i = 0; i < set->n_parts; i++)
 	{
-		roaring_bitmap_t *bitmap =
-			roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data,
-													 set->parts[i]->bitmap.len);
+		roaring_bitmap_t *bitmap = roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data,
+																			set->parts[i]->bitmap.len);
 
 		if (bitmap == NULL)
 		{
@@ -79,14 +76,14 @@ show_rowset(Inspect *in, const char *path, const S3am__RowSet *set)
 		roaring_bitmap_free(bitmap);
 	}
 	flush_run(&runs);
-	inspect_line(in, path, UINT64_FORMAT " rows: %s%s", runs.count, runs.text.data, runs.shown > SHOWN_RUNS ? ", ..." : "");
+	inspect_line(in, path, UINT64_FORMAT " rows: %s%s", runs.count, runs.text.data,
+				 runs.shown > SHOWN_RUNS ? ", ..." : "");
 }
 
 static void
 show_directory(Inspect *in, const char *path, const S3am__PageDirectory *pages)
 {
-	uint64		rows = 0,
-				bytes = 0;
+	uint64 rows = 0, bytes = 0;
 
 	for (size_t i = 0; i < pages->n_rows; i++)
 		rows += pages->rows[i];
@@ -130,48 +127,48 @@ show_value(Inspect *in, const char *path, const ProtobufCFieldDescriptor *field,
 			inspect_line(in, path, "%g", *(const double *) p);
 			break;
 		case PROTOBUF_C_TYPE_ENUM:
-			{
-				const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(field->descriptor, *(const int *) p);
+		{
+			const ProtobufCEnumValue *value = protobuf_c_enum_descriptor_get_value(field->descriptor, *(const int *) p);
 
-				if (value)
-					inspect_line(in, path, "%s", value->name);
-				else
-					inspect_line(in, path, "%d", *(const int *) p);
-				break;
-			}
+			if (value)
+				inspect_line(in, path, "%s", value->name);
+			else
+				inspect_line(in, path, "%d", *(const int *) p);
+			break;
+		}
 		case PROTOBUF_C_TYPE_STRING:
-			{
-				const char *text = *(char *const *) p;
+		{
+			const char *text = *(char *const *) p;
 
-				/* in the database's encoding, or somebody wrote what is not text */
-				if (pg_verify_mbstr(GetDatabaseEncoding(), text, strlen(text), true))
-					inspect_line(in, path, "%s", text);
-				else
-					inspect_line(in, path, "%s", inspect_bytes(text, strlen(text)));
-				break;
-			}
+			/* in the database's encoding, or somebody wrote what is not text */
+			if (pg_verify_mbstr(GetDatabaseEncoding(), text, strlen(text), true))
+				inspect_line(in, path, "%s", text);
+			else
+				inspect_line(in, path, "%s", inspect_bytes(text, strlen(text)));
+			break;
+		}
 		case PROTOBUF_C_TYPE_BYTES:
-			{
-				const ProtobufCBinaryData *bytes = p;
+		{
+			const ProtobufCBinaryData *bytes = p;
 
-				inspect_line(in, path, "%s", inspect_bytes(bytes->data, bytes->len));
-				break;
-			}
+			inspect_line(in, path, "%s", inspect_bytes(bytes->data, bytes->len));
+			break;
+		}
 		case PROTOBUF_C_TYPE_MESSAGE:
-			{
-				const ProtobufCMessage *message = *(ProtobufCMessage *const *) p;
+		{
+			const ProtobufCMessage *message = *(ProtobufCMessage *const *) p;
 
-				if (message->descriptor == &s3am__row_set__descriptor)
-					show_rowset(in, path, (const S3am__RowSet *) message);
-				else if (message->descriptor == &s3am__page_directory__descriptor)
-					show_directory(in, path, (const S3am__PageDirectory *) message);
-				else if (message->descriptor == &s3am__commit_id__descriptor)
-					inspect_line(in, path, UINT64_FORMAT "." UINT64_FORMAT, ((const S3am__CommitId *) message)->epoch,
-								 ((const S3am__CommitId *) message)->seq);
-				else
-					inspect_message(in, path, message);
-				break;
-			}
+			if (message->descriptor == &s3am__row_set__descriptor)
+				show_rowset(in, path, (const S3am__RowSet *) message);
+			else if (message->descriptor == &s3am__page_directory__descriptor)
+				show_directory(in, path, (const S3am__PageDirectory *) message);
+			else if (message->descriptor == &s3am__commit_id__descriptor)
+				inspect_line(in, path, UINT64_FORMAT "." UINT64_FORMAT, ((const S3am__CommitId *) message)->epoch,
+							 ((const S3am__CommitId *) message)->seq);
+			else
+				inspect_message(in, path, message);
+			break;
+		}
 	}
 }
 
@@ -221,7 +218,7 @@ is_default(const ProtobufCFieldDescriptor *field, const void *p)
 void
 inspect_message(Inspect *in, const char *path, const ProtobufCMessage *message)
 {
-	bool		batch = message->descriptor == &s3am__batch__descriptor;
+	bool batch = message->descriptor == &s3am__batch__descriptor;
 
 	check_stack_depth();
 	CHECK_FOR_INTERRUPTS();
@@ -229,22 +226,22 @@ inspect_message(Inspect *in, const char *path, const ProtobufCMessage *message)
 	{
 		const ProtobufCFieldDescriptor *field = &message->descriptor->fields[i];
 		const char *p = (const char *) message + field->offset;
-		char	   *name = psprintf("%s%s%s", path, path[0] ? "." : "", field->name);
+		char *name = psprintf("%s%s%s", path, path[0] ? "." : "", field->name);
 
 		if (field->label == PROTOBUF_C_LABEL_REPEATED)
 		{
-			size_t		n = *(const size_t *) ((const char *) message + field->quantifier_offset);
+			size_t n = *(const size_t *) ((const char *) message + field->quantifier_offset);
 
 			for (size_t j = 0; j < n; j++)
 			{
-				char	   *element = psprintf("%s[%zu]", name, j);
+				char *element = psprintf("%s[%zu]", name, j);
 
 				show_value(in, element, field, *(char *const *) p + j * value_size(field));
 				pfree(element);
 			}
 		}
 		else if (batch && strcmp(field->name, "rows") == 0)
-			;					/* below, when the schema is known */
+			; /* below, when the schema is known */
 		else if (!is_default(field, p))
 			show_value(in, name, field, p);
 		pfree(name);

@@ -16,8 +16,8 @@ typedef struct Rows
 	const char *path;
 	const S3am__BatchSchema *schema;
 	BatchSource source;
-	uint64		first,			/* rows to be shown */
-				count;
+	uint64 first, /* rows to be shown */
+		count;
 } Rows;
 
 static void
@@ -64,12 +64,12 @@ show_stored(Inspect *in, const char *path, const MapColumn *column, Datum value)
 static void
 show_rows(Inspect *in, void *arg)
 {
-	Rows	   *rows = arg;
+	Rows *rows = arg;
 	const RowMap *map;
-	int			n = rows->schema->n_columns;
-	Datum	   *values = palloc(sizeof(Datum) * Max(n, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(n, 1));
-	RowPage    *page = NULL;
+	int n = rows->schema->n_columns;
+	Datum *values = palloc(sizeof(Datum) * Max(n, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(n, 1));
+	RowPage *page = NULL;
 	const char *wrong = schema_check(rows->schema);
 
 	if (wrong)
@@ -77,7 +77,7 @@ show_rows(Inspect *in, void *arg)
 	map = row_map_raw(rows->schema, CurrentMemoryContext);
 	for (uint64 row = rows->first; row < rows->first + rows->count; row++)
 	{
-		RowCursor	cursor;
+		RowCursor cursor;
 
 		CHECK_FOR_INTERRUPTS();
 		if (page == NULL || !row_page_holds(page, row))
@@ -92,8 +92,8 @@ show_rows(Inspect *in, void *arg)
 		{
 			const S3am__StoredColumn *column = rows->schema->columns[i];
 			const S3am__StoredType *type = rows->schema->types[column->type];
-			char	   *path = psprintf("%srow[" UINT64_FORMAT "].%u%s%s %s", rows->path, row, column->id, column->name[0] ? "." : "",
-										column->name, type->name);
+			char *path = psprintf("%srow[" UINT64_FORMAT "].%u%s%s %s", rows->path, row, column->id,
+								  column->name[0] ? "." : "", column->name, type->name);
 
 			if (nulls[i])
 				inspect_line(in, path, "NULL");
@@ -110,17 +110,16 @@ show_rows(Inspect *in, void *arg)
 
 typedef struct Extent
 {
-	uint64		identity,
-				offset;
+	uint64 identity, offset;
 	const uint8 *bytes;
-	Size		len;
-	ExtentKind	kind;
+	Size len;
+	ExtentKind kind;
 } Extent;
 
 static void
 check_extent(Inspect *in, void *arg)
 {
-	Extent	   *e = arg;
+	Extent *e = arg;
 	ExtentHeader header;
 
 	pfree(extent_open(in->object, e->identity, e->offset, e->bytes, e->len, e->kind,
@@ -131,14 +130,14 @@ check_extent(Inspect *in, void *arg)
 static void
 show_extents(Inspect *in, const char *path, const uint8 *bytes, uint64 from, uint64 to, uint64 identity)
 {
-	uint64		first_row = 0;
-	int			n = 0;
+	uint64 first_row = 0;
+	int n = 0;
 
 	for (uint64 offset = from; offset < to; n++)
 	{
 		ExtentHeader header;
-		Extent		e = {identity, offset, bytes + offset, to - offset, EXTENT_PAGE};
-		char	   *name = psprintf("%sextent[%d]", path, n);
+		Extent e = {identity, offset, bytes + offset, to - offset, EXTENT_PAGE};
+		char *name = psprintf("%sextent[%d]", path, n);
 
 		CHECK_FOR_INTERRUPTS();
 		if (to - offset < sizeof(header))
@@ -149,7 +148,8 @@ show_extents(Inspect *in, const char *path, const uint8 *bytes, uint64 from, uin
 		memcpy(&header, bytes + offset, sizeof(header));
 		e.kind = header.kind;
 		if (header.kind == EXTENT_PAGE)
-			inspect_line(in, name, "page at " UINT64_FORMAT ": rows " UINT64_FORMAT " to " UINT64_FORMAT ", %u bytes%s of %u",
+			inspect_line(in, name,
+						 "page at " UINT64_FORMAT ": rows " UINT64_FORMAT " to " UINT64_FORMAT ", %u bytes%s of %u",
 						 offset, first_row, first_row + header.nrows - 1, header.stored,
 						 header.compression ? " (zstd)" : "", header.raw);
 		else
@@ -159,7 +159,7 @@ show_extents(Inspect *in, const char *path, const uint8 *bytes, uint64 from, uin
 		if (header.kind == EXTENT_PAGE)
 			first_row += header.nrows;
 		if (header.stored > to - offset - sizeof(header))
-			return;				/* nobody knows where the next one begins */
+			return; /* nobody knows where the next one begins */
 		offset += TYPEALIGN(8, sizeof(header) + (uint64) header.stored);
 		pfree(name);
 	}
@@ -170,9 +170,9 @@ show_extents(Inspect *in, const char *path, const uint8 *bytes, uint64 from, uin
 void
 inspect_inline(Inspect *in, const char *path, const S3am__Batch *batch)
 {
-	Rows		rows = {0};
-	PageStart  *starts = NULL;
-	uint32		npages = 1;
+	Rows rows = {0};
+	PageStart *starts = NULL;
+	uint32 npages = 1;
 
 	rows.path = psprintf("%s%srows.", path, path[0] ? "." : "");
 	inspect_line(in, psprintf("%s%srows", path, path[0] ? "." : ""), "%zu bytes, page " INT64_FORMAT " of this object",
@@ -194,7 +194,7 @@ inspect_inline(Inspect *in, const char *path, const S3am__Batch *batch)
 		rows.first = starts ? starts[i].first_row : 0;
 		rows.count = starts ? starts[i + 1].first_row - starts[i].first_row : batch->nrows;
 		if (rows.count == 0)
-			continue;			/* overflow chunks */
+			continue; /* overflow chunks */
 		if (in->next_page++ != in->page)
 			continue;
 		if (in->schema == NULL)
@@ -218,11 +218,11 @@ void
 inspect_segment(Inspect *in, uint64 epoch, uint64 number, const uint8 *bytes, Size len)
 {
 	SegmentHeader header = {0};
-	uint64		identity = segment_identity(bucket_repository_uuid(), epoch, number);
-	uint64		without_mac;
-	uint32		footer_size;
+	uint64 identity = segment_identity(bucket_repository_uuid(), epoch, number);
+	uint64 without_mac;
+	uint32 footer_size;
 	S3am__SegmentFooter *footer;
-	int64		n = 0;
+	int64 n = 0;
 
 	memcpy(&header, bytes, Min(len, sizeof(header)));
 	inspect_line(in, "header.level", "%u", header.level);
@@ -245,10 +245,10 @@ inspect_segment(Inspect *in, uint64 epoch, uint64 number, const uint8 *bytes, Si
 	}
 	for (size_t i = 0, row = 0; i < footer->pages->n_rows; row += footer->pages->rows[i++])
 	{
-		Rows		rows = {0};
+		Rows rows = {0};
 		S3am__SegmentRef ref = S3AM__SEGMENT_REF__INIT;
 		S3am__Batch batch = S3AM__BATCH__INIT;
-		PageStart  *starts;
+		PageStart *starts;
 
 		if (footer->pages->rows[i] == 0 || n++ != in->page)
 			continue;

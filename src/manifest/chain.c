@@ -32,7 +32,7 @@ chain_clear(ChainState *state)
 static void
 complain(char **error, const char *key, const char *what)
 {
-	char		text[256];
+	char text[256];
 
 	snprintf(text, sizeof(text), "object \"%s\" %s", key, what);
 	*error = strdup(text);
@@ -41,9 +41,9 @@ complain(char **error, const char *key, const char *what)
 S3am__Manifest *
 chain_open(const ChainState *state, const uint8_t uuid[16], const uint8_t *object, size_t object_len, char **error)
 {
-	char		key[KEY_SIZE];
-	size_t		len;
-	uint8_t    *payload;
+	char key[KEY_SIZE];
+	size_t len;
+	uint8_t *payload;
 	S3am__Manifest *m;
 
 	key_manifest(key, state->version + 1);
@@ -83,12 +83,12 @@ checkpoint_ref_copy(const S3am__CheckpointRef *ref)
 bool
 chain_checkpoint_fits(const ChainState *state, const S3am__CheckpointRef *ref)
 {
-	uint64_t	current = state->checkpoint ? state->checkpoint->version : 0;
+	uint64_t current = state->checkpoint ? state->checkpoint->version : 0;
 
 	if (!RULE(P35_PARENT))
 		return ref->version <= state->version;
 	return ref->parent == current && ref->version > current && ref->version <= state->version &&
-		!outcomes_fenced(state->outcomes, ref->epoch);
+		   !outcomes_fenced(state->outcomes, ref->epoch);
 }
 
 static void
@@ -103,8 +103,8 @@ apply_epoch(ChainState *state, const S3am__EpochEdit *e)
 bool *
 chain_apply(ChainState *state, const S3am__Manifest *m, const uint8_t digest[16])
 {
-	size_t		n = 0;
-	bool	   *voided;
+	size_t n = 0;
+	bool *voided;
 
 	for (size_t i = 0; i < m->n_steps; i++)
 		n += m->steps[i]->n_txns;
@@ -115,9 +115,8 @@ chain_apply(ChainState *state, const S3am__Manifest *m, const uint8_t digest[16]
 		{
 			const S3am__Txn *txn = m->steps[i]->txns[j];
 
-			voided[n] = txn->id == NULL ||
-				(RULE(P12_REFUSE) && outcomes_fenced(state->outcomes, txn->id->epoch)) ||
-				(RULE(P7_VOID) && outcomes_get(state->outcomes, txn->id->epoch, txn->id->seq) != ID_UNKNOWN);
+			voided[n] = txn->id == NULL || (RULE(P12_REFUSE) && outcomes_fenced(state->outcomes, txn->id->epoch)) ||
+						(RULE(P7_VOID) && outcomes_get(state->outcomes, txn->id->epoch, txn->id->seq) != ID_UNKNOWN);
 			if (voided[n])
 				continue;
 			outcomes_set(state->outcomes, txn->id->epoch, txn->id->seq, ID_COMMITTED);
@@ -146,10 +145,10 @@ S3am__Checkpoint *
 chain_open_checkpoint(const S3am__CheckpointRef *ref, const uint8_t uuid[16], const uint8_t *object, size_t object_len,
 					  char **error)
 {
-	char		key[KEY_SIZE];
-	uint8_t		digest[16];
-	size_t		len;
-	uint8_t    *payload;
+	char key[KEY_SIZE];
+	uint8_t digest[16];
+	size_t len;
+	uint8_t *payload;
 	S3am__Checkpoint *root;
 
 	key_checkpoint(key, ref->version, ref->epoch);

@@ -21,58 +21,53 @@
 #include "manifest/tree.h"
 #include "manifest/treebuild.h"
 
-#define AHEAD 16				/* manifests read at once */
-#define WRITES 8				/* pages written at once */
+#define AHEAD 16 /* manifests read at once */
+#define WRITES 8 /* pages written at once */
 
 typedef struct Slot
 {
 	struct CheckpointBuild *b;
-	uint64_t	version;
-	bool		used,
-				done;
-	uint8_t    *data;
-	size_t		len;
-	char		error[200];
+	uint64_t version;
+	bool used, done;
+	uint8_t *data;
+	size_t len;
+	char error[200];
 } Slot;
 
 typedef struct Output
 {
-	uint64_t	number;
-	uint8_t    *payload;
-	size_t		len;
+	uint64_t number;
+	uint8_t *payload;
+	size_t len;
 } Output;
 
 struct CheckpointBuild
 {
 	CheckpointConfig cfg;
-	Committer  *c;
-	Store	   *store;
-	uint8_t		uuid[16];
-	uint64_t	epoch;
-	uint64_t	first_page;
-	Jobs	   *jobs;
+	Committer *c;
+	Store *store;
+	uint8_t uuid[16];
+	uint64_t epoch;
+	uint64_t first_page;
+	Jobs *jobs;
 	S3am__CheckpointRef *parent;
 	S3am__Checkpoint *old;
-	ChainState	state;
-	uint64_t	target,			/* version to reach */
-				next_read;
-	Slot		ahead[AHEAD];
-	Delta	   *delta;
-	TreeBuild	tree;
-	TreeWalk   *walk;
-	bool		walking_tables;
-	S3am__PageRef **todo;		/* trees of batches to be read, copies */
+	ChainState state;
+	uint64_t target, /* version to reach */
+		next_read;
+	Slot ahead[AHEAD];
+	Delta *delta;
+	TreeBuild tree;
+	TreeWalk *walk;
+	bool walking_tables;
+	S3am__PageRef **todo; /* trees of batches to be read, copies */
 	DeltaTable **todo_table;
-	size_t		ntodo,
-				todo_at;
-	Output	   *outputs;
-	size_t		noutputs,
-				output_capacity,
-				written,
-				started;
+	size_t ntodo, todo_at;
+	Output *outputs;
+	size_t noutputs, output_capacity, written, started;
 	S3am__CheckpointRef ref;
-	uint8_t		digest[16];
-	bool		publishing;
+	uint8_t digest[16];
+	bool publishing;
 };
 
 static void read_more(CheckpointBuild *b);
@@ -108,7 +103,7 @@ static void
 end(CheckpointBuild *b, bool published, const char *error)
 {
 	CheckpointConfig cfg = b->cfg;
-	char		text[300];
+	char text[300];
 
 	snprintf(text, sizeof(text), "%s", error ? error : "");
 	free_build(b);
@@ -128,10 +123,10 @@ static void
 published(void *arg, bool ours)
 {
 	CheckpointBuild *b = arg;
-	S3am__Root	root = S3AM__ROOT__INIT;
-	uint8_t		payload[32];
-	size_t		len;
-	uint8_t    *object;
+	S3am__Root root = S3AM__ROOT__INIT;
+	uint8_t payload[32];
+	size_t len;
+	uint8_t *object;
 
 	b->publishing = false;
 	if (!ours)
@@ -168,10 +163,10 @@ root_written(void *arg, StoreResult *result)
 static void
 write_root(CheckpointBuild *b, S3am__Checkpoint *root)
 {
-	size_t		len = s3am__checkpoint__get_packed_size(root);
-	uint8_t    *payload = malloc(len + 1);
-	uint8_t    *object;
-	char		key[KEY_SIZE];
+	size_t len = s3am__checkpoint__get_packed_size(root);
+	uint8_t *payload = malloc(len + 1);
+	uint8_t *object;
+	char key[KEY_SIZE];
 
 	s3am__checkpoint__pack(root, payload);
 	key_checkpoint(key, root->version, b->epoch);
@@ -193,7 +188,7 @@ write_root(CheckpointBuild *b, S3am__Checkpoint *root)
 static void
 carry_dropped(CheckpointBuild *b, S3am__Checkpoint *root)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	root->dropped = malloc((b->delta->ndropped + (b->old ? b->old->n_dropped : 0) + 1) * sizeof(void *));
 	/* what a whole sweep could delete needs no remembering */
@@ -236,13 +231,13 @@ build_root(CheckpointBuild *b)
 		write_root(b, root);
 	else
 	{
-		size_t		len = s3am__checkpoint__get_packed_size(root);
-		uint8_t    *bytes = malloc(len + 1);
+		size_t len = s3am__checkpoint__get_packed_size(root);
+		uint8_t *bytes = malloc(len + 1);
 
 		s3am__checkpoint__pack(root, bytes);
 		if (b->old)
 			s3am__checkpoint__free_unpacked(b->old, NULL);
-		b->old = s3am__checkpoint__unpack(NULL, len, bytes);	/* from here on the new one */
+		b->old = s3am__checkpoint__unpack(NULL, len, bytes); /* from here on the new one */
 		free(bytes);
 		write_more(b);
 	}
@@ -265,7 +260,7 @@ output(void *arg, uint64_t number, uint8_t *payload, size_t len)
 		b->output_capacity = b->output_capacity ? b->output_capacity * 2 : 16;
 		b->outputs = realloc(b->outputs, b->output_capacity * sizeof(Output));
 	}
-	b->outputs[b->noutputs++] = (Output) {number, payload, len};
+	b->outputs[b->noutputs++] = (Output){number, payload, len};
 }
 
 static void
@@ -289,10 +284,10 @@ write_more(CheckpointBuild *b)
 {
 	while (b->started < b->noutputs && b->started - b->written < WRITES)
 	{
-		Output	   *o = &b->outputs[b->started++];
-		char		key[KEY_SIZE];
-		size_t		len;
-		uint8_t    *object;
+		Output *o = &b->outputs[b->started++];
+		char key[KEY_SIZE];
+		size_t len;
+		uint8_t *object;
 
 		key_page(key, b->epoch, o->number);
 		object = envelope_seal(ENVELOPE_PAGE, b->uuid, key, o->payload, o->len, &len);
@@ -309,8 +304,8 @@ static void next_tree(CheckpointBuild *b);
 static void
 add_todo(CheckpointBuild *b, const S3am__PageRef *ref, DeltaTable *table)
 {
-	size_t		len;
-	uint8_t    *bytes;
+	size_t len;
+	uint8_t *bytes;
 
 	if (ref == NULL)
 		return;
@@ -328,7 +323,7 @@ static bool
 want_tables(void *arg, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 {
 	CheckpointBuild *b = arg;
-	size_t		i = delta_from(b->delta, first);
+	size_t i = delta_from(b->delta, first);
 
 	(void) ref;
 	return i < b->delta->ntables && b->delta->tables[i]->storage < end;
@@ -343,7 +338,7 @@ found_tables(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t fir
 	(void) end;
 	for (size_t i = 0; i < page->n_tables; i++)
 	{
-		size_t		j = delta_from(b->delta, page->tables[i]->storage);
+		size_t j = delta_from(b->delta, page->tables[i]->storage);
 
 		if (j < b->delta->ntables && b->delta->tables[j]->storage == page->tables[i]->storage)
 			add_todo(b, page->tables[i]->batches, b->delta->tables[j]);
@@ -463,11 +458,11 @@ read_pages(CheckpointBuild *b)
 static bool
 use_manifest(CheckpointBuild *b, Slot *slot)
 {
-	char	   *error = NULL;
-	uint8_t		digest[16];
-	bool	   *voided;
+	char *error = NULL;
+	uint8_t digest[16];
+	bool *voided;
 	S3am__Manifest *m = chain_open(&b->state, b->uuid, slot->data, slot->len, &error);
-	bool		ok;
+	bool ok;
 
 	if (m == NULL)
 	{
@@ -490,7 +485,7 @@ use_manifest(CheckpointBuild *b, Slot *slot)
 static void
 manifest_came(void *arg, StoreResult *result)
 {
-	Slot	   *slot = arg;
+	Slot *slot = arg;
 	CheckpointBuild *b = slot->b;
 
 	slot->done = true;
@@ -504,7 +499,7 @@ manifest_came(void *arg, StoreResult *result)
 	slot->data = store_take(result);
 	for (;;)
 	{
-		Slot	   *next = &b->ahead[(b->state.version + 1) % AHEAD];
+		Slot *next = &b->ahead[(b->state.version + 1) % AHEAD];
 
 		if (b->state.version >= b->target || !next->used || !next->done || next->version != b->state.version + 1)
 			break;
@@ -519,7 +514,7 @@ manifest_came(void *arg, StoreResult *result)
 static void
 read_more(CheckpointBuild *b)
 {
-	char		key[KEY_SIZE];
+	char key[KEY_SIZE];
 
 	if (b->state.version >= b->target)
 	{
@@ -531,7 +526,7 @@ read_more(CheckpointBuild *b)
 	}
 	while (b->next_read <= b->target && b->next_read <= b->state.version + AHEAD)
 	{
-		Slot	   *slot = &b->ahead[b->next_read % AHEAD];
+		Slot *slot = &b->ahead[b->next_read % AHEAD];
 
 		memset(slot, 0, sizeof(*slot));
 		slot->b = b;
@@ -546,8 +541,8 @@ static void
 parent_came(void *arg, StoreResult *result)
 {
 	CheckpointBuild *b = arg;
-	char	   *error = NULL;
-	Outcomes   *outcomes = NULL;
+	char *error = NULL;
+	Outcomes *outcomes = NULL;
 
 	if (result->status == STORE_OK)
 		b->old = chain_open_checkpoint(b->parent, b->uuid, result->data, result->len, &error);
@@ -590,14 +585,22 @@ checkpoint_begin(const CheckpointConfig *config, Committer *c, Store *store, con
 	b->first_page = committer_new_page(c);
 	b->jobs = jobs_create(store);
 	b->delta = delta_create();
-	b->tree = (TreeBuild) {b, new_page, output, b->epoch, config->page_bytes ? config->page_bytes : 128 << 10,
-		config->inside_bytes ? config->inside_bytes : 2048, config->fanout ? config->fanout : 500, b->delta, {0}, false};
+	b->tree = (TreeBuild){b,
+						  new_page,
+						  output,
+						  b->epoch,
+						  config->page_bytes ? config->page_bytes : 128 << 10,
+						  config->inside_bytes ? config->inside_bytes : 2048,
+						  config->fanout ? config->fanout : 500,
+						  b->delta,
+						  {0},
+						  false};
 	chain_init(&b->state, config->outcome_retention_ms);
 	b->target = committer_version(c);
 	b->next_read = 1;
 	if (current)
 	{
-		char		key[KEY_SIZE];
+		char key[KEY_SIZE];
 
 		b->parent = checkpoint_ref_copy(current);
 		key_checkpoint(key, current->version, current->epoch);

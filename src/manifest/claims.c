@@ -30,8 +30,7 @@ claims_conflict(S3am__Mode a, S3am__Mode b)
 static int
 compare_subjects(const void *a, const void *b)
 {
-	const Subject *x = a,
-			   *y = b;
+	const Subject *x = a, *y = b;
 
 	if (x->kind != y->kind)
 		return x->kind < y->kind ? -1 : 1;
@@ -41,8 +40,7 @@ compare_subjects(const void *a, const void *b)
 static int
 compare_hashes(const void *a, const void *b)
 {
-	uint64_t	x = *(const uint64_t *) a,
-				y = *(const uint64_t *) b;
+	uint64_t x = *(const uint64_t *) a, y = *(const uint64_t *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -58,7 +56,7 @@ hash_text(uint64_t h, const char *text)
 static void
 add_subject(Claims *c, SubjectKind kind, uint64_t id)
 {
-	c->subjects[c->nsubjects++] = (Subject) {kind, id};
+	c->subjects[c->nsubjects++] = (Subject){kind, id};
 }
 
 static void
@@ -72,11 +70,11 @@ static bool
 add_rows(Claims *c, uint64_t storage, S3am__Mode mode, uint64_t base, const S3am__RowSet *rows, S3am__RowClaim *claim,
 		 const S3am__TableEdit *edit)
 {
-	RowSet	   *set = rowset_decode(rows);
+	RowSet *set = rowset_decode(rows);
 
 	if (set == NULL)
 		return false;
-	c->rows[c->nrows++] = (RowsClaim) {storage, mode, base, set, NULL, claim, edit, false};
+	c->rows[c->nrows++] = (RowsClaim){storage, mode, base, set, NULL, claim, edit, false};
 	note_base(c, base);
 	return true;
 }
@@ -90,9 +88,9 @@ base_of(const S3am__Txn *txn, uint64_t own)
 Claims *
 claims_decode(S3am__Txn *txn)
 {
-	Claims	   *c = calloc(1, sizeof(*c));
-	bool		ok = true;
-	size_t		n = 0;
+	Claims *c = calloc(1, sizeof(*c));
+	bool ok = true;
+	size_t n = 0;
 
 	c->txn = txn;
 	c->oldest_base = txn->base_version;
@@ -190,7 +188,7 @@ claims_forget_ahead(Claims *c)
 		{
 			rowset_free(c->rows[i].ahead);
 			c->rows[i].ahead = NULL;
-			c->rows[i].moved = true;	/* the message may have been written with it */
+			c->rows[i].moved = true; /* the message may have been written with it */
 		}
 }
 
@@ -201,7 +199,7 @@ claims_write(Claims *c)
 		return;
 	for (size_t i = 0; i < c->nrows; i++)
 	{
-		RowsClaim  *r = &c->rows[i];
+		RowsClaim *r = &c->rows[i];
 
 		if (r->claim == NULL || !(r->moved || r->ahead))
 			continue;
@@ -217,9 +215,9 @@ typedef struct Follow
 {
 	const S3am__TableEdit *edit;
 	const RowSet *mine;
-	RowSet	   *result;
-	Successors	next;			/* successor of the row that comes next */
-	bool		lost;			/* a claimed row has nowhere to go */
+	RowSet *result;
+	Successors next; /* successor of the row that comes next */
+	bool lost; /* a claimed row has nowhere to go */
 } Follow;
 
 static bool
@@ -233,8 +231,8 @@ count_row(void *arg, uint64_t row)
 static bool
 follow_row(void *arg, uint64_t row)
 {
-	Follow	   *f = arg;
-	uint64_t	successor = successors_next(&f->next);
+	Follow *f = arg;
+	uint64_t successor = successors_next(&f->next);
 
 	if (!rowset_contains(f->mine, row))
 		return true;
@@ -253,7 +251,7 @@ static bool
 follow(RowsClaim *mine, const Claims *other, const RowsClaim *replaced, bool ahead)
 {
 	const RowSet *now = mine->ahead ? mine->ahead : mine->rows;
-	Follow		f = {replaced->edit, now, rowset_copy(now), {replaced->edit, 0, 0}, false};
+	Follow f = {replaced->edit, now, rowset_copy(now), {replaced->edit, 0, 0}, false};
 
 	/* successors of removed rows come first */
 	for (size_t i = 0; i < other->nrows; i++)
@@ -304,7 +302,8 @@ drops_storage(const S3am__Txn *txn, uint64_t storage)
 
 /* Merging that lost: a batch that it replaces, or all of the storage, is gone (rule 34). */
 static bool
-batches_fit(const Claims *mine, const Claims *other, uint64_t storage, uint64_t version, uint64_t held, char *detail, size_t size)
+batches_fit(const Claims *mine, const Claims *other, uint64_t storage, uint64_t version, uint64_t held, char *detail,
+			size_t size)
 {
 	if (!RULE(P34_LIVE) || mine->txn->base_version >= version || held >= version)
 		return true;
@@ -369,8 +368,8 @@ read_fits(const S3am__ReadClaim *read, const RowSet *rows, const Claims *other)
 }
 
 static bool
-storage_fits(Claims *mine, const Claims *other, uint64_t storage, uint64_t version, uint64_t held, bool ahead, char *detail,
-			 size_t size)
+storage_fits(Claims *mine, const Claims *other, uint64_t storage, uint64_t version, uint64_t held, bool ahead,
+			 char *detail, size_t size)
 {
 	for (size_t i = 0; i < mine->txn->n_reads; i++)
 	{
@@ -386,7 +385,7 @@ storage_fits(Claims *mine, const Claims *other, uint64_t storage, uint64_t versi
 	}
 	for (size_t i = 0; i < mine->nrows; i++)
 	{
-		RowsClaim  *a = &mine->rows[i];
+		RowsClaim *a = &mine->rows[i];
 
 		if (a->storage != storage || a->base >= version || held >= version)
 			continue;
@@ -415,7 +414,8 @@ keys_meet(const S3am__KeyClaim *a, const S3am__KeyClaim *b)
 }
 
 static bool
-keys_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t index, uint64_t version, uint64_t held, char *detail, size_t size)
+keys_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t index, uint64_t version, uint64_t held, char *detail,
+		 size_t size)
 {
 	for (size_t i = 0; RULE(P20_KEYS) && i < mine->n_keys; i++)
 	{
@@ -435,7 +435,8 @@ keys_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t index, uint64_t
 }
 
 static bool
-schemas_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t table, uint64_t version, uint64_t held, char *detail, size_t size)
+schemas_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t table, uint64_t version, uint64_t held,
+			char *detail, size_t size)
 {
 	for (size_t i = 0; RULE(P20_SCHEMA) && i < mine->n_schemas; i++)
 	{
@@ -475,24 +476,26 @@ names_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t version, uint6
 
 /* A sequence belongs to one epoch at a time. */
 static bool
-sequences_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t sequence, uint64_t version, uint64_t held, char *detail,
-			  size_t size)
+sequences_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t sequence, uint64_t version, uint64_t held,
+			  char *detail, size_t size)
 {
-	if ((mine->id && other->id && mine->id->epoch == other->id->epoch) || mine->base_version >= version || held >= version)
+	if ((mine->id && other->id && mine->id->epoch == other->id->epoch) || mine->base_version >= version ||
+		held >= version)
 		return true;
 	for (size_t i = 0; RULE(P20_SCHEMA) && i < mine->n_sequences; i++)
 		for (size_t j = 0; mine->sequences[i]->sequence == sequence && j < other->n_sequences; j++)
 			if (other->sequences[j]->sequence == sequence)
 			{
-				snprintf(detail, size, "Sequence %llu was drawn from on another server.", (unsigned long long) sequence);
+				snprintf(detail, size, "Sequence %llu was drawn from on another server.",
+						 (unsigned long long) sequence);
 				return false;
 			}
 	return true;
 }
 
 bool
-claims_fit(Claims *mine, const Claims *other, Subject subject, uint64_t version, uint64_t held, bool ahead, char *detail,
-		   size_t size)
+claims_fit(Claims *mine, const Claims *other, Subject subject, uint64_t version, uint64_t held, bool ahead,
+		   char *detail, size_t size)
 {
 	switch (subject.kind)
 	{

@@ -12,46 +12,46 @@
 /* What two transactions can meet in.  Claims are found by subject. */
 typedef enum SubjectKind
 {
-	SUBJECT_STORAGE,			/* rows, batches, reads */
-	SUBJECT_INDEX,				/* keys */
-	SUBJECT_TABLE,				/* schema */
+	SUBJECT_STORAGE, /* rows, batches, reads */
+	SUBJECT_INDEX, /* keys */
+	SUBJECT_TABLE, /* schema */
 	SUBJECT_NAME,
-	SUBJECT_SEQUENCE			/* who draws */
+	SUBJECT_SEQUENCE /* who draws */
 } SubjectKind;
 
 typedef struct Subject
 {
 	SubjectKind kind;
-	uint64_t	id;
+	uint64_t id;
 } Subject;
 
 /* One set of rows with a mode: a lock, or what an edit ends. */
 typedef struct RowsClaim
 {
-	uint64_t	storage;
-	S3am__Mode	mode;
-	uint64_t	base;
-	RowSet	   *rows;			/* after following what was applied */
-	RowSet	   *ahead;			/* after following members of the same group too; NULL: the same */
-	S3am__RowClaim *claim;		/* if it is a lock */
-	const S3am__TableEdit *edit;	/* if it comes from an edit */
-	bool		moved;			/* the message must be written anew */
+	uint64_t storage;
+	S3am__Mode mode;
+	uint64_t base;
+	RowSet *rows; /* after following what was applied */
+	RowSet *ahead; /* after following members of the same group too; NULL: the same */
+	S3am__RowClaim *claim; /* if it is a lock */
+	const S3am__TableEdit *edit; /* if it comes from an edit */
+	bool moved; /* the message must be written anew */
 } RowsClaim;
 
 /* The claims of one transaction, decoded once. */
 typedef struct Claims
 {
-	S3am__Txn  *txn;			/* not owned */
-	RowsClaim  *rows;
-	size_t		nrows;
-	RowSet	  **reads;			/* of each read claim */
-	size_t		nreads;
-	Subject    *subjects;		/* ascending, each once */
-	size_t		nsubjects;
-	uint64_t	oldest_base;	/* of all claims */
+	S3am__Txn *txn; /* not owned */
+	RowsClaim *rows;
+	size_t nrows;
+	RowSet **reads; /* of each read claim */
+	size_t nreads;
+	Subject *subjects; /* ascending, each once */
+	size_t nsubjects;
+	uint64_t oldest_base; /* of all claims */
 } Claims;
 
-extern Claims *claims_decode(S3am__Txn *txn);	/* NULL: damaged */
+extern Claims *claims_decode(S3am__Txn *txn); /* NULL: damaged */
 extern void claims_free(Claims *claims);
 
 /*

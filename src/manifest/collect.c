@@ -20,86 +20,85 @@
 #include "manifest/tree.h"
 
 #define HISTORY 64
-#define DELETES 16				/* at once */
+#define DELETES 16 /* at once */
 #define AHEAD 16
 
 /* A boundary, and since when it has been one at least. */
 typedef struct Known
 {
-	uint64_t	value;
-	int64_t		date;
-	uint64_t	pins;			/* as read before it; for those who do not know rule 36 */
+	uint64_t value;
+	int64_t date;
+	uint64_t pins; /* as read before it; for those who do not know rule 36 */
 } Known;
 
 typedef struct Checkpointed
 {
-	uint64_t	version,
-				epoch;
-	bool		keep;
+	uint64_t version, epoch;
+	bool keep;
 } Checkpointed;
 
 typedef struct Pass
 {
 	struct Collector *col;
 	CollectConfig cfg;
-	Jobs	   *jobs;
-	TreeWalk   *walk;
+	Jobs *jobs;
+	TreeWalk *walk;
 	CollectReport report;
-	int64_t		date;			/* the store's, latest */
+	int64_t date; /* the store's, latest */
 	/* the boundary as read */
-	uint64_t	boundary;
+	uint64_t boundary;
 	S3am__CheckpointRef *start;
-	char		etag[136];		/* "" absent */
-	uint64_t	youngest_old;	/* versions up to here are old enough */
-	uint64_t	first_young;
-	bool		done_listing;
-	uint64_t	deletable;		/* boundary that is 2G old */
-	uint64_t	oldest_pin;
-	int			pins_to_read;
-	bool		pins_listed;
+	char etag[136]; /* "" absent */
+	uint64_t youngest_old; /* versions up to here are old enough */
+	uint64_t first_young;
+	bool done_listing;
+	uint64_t deletable; /* boundary that is 2G old */
+	uint64_t oldest_pin;
+	int pins_to_read;
+	bool pins_listed;
 	/* the state */
-	uint64_t	version;		/* S */
+	uint64_t version; /* S */
 	S3am__CheckpointRef *current;
-	uint64_t   *live;			/* epochs that are not fenced in S */
-	size_t		nlive;
-	uint64_t	last_epoch;		/* in S */
-	IdSet	   *segments,
-			   *pages;
-	IdSet	   *dropped;		/* segments: may go though their epoch lives */
-	IdSet	   *pinned;			/* segments dropped after what somebody still reads */
+	uint64_t *live; /* epochs that are not fenced in S */
+	size_t nlive;
+	uint64_t last_epoch; /* in S */
+	IdSet *segments, *pages;
+	IdSet *dropped; /* segments: may go though their epoch lives */
+	IdSet *pinned; /* segments dropped after what somebody still reads */
 	Checkpointed *checkpoints;
-	size_t		ncheckpoints,
-				checkpoint_at;
+	size_t ncheckpoints, checkpoint_at;
 	S3am__Checkpoint *root;
-	S3am__PageRef **trees;		/* of batches, of the root at hand */
-	size_t		ntrees,
-				tree_at;
-	uint64_t	next_manifest;
-	int			manifests_under_way;
+	S3am__PageRef **trees; /* of batches, of the root at hand */
+	size_t ntrees, tree_at;
+	uint64_t next_manifest;
+	int manifests_under_way;
 	/* sweeping */
-	int			prefix;
-	char		after[KEY_SIZE];
-	char	  **victims;
-	size_t		nvictims,
-				victim_capacity,
-				victim_at,
-				victims_gone;
+	int prefix;
+	char after[KEY_SIZE];
+	char **victims;
+	size_t nvictims, victim_capacity, victim_at, victims_gone;
 } Pass;
 
 struct Collector
 {
-	Committer  *c;
-	Store	   *store;
-	uint8_t		uuid[16];
-	Known		known[HISTORY];
-	int			nknown;
-	Pass	   *pass;
+	Committer *c;
+	Store *store;
+	uint8_t uuid[16];
+	Known known[HISTORY];
+	int nknown;
+	Pass *pass;
 };
 
 static const char *const sweep_prefixes[] = {"manifests/", "checkpoints/", "pages/", "segments/", "nodes/", "pins/"};
 enum
 {
-	SWEEP_MANIFESTS, SWEEP_CHECKPOINTS, SWEEP_PAGES, SWEEP_SEGMENTS, SWEEP_NODES, SWEEP_PINS, NSWEEPS
+	SWEEP_MANIFESTS,
+	SWEEP_CHECKPOINTS,
+	SWEEP_PAGES,
+	SWEEP_SEGMENTS,
+	SWEEP_NODES,
+	SWEEP_PINS,
+	NSWEEPS
 };
 
 static void mark_next_checkpoint(Pass *p);
@@ -140,7 +139,7 @@ end(Pass *p, const char *error)
 {
 	CollectConfig cfg = p->cfg;
 	CollectReport report = p->report;
-	char		text[300];
+	char text[300];
 
 	snprintf(text, sizeof(text), "%s", error ? error : "");
 	free_pass(p);
@@ -196,8 +195,7 @@ add_victim(Pass *p, const char *key, uint64_t size, const char *why, uint64_t *c
 static bool
 parse_id(const char *key, uint64_t *epoch, uint64_t *number)
 {
-	unsigned long long e,
-				n;
+	unsigned long long e, n;
 	const char *slash = strchr(key, '/');
 
 	if (slash == NULL || sscanf(slash + 1, "%*2x/%16llx-%16llx", &e, &n) != 2)
@@ -210,8 +208,7 @@ parse_id(const char *key, uint64_t *epoch, uint64_t *number)
 static void
 judge_page(Pass *p, const struct StoreEntry *e)
 {
-	uint64_t	epoch,
-				number;
+	uint64_t epoch, number;
 
 	if (!parse_id(e->key, &epoch, &number) || idset_contains(p->pages, epoch, number))
 		return;
@@ -224,8 +221,7 @@ judge_page(Pass *p, const struct StoreEntry *e)
 static void
 judge_segment(Pass *p, const struct StoreEntry *e)
 {
-	uint64_t	epoch,
-				number;
+	uint64_t epoch, number;
 
 	if (!parse_id(e->key, &epoch, &number) || idset_contains(p->segments, epoch, number) ||
 		idset_contains(p->pinned, epoch, number))
@@ -241,8 +237,7 @@ judge_segment(Pass *p, const struct StoreEntry *e)
 static void
 judge(Pass *p, const struct StoreEntry *e)
 {
-	unsigned long long a,
-				b;
+	unsigned long long a, b;
 
 	switch (p->prefix)
 	{
@@ -264,7 +259,8 @@ judge(Pass *p, const struct StoreEntry *e)
 			judge_segment(p, e);
 			break;
 		case SWEEP_NODES:
-			if (sscanf(e->key, "nodes/%20llu", &a) == 1 && !is_live(p, a) && e->modified_ms + (int64_t) p->cfg.pin_ms < p->date)
+			if (sscanf(e->key, "nodes/%20llu", &a) == 1 && !is_live(p, a) &&
+				e->modified_ms + (int64_t) p->cfg.pin_ms < p->date)
 				add_victim(p, e->key, e->size, "its epoch was fenced", &p->report.others);
 			break;
 		case SWEEP_PINS:
@@ -277,7 +273,7 @@ judge(Pass *p, const struct StoreEntry *e)
 static void
 removed(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 
 	if (!fine(p, result))
 		return;
@@ -288,7 +284,7 @@ removed(void *arg, StoreResult *result)
 static void
 swept_list(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 
 	if (!fine(p, result))
 		return;
@@ -348,8 +344,8 @@ note_dropped(Pass *p, uint64_t epoch, uint64_t number, uint64_t version)
 
 typedef struct ManifestRead
 {
-	Pass	   *p;
-	uint64_t	version;
+	Pass *p;
+	uint64_t version;
 } ManifestRead;
 
 static void read_manifests(Pass *p);
@@ -358,11 +354,11 @@ static void
 manifest_came(void *arg, StoreResult *result)
 {
 	ManifestRead *r = arg;
-	Pass	   *p = r->p;
-	char	   *error = NULL;
-	char		key[KEY_SIZE];
-	size_t		len;
-	uint8_t    *payload;
+	Pass *p = r->p;
+	char *error = NULL;
+	char key[KEY_SIZE];
+	size_t len;
+	uint8_t *payload;
 	S3am__Manifest *m;
 
 	key_manifest(key, r->version);
@@ -391,12 +387,12 @@ manifest_came(void *arg, StoreResult *result)
 static void
 checked(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload;
+	Pass *p = arg;
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload;
 	S3am__Boundary *m;
-	bool		above;
+	bool above;
 
 	if (result->status == STORE_NOT_FOUND && p->etag[0] == '\0')
 	{
@@ -405,7 +401,8 @@ checked(void *arg, StoreResult *result)
 	}
 	if (!fine(p, result))
 		return;
-	payload = envelope_open(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
+	payload =
+		envelope_open(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
 	m = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
 	free(payload);
 	free(error);
@@ -421,7 +418,7 @@ checked(void *arg, StoreResult *result)
 static void
 read_manifests(Pass *p)
 {
-	char		key[KEY_SIZE];
+	char key[KEY_SIZE];
 
 	while (p->next_manifest <= p->version && p->manifests_under_way < AHEAD)
 	{
@@ -445,7 +442,7 @@ mark_manifests(Pass *p)
 static bool
 want_page(void *arg, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 
 	(void) first;
 	(void) end;
@@ -456,7 +453,7 @@ want_page(void *arg, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 static bool
 found_page(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first, uint64_t end)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 
 	(void) ref;
 	(void) first;
@@ -468,7 +465,7 @@ found_page(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first
 		{
 			p->trees = realloc(p->trees, (p->ntrees + 1) * sizeof(void *));
 			p->trees[p->ntrees++] = page->tables[i]->batches;
-			page->tables[i]->batches = NULL;	/* the page goes, its part stays */
+			page->tables[i]->batches = NULL; /* the page goes, its part stays */
 		}
 	return false;
 }
@@ -476,7 +473,7 @@ found_page(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first
 static void
 walked(void *arg, StoreStatus status, const char *error)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 	TreeVisitor v = {p, want_page, found_page, walked};
 
 	p->walk = NULL;
@@ -503,7 +500,7 @@ walked(void *arg, StoreStatus status, const char *error)
 static void
 ddl_walked(void *arg, StoreStatus status, const char *error)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 	TreeVisitor v = {p, want_page, found_page, walked};
 
 	p->walk = NULL;
@@ -519,14 +516,14 @@ ddl_walked(void *arg, StoreStatus status, const char *error)
 static void
 root_came(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 	Checkpointed *k = &p->checkpoints[p->checkpoint_at];
-	bool		current = k->version == p->current->version && k->epoch == p->current->epoch;
+	bool current = k->version == p->current->version && k->epoch == p->current->epoch;
 	TreeVisitor v = {p, want_page, found_page, ddl_walked};
-	char		key[KEY_SIZE];
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload;
+	char key[KEY_SIZE];
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload;
 
 	if (result->status == STORE_NOT_FOUND && !current)
 	{
@@ -558,7 +555,7 @@ root_came(void *arg, StoreResult *result)
 static void
 mark_next_checkpoint(Pass *p)
 {
-	char		key[KEY_SIZE];
+	char key[KEY_SIZE];
 
 	while (p->checkpoint_at < p->ncheckpoints && !p->checkpoints[p->checkpoint_at].keep)
 		p->checkpoint_at++;
@@ -574,7 +571,7 @@ mark_next_checkpoint(Pass *p)
 static bool
 add_live(void *arg, uint64_t epoch, uint64_t begun_ms)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 
 	(void) begun_ms;
 	p->live = realloc(p->live, (p->nlive + 1) * sizeof(uint64_t));
@@ -585,25 +582,24 @@ add_live(void *arg, uint64_t epoch, uint64_t begun_ms)
 static void
 checkpoints_came(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
-	uint64_t	oldest = p->deletable < p->oldest_pin ? p->deletable : p->oldest_pin;
-	bool		found = false;
+	Pass *p = arg;
+	uint64_t oldest = p->deletable < p->oldest_pin ? p->deletable : p->oldest_pin;
+	bool found = false;
 
 	if (!fine(p, result))
 		return;
 	for (int i = 0; i < result->nentries; i++)
 	{
-		unsigned long long v,
-					e;
-		bool		current;
+		unsigned long long v, e;
+		bool current;
 
 		if (sscanf(result->entries[i].key, "checkpoints/%20llu-%16llx", &v, &e) != 2)
 			continue;
 		current = v == p->current->version && e == p->current->epoch;
 		found = found || current;
 		p->checkpoints = realloc(p->checkpoints, (p->ncheckpoints + 1) * sizeof(Checkpointed));
-		p->checkpoints[p->ncheckpoints++] = (Checkpointed) {v, e, current || v >= oldest ||
-			(p->start && v == p->start->version && e == p->start->epoch)};
+		p->checkpoints[p->ncheckpoints++] = (Checkpointed){
+			v, e, current || v >= oldest || (p->start && v == p->start->version && e == p->start->epoch)};
 	}
 	if (result->next)
 	{
@@ -622,7 +618,7 @@ checkpoints_came(void *arg, StoreResult *result)
 static void
 take_state(Pass *p)
 {
-	Committer  *c = p->col->c;
+	Committer *c = p->col->c;
 	const S3am__CheckpointRef *current = committer_checkpoint(c);
 
 	if (committer_phase(c) != COMMITTER_READY || current == NULL || p->deletable == 0)
@@ -645,14 +641,14 @@ take_state(Pass *p)
 
 typedef struct PinRead
 {
-	Pass	   *p;
-	void		(*next) (Pass *p);
-	bool		node;
-	char		key[KEY_SIZE];
+	Pass *p;
+	void (*next)(Pass *p);
+	bool node;
+	char key[KEY_SIZE];
 } PinRead;
 
 static void
-pins_done(Pass *p, void (*next) (Pass *p))
+pins_done(Pass *p, void (*next)(Pass *p))
 {
 	if (p->pins_listed && p->pins_to_read == 0)
 		next(p);
@@ -661,11 +657,11 @@ pins_done(Pass *p, void (*next) (Pass *p))
 static void
 note_pin_object(Pass *p, bool node, const char *key, const StoreResult *result)
 {
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload = envelope_open(node ? ENVELOPE_NODE : ENVELOPE_PIN, p->col->uuid, key, result->data, result->len, &len,
-										NULL, &error);
-	uint64_t	version = 0;	/* what cannot be read keeps everything */
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload = envelope_open(node ? ENVELOPE_NODE : ENVELOPE_PIN, p->col->uuid, key, result->data, result->len,
+									 &len, NULL, &error);
+	uint64_t version = 0; /* what cannot be read keeps everything */
 
 	if (payload && node)
 	{
@@ -677,7 +673,7 @@ note_pin_object(Pass *p, bool node, const char *key, const StoreResult *result)
 	}
 	else if (payload)
 	{
-		S3am__Pin  *m = s3am__pin__unpack(NULL, len, payload);
+		S3am__Pin *m = s3am__pin__unpack(NULL, len, payload);
 
 		version = m ? m->version : 0;
 		if (m)
@@ -692,11 +688,11 @@ note_pin_object(Pass *p, bool node, const char *key, const StoreResult *result)
 static void
 pin_came(void *arg, StoreResult *result)
 {
-	PinRead    *r = arg;
-	Pass	   *p = r->p;
+	PinRead *r = arg;
+	Pass *p = r->p;
 
 	p->pins_to_read--;
-	if (result->status != STORE_NOT_FOUND)	/* else it was let go meanwhile */
+	if (result->status != STORE_NOT_FOUND) /* else it was let go meanwhile */
 	{
 		if (!fine(p, result))
 			return;
@@ -708,15 +704,15 @@ pin_came(void *arg, StoreResult *result)
 static void
 pins_came(void *arg, StoreResult *result)
 {
-	PinRead		r = *(PinRead *) arg;
-	Pass	   *p = r.p;
+	PinRead r = *(PinRead *) arg;
+	Pass *p = r.p;
 
 	if (!fine(p, result))
 		return;
 	for (int i = 0; i < result->nentries; i++)
 	{
 		if (result->entries[i].modified_ms + (int64_t) p->cfg.pin_ms < result->date_ms)
-			continue;			/* nobody renews it */
+			continue; /* nobody renews it */
 		snprintf(r.key, sizeof(r.key), "%s", result->entries[i].key);
 		p->pins_to_read++;
 		jobs_get_copy(p->jobs, r.key, pin_came, &r, sizeof(r));
@@ -736,9 +732,9 @@ pins_came(void *arg, StoreResult *result)
 }
 
 static void
-read_pins(Pass *p, void (*next) (Pass *p))
+read_pins(Pass *p, void (*next)(Pass *p))
 {
-	PinRead		r = {p, next, true, ""};
+	PinRead r = {p, next, true, ""};
 
 	p->oldest_pin = UINT64_MAX;
 	p->pins_listed = false;
@@ -751,20 +747,20 @@ read_pins(Pass *p, void (*next) (Pass *p))
 static void
 know(Pass *p, uint64_t value, int64_t date)
 {
-	Collector  *col = p->col;
+	Collector *col = p->col;
 
 	if (col->nknown > 0 && col->known[col->nknown - 1].value >= value)
 		return;
 	if (col->nknown == HISTORY)
 		memmove(&col->known[0], &col->known[1], --col->nknown * sizeof(Known));
-	col->known[col->nknown++] = (Known) {value, date, p->oldest_pin};
+	col->known[col->nknown++] = (Known){value, date, p->oldest_pin};
 }
 
 static void
 boundary_stands(Pass *p)
 {
-	Collector  *col = p->col;
-	int			found = -1;
+	Collector *col = p->col;
+	int found = -1;
 
 	p->deletable = 0;
 	for (int i = 0; i < col->nknown; i++)
@@ -786,7 +782,7 @@ boundary_stands(Pass *p)
 static void
 boundary_moved(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
+	Pass *p = arg;
 
 	if (result->status != STORE_OK)
 	{
@@ -803,13 +799,12 @@ boundary_moved(void *arg, StoreResult *result)
 static void
 move_boundary(Pass *p)
 {
-	Committer  *c = p->col->c;
+	Committer *c = p->col->c;
 	const S3am__CheckpointRef *current = committer_checkpoint(c);
-	uint64_t	to = p->youngest_old;
+	uint64_t to = p->youngest_old;
 	S3am__Boundary message = S3AM__BOUNDARY__INIT;
-	size_t		len;
-	uint8_t    *payload,
-			   *object;
+	size_t len;
+	uint8_t *payload, *object;
 
 	if (committer_phase(c) != COMMITTER_READY || current == NULL || current->version > committer_version(c))
 	{
@@ -844,8 +839,8 @@ move_boundary(Pass *p)
 static void
 ages_came(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
-	bool		sorted = true;
+	Pass *p = arg;
+	bool sorted = true;
 
 	if (!fine(p, result))
 		return;
@@ -879,15 +874,16 @@ ages_came(void *arg, StoreResult *result)
 static void
 boundary_came(void *arg, StoreResult *result)
 {
-	Pass	   *p = arg;
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload;
+	Pass *p = arg;
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload;
 	S3am__Boundary *m;
 
 	if (result->status == STORE_OK)
 	{
-		payload = envelope_open(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
+		payload =
+			envelope_open(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
 		m = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
 		free(payload);
 		if (m == NULL)
@@ -918,7 +914,7 @@ boundary_came(void *arg, StoreResult *result)
 Collector *
 collector_create(Committer *c, Store *store, const uint8_t uuid[16])
 {
-	Collector  *col = calloc(1, sizeof(*col));
+	Collector *col = calloc(1, sizeof(*col));
 
 	col->c = c;
 	col->store = store;
@@ -939,7 +935,7 @@ collector_free(Collector *col)
 bool
 collector_run(Collector *col, const CollectConfig *config)
 {
-	Pass	   *p;
+	Pass *p;
 
 	if (col->pass || committer_phase(col->c) != COMMITTER_READY || committer_checkpoint(col->c) == NULL)
 		return false;

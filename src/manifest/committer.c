@@ -20,7 +20,7 @@ committer_now(Committer *c)
 void
 committer_set_phase(Committer *c, CommitterPhase phase, const char *error)
 {
-	bool		changed = c->phase != phase;
+	bool changed = c->phase != phase;
 
 	c->phase = phase;
 	if (changed || error)
@@ -37,7 +37,7 @@ committer_saw_date(Committer *c, const StoreResult *result)
 uint64_t
 committer_back_off(Committer *c, unsigned attempts)
 {
-	uint64_t	limit = BACKOFF_MIN_MS;
+	uint64_t limit = BACKOFF_MIN_MS;
 
 	for (unsigned i = 1; i < attempts && limit < BACKOFF_MAX_MS; i++)
 		limit *= 2;
@@ -52,7 +52,7 @@ committer_advance(Committer *c)
 		committer_drop_stale_reads(c);
 		committer_read_boundary(c);
 		if (c->restore)
-			return;				/* it calls back */
+			return; /* it calls back */
 		if (c->must_restore || !c->attached)
 		{
 			restore_begin(c);
@@ -86,7 +86,8 @@ committer_advance(Committer *c)
 				continue;
 			}
 			if (committer_now(c) >= c->retry_at)
-				for (uint64_t v = c->state.version + 1; v <= c->state.version + READ_AHEAD && c->nahead < READ_AHEAD; v++)
+				for (uint64_t v = c->state.version + 1; v <= c->state.version + READ_AHEAD && c->nahead < READ_AHEAD;
+					 v++)
 					if (committer_find_read(c, v) == NULL)
 						committer_start_read(c, v);
 			return;
@@ -94,8 +95,8 @@ committer_advance(Committer *c)
 		if (committer_now(c) >= c->retry_at && group_wanted(c) && group_build(c))
 			continue;
 		{
-			Read	   *r = committer_find_read(c, c->state.version + 1);
-			bool		probe = false;
+			Read *r = committer_find_read(c, c->state.version + 1);
+			bool probe = false;
 
 			for (Probe *p = c->probes; p; p = p->next)
 				if (r == NULL || p->after > r->number)
@@ -112,7 +113,7 @@ committer_advance(Committer *c)
 Committer *
 committer_create(const CommitterConfig *config, Store *store, const S3am__Repository *repository)
 {
-	Committer  *c = calloc(1, sizeof(*c));
+	Committer *c = calloc(1, sizeof(*c));
 
 	c->cfg = *config;
 	if (c->cfg.poll_min_ms == 0)
@@ -128,7 +129,8 @@ committer_create(const CommitterConfig *config, Store *store, const S3am__Reposi
 	c->store = store;
 	memcpy(c->uuid, repository->uuid.data, 16);
 	c->grace_ms = repository->grace_ms ? repository->grace_ms : 600000;
-	chain_init(&c->state, config->outcome_retention_ms ? config->outcome_retention_ms : repository->outcome_retention_ms);
+	chain_init(&c->state,
+			   config->outcome_retention_ms ? config->outcome_retention_ms : repository->outcome_retention_ms);
 	c->window = window_create();
 	c->window_first = 1;
 	c->last = &c->first;
@@ -136,7 +138,7 @@ committer_create(const CommitterConfig *config, Store *store, const S3am__Reposi
 	c->phase = COMMITTER_ATTACHING;
 	for (int i = 0; i < 2; i++)
 	{
-		uint64_t	x = c->cfg.random(c->cfg.arg);
+		uint64_t x = c->cfg.random(c->cfg.arg);
 
 		memcpy(c->nonce + 8 * i, &x, 8);
 	}
@@ -146,11 +148,11 @@ committer_create(const CommitterConfig *config, Store *store, const S3am__Reposi
 static void
 submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared)
 {
-	Pending    *p;
-	S3am__Txn  *txn = s3am__txn__unpack(NULL, len, bytes);
-	Claims	   *claims = txn && txn->id ? claims_decode(txn) : NULL;
-	IdState		state;
-	bool		fenced;
+	Pending *p;
+	S3am__Txn *txn = s3am__txn__unpack(NULL, len, bytes);
+	Claims *claims = txn && txn->id ? claims_decode(txn) : NULL;
+	IdState state;
+	bool fenced;
 
 	if (claims == NULL)
 	{
@@ -185,7 +187,7 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 	}
 	/* a shared one may be of an epoch that we have not seen begin */
 	fenced = outcomes_fenced(c->state.outcomes, txn->id->epoch) &&
-		!(shared && txn->id->epoch > outcomes_last_epoch(c->state.outcomes));
+			 !(shared && txn->id->epoch > outcomes_last_epoch(c->state.outcomes));
 	if ((RULE(P12_REFUSE) && fenced) || (!shared && c->phase == COMMITTER_FENCED))
 	{
 		pending_decide(c, p, OUTCOME_FENCED, 0, NULL);
@@ -221,7 +223,7 @@ committer_cancel(Committer *c, void *member)
 	for (Pending **link = &c->first; *link; link = &(*link)->next)
 		if ((*link)->handle == member)
 		{
-			Pending    *p = *link;
+			Pending *p = *link;
 
 			if (p->tries > 0 || p->shared)
 				return false;
@@ -248,10 +250,11 @@ committer_abandon(Committer *c, void *member)
 bool
 committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, uint64_t *version)
 {
-	IdState		state = outcomes_get(c->state.outcomes, epoch, seq);
+	IdState state = outcomes_get(c->state.outcomes, epoch, seq);
 
 	*version = 0;
-	if (state == ID_UNKNOWN && (epoch > outcomes_last_epoch(c->state.outcomes) || !outcomes_fenced(c->state.outcomes, epoch)))
+	if (state == ID_UNKNOWN &&
+		(epoch > outcomes_last_epoch(c->state.outcomes) || !outcomes_fenced(c->state.outcomes, epoch)))
 		return false;
 	*outcome = state == ID_COMMITTED ? OUTCOME_COMMITTED : state == ID_TOO_OLD ? OUTCOME_TOO_OLD : OUTCOME_ABORTED;
 	if (state == ID_COMMITTED)
@@ -274,20 +277,20 @@ committer_last_epoch(const Committer *c)
 void
 committer_mark(Committer *c, uint64_t epoch, uint64_t seq)
 {
-	Mark	   *mark;
+	Mark *mark;
 
 	/* of an epoch that never began there is nothing to mark */
 	if (epoch > outcomes_last_epoch(c->state.outcomes) || outcomes_get(c->state.outcomes, epoch, seq) != ID_UNKNOWN)
 		return;
 	mark = malloc(sizeof(*mark));
-	*mark = (Mark) {c->marks, epoch, seq};
+	*mark = (Mark){c->marks, epoch, seq};
 	c->marks = mark;
 }
 
 void
-committer_fence(Committer *c, uint64_t epoch, void (*done) (void *arg, uint64_t version), void *arg)
+committer_fence(Committer *c, uint64_t epoch, void (*done)(void *arg, uint64_t version), void *arg)
 {
-	Fence	   *f;
+	Fence *f;
 
 	if (outcomes_fenced(c->state.outcomes, epoch))
 	{
@@ -296,12 +299,12 @@ committer_fence(Committer *c, uint64_t epoch, void (*done) (void *arg, uint64_t 
 		return;
 	}
 	f = malloc(sizeof(*f));
-	*f = (Fence) {c->fences, epoch, false, done, arg};
+	*f = (Fence){c->fences, epoch, false, done, arg};
 	c->fences = f;
 }
 
 void
-committer_live_epochs(const Committer *c, bool (*each) (void *arg, uint64_t epoch, uint64_t begun_ms), void *arg)
+committer_live_epochs(const Committer *c, bool (*each)(void *arg, uint64_t epoch, uint64_t begun_ms), void *arg)
 {
 	outcomes_each_live(c->state.outcomes, each, arg);
 }
@@ -313,7 +316,7 @@ committer_epoch_live(const Committer *c, uint64_t epoch)
 }
 
 void
-committer_publish(Committer *c, const S3am__CheckpointRef *ref, void (*done) (void *arg, bool published), void *arg)
+committer_publish(Committer *c, const S3am__CheckpointRef *ref, void (*done)(void *arg, bool published), void *arg)
 {
 	if (c->publish || c->phase != COMMITTER_READY)
 	{
@@ -336,11 +339,11 @@ committer_end_publish(Committer *c, bool published)
 }
 
 void
-committer_probe(Committer *c, void (*done) (void *arg, uint64_t version), void *arg)
+committer_probe(Committer *c, void (*done)(void *arg, uint64_t version), void *arg)
 {
-	Probe	   *p = malloc(sizeof(*p));
+	Probe *p = malloc(sizeof(*p));
 
-	*p = (Probe) {c->probes, RULE(P31_PROBE) ? c->number + 1 : 0, done, arg};
+	*p = (Probe){c->probes, RULE(P31_PROBE) ? c->number + 1 : 0, done, arg};
 	c->probes = p;
 }
 
@@ -410,7 +413,7 @@ committer_new_page(Committer *c)
 static void
 sooner(int64_t *wait, uint64_t when, uint64_t t)
 {
-	int64_t		left = when > t ? (int64_t) (when - t) : 0;
+	int64_t left = when > t ? (int64_t) (when - t) : 0;
 
 	if (left < *wait)
 		*wait = left;
@@ -419,8 +422,8 @@ sooner(int64_t *wait, uint64_t when, uint64_t t)
 int64_t
 committer_tick(Committer *c)
 {
-	uint64_t	t;
-	int64_t		wait = 1000;
+	uint64_t t;
+	int64_t wait = 1000;
 
 	if (c->phase == COMMITTER_FAILED)
 	{
@@ -468,7 +471,7 @@ committer_destroy(Committer *c)
 	put_end(c);
 	while (c->first)
 	{
-		Pending    *p = c->first;
+		Pending *p = c->first;
 
 		c->first = p->next;
 		claims_free(p->claims);
@@ -477,21 +480,21 @@ committer_destroy(Committer *c)
 	}
 	while (c->marks)
 	{
-		Mark	   *m = c->marks;
+		Mark *m = c->marks;
 
 		c->marks = m->next;
 		free(m);
 	}
 	while (c->fences)
 	{
-		Fence	   *f = c->fences;
+		Fence *f = c->fences;
 
 		c->fences = f->next;
 		free(f);
 	}
 	while (c->probes)
 	{
-		Probe	   *p = c->probes;
+		Probe *p = c->probes;
 
 		c->probes = p->next;
 		free(p);

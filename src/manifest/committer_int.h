@@ -13,49 +13,48 @@
 
 #define READ_AHEAD 16
 #define BACKOFF_MIN_MS 20
-#define GROUP_WAITS 4			/* waits of group_wait_us that a group takes at most, one after each arrival */
-#define GAP_ALARMS 20			/* so many false ones mean that others write faster than this reads */
-#define FAILED_PAUSE_MS 5000	/* what could not be applied is read again after this: it may have been restored */
+#define GROUP_WAITS 4 /* waits of group_wait_us that a group takes at most, one after each arrival */
+#define GAP_ALARMS 20 /* so many false ones mean that others write faster than this reads */
+#define FAILED_PAUSE_MS 5000 /* what could not be applied is read again after this: it may have been restored */
 #define BACKOFF_MAX_MS 2000
 
 /* A transaction without an outcome. */
 typedef struct Pending
 {
 	struct Pending *next;
-	S3am__Txn  *txn;
-	Claims	   *claims;
-	size_t		len;
-	void	   *handle;
-	uint64_t	held;			/* held against all versions up to this */
-	unsigned	tries;
-	bool		shared;			/* others may put it too */
-	bool		in_put;
-	bool		abandoned;
-	char		why[256];		/* if abandoned */
+	S3am__Txn *txn;
+	Claims *claims;
+	size_t len;
+	void *handle;
+	uint64_t held; /* held against all versions up to this */
+	unsigned tries;
+	bool shared; /* others may put it too */
+	bool in_put;
+	bool abandoned;
+	char why[256]; /* if abandoned */
 } Pending;
 
 typedef struct Probe
 {
 	struct Probe *next;
-	uint64_t	after;			/* number of the first request that counts */
-	void		(*done) (void *arg, uint64_t version);
-	void	   *arg;
+	uint64_t after; /* number of the first request that counts */
+	void (*done)(void *arg, uint64_t version);
+	void *arg;
 } Probe;
 
 typedef struct Mark
 {
 	struct Mark *next;
-	uint64_t	epoch,
-				seq;
+	uint64_t epoch, seq;
 } Mark;
 
 typedef struct Fence
 {
 	struct Fence *next;
-	uint64_t	epoch;
-	bool		silent;			/* because it is, not because somebody asked */
-	void		(*done) (void *arg, uint64_t version);
-	void	   *arg;
+	uint64_t epoch;
+	bool silent; /* because it is, not because somebody asked */
+	void (*done)(void *arg, uint64_t version);
+	void *arg;
 } Fence;
 
 /*
@@ -64,62 +63,62 @@ typedef struct Fence
  */
 typedef struct Evidence
 {
-	uint64_t	slot;
-	int64_t		date;
-	uint64_t	number;
+	uint64_t slot;
+	int64_t date;
+	uint64_t number;
 } Evidence;
 
 typedef enum Verdict
 {
-	VERDICT_GOOD,				/* the slot was above the boundary */
-	VERDICT_UNDER,				/* it is not: no evidence */
-	VERDICT_ASK					/* the boundary must be read first */
+	VERDICT_GOOD, /* the slot was above the boundary */
+	VERDICT_UNDER, /* it is not: no evidence */
+	VERDICT_ASK /* the boundary must be read first */
 } Verdict;
 
 /* A copy of gc/boundary. */
 typedef struct BoundaryCopy
 {
-	bool		known;
-	uint64_t	value;
-	S3am__CheckpointRef *checkpoint;	/* NULL: none */
-	int64_t		date;
-	uint64_t	sent;			/* number of its request */
-	uint64_t	sent_ms;		/* by our clock */
+	bool known;
+	uint64_t value;
+	S3am__CheckpointRef *checkpoint; /* NULL: none */
+	int64_t date;
+	uint64_t sent; /* number of its request */
+	uint64_t sent_ms; /* by our clock */
 } BoundaryCopy;
 
 /* A read of one version. */
 typedef struct Read
 {
-	Committer  *c;
-	StoreOp    *op;
-	uint64_t	version;
-	uint64_t	number;			/* of the request: a probe wants one that began after it */
-	Evidence	evidence;
-	bool		done;
-	bool		used;
+	Committer *c;
+	StoreOp *op;
+	uint64_t version;
+	uint64_t number; /* of the request: a probe wants one that began after it */
+	Evidence evidence;
+	bool done;
+	bool used;
 	StoreStatus status;
-	uint8_t    *data;
-	size_t		len;
-	char		error[256];
+	uint8_t *data;
+	size_t len;
+	char error[256];
 } Read;
 
 /* A manifest on its way to a slot.  It stays as it is until the slot is known to hold something, or is filled. */
 typedef struct Put
 {
-	Committer  *c;				/* NULL: settled meanwhile, the callback frees it */
-	StoreOp    *op;
-	char		key[KEY_SIZE];
-	uint64_t	slot;
-	uint8_t    *object;
-	size_t		len;
-	bool		fill;
-	bool		landed;			/* 200, if the slot is above the boundary */
-	bool		read_back;		/* the slot holds something: read it */
-	bool		undecided;		/* some attempt had no verdict */
-	uint64_t	number;			/* of the first attempt's request */
-	Evidence	evidence;
-	unsigned	attempts;
-	uint64_t	started;		/* by our clock, ms */
+	Committer *c; /* NULL: settled meanwhile, the callback frees it */
+	StoreOp *op;
+	char key[KEY_SIZE];
+	uint64_t slot;
+	uint8_t *object;
+	size_t len;
+	bool fill;
+	bool landed; /* 200, if the slot is above the boundary */
+	bool read_back; /* the slot holds something: read it */
+	bool undecided; /* some attempt had no verdict */
+	uint64_t number; /* of the first attempt's request */
+	Evidence evidence;
+	unsigned attempts;
+	uint64_t started; /* by our clock, ms */
 } Put;
 
 typedef struct Restore Restore;
@@ -128,76 +127,75 @@ typedef struct Lease Lease;
 struct Committer
 {
 	CommitterConfig cfg;
-	Store	   *store;
-	uint8_t		uuid[16];
-	uint64_t	grace_ms;		/* G */
+	Store *store;
+	uint8_t uuid[16];
+	uint64_t grace_ms; /* G */
 	CommitterPhase phase;
-	bool		displaced;		/* fenced by another server with our identity */
-	uint64_t	epoch;
-	uint64_t	next_page;
-	uint8_t		nonce[16];
+	bool displaced; /* fenced by another server with our identity */
+	uint64_t epoch;
+	uint64_t next_page;
+	uint8_t nonce[16];
 
-	ChainState	state;
-	Window	   *window;
-	uint64_t	window_first;	/* all versions from here on are in the window */
+	ChainState state;
+	Window *window;
+	uint64_t window_first; /* all versions from here on are in the window */
 
-	Pending    *first,
-			  **last;
-	size_t		npending;
-	size_t		expected;		/* members that the next group waits for a little */
-	uint64_t	group_until,	/* ms; 0: it does not wait */
-				group_limit;	/* ms; arrivals prolong the wait up to this */
-	uint64_t	put_took;		/* ms, the last one that landed at its first attempt */
-	Mark	   *marks;
-	Fence	   *fences;
+	Pending *first, **last;
+	size_t npending;
+	size_t expected; /* members that the next group waits for a little */
+	uint64_t group_until, /* ms; 0: it does not wait */
+		group_limit; /* ms; arrivals prolong the wait up to this */
+	uint64_t put_took; /* ms, the last one that landed at its first attempt */
+	Mark *marks;
+	Fence *fences;
 	S3am__CheckpointRef *publish;
-	void		(*publish_done) (void *arg, bool published);
-	void	   *publish_arg;
-	Probe	   *probes;
+	void (*publish_done)(void *arg, bool published);
+	void *publish_arg;
+	Probe *probes;
 
-	uint64_t	number;			/* requests and answers so far */
-	int64_t		date;			/* the latest of the store's */
-	Read		ahead[READ_AHEAD];
-	int			nahead;
-	Put		   *put;
+	uint64_t number; /* requests and answers so far */
+	int64_t date; /* the latest of the store's */
+	Read ahead[READ_AHEAD];
+	int nahead;
+	Put *put;
 
 	BoundaryCopy boundary;
-	StoreOp    *boundary_op;
-	uint64_t	boundary_number;	/* of the request under way */
-	uint64_t	boundary_sent_ms;
-	uint64_t	boundary_retry_at;
-	bool		boundary_wanted;
+	StoreOp *boundary_op;
+	uint64_t boundary_number; /* of the request under way */
+	uint64_t boundary_sent_ms;
+	uint64_t boundary_retry_at;
+	bool boundary_wanted;
 
-	Restore    *restore;
-	bool		must_restore;
-	bool		attached;		/* a starting point was found */
-	Lease	   *lease;
+	Restore *restore;
+	bool must_restore;
+	bool attached; /* a starting point was found */
+	Lease *lease;
 
-	uint64_t	retry_at;
-	uint64_t	poll_at;
-	uint64_t	poll_ms;
+	uint64_t retry_at;
+	uint64_t poll_at;
+	uint64_t poll_ms;
 	/* attaching: is the empty slot the end of the chain, or a gap in it? (rule 6) */
-	StoreOp    *gap_op;
-	uint64_t	gap_slot;		/* that was asked about last; 0: it must be asked again */
-	uint64_t	gap_later;		/* a version that exists after it, 0 none */
-	unsigned	gap_alarms;		/* slots that were filled when they were looked at again */
+	StoreOp *gap_op;
+	uint64_t gap_slot; /* that was asked about last; 0: it must be asked again */
+	uint64_t gap_later; /* a version that exists after it, 0 none */
+	unsigned gap_alarms; /* slots that were filled when they were looked at again */
 
-	CommitterPhase resume;		/* what it was before it failed */
-	char	   *failure;
-	bool		closing;
+	CommitterPhase resume; /* what it was before it failed */
+	char *failure;
+	bool closing;
 };
 
 /* committer.c */
 extern uint64_t committer_now(Committer *c);
 extern void committer_set_phase(Committer *c, CommitterPhase phase, const char *error);
 extern void committer_saw_date(Committer *c, const StoreResult *result);
-extern uint64_t committer_back_off(Committer *c, unsigned attempts);	/* when to try again: full jitter */
+extern uint64_t committer_back_off(Committer *c, unsigned attempts); /* when to try again: full jitter */
 extern void committer_advance(Committer *c);
 extern void committer_end_publish(Committer *c, bool published);
 
 /* follow.c: reading versions, the boundary */
 extern Verdict committer_judge(Committer *c, const Evidence *e, bool rule);
-extern void committer_read_boundary(Committer *c);	/* starts a read if it is time */
+extern void committer_read_boundary(Committer *c); /* starts a read if it is time */
 extern bool committer_use_read(Committer *c);
 extern void committer_start_read(Committer *c, uint64_t version);
 extern Read *committer_find_read(Committer *c, uint64_t version);
@@ -223,7 +221,7 @@ extern void group_fill(Committer *c);
 /* put.c */
 extern void put_begin(Committer *c, S3am__Manifest *m, bool fill);
 extern void put_end(Committer *c);
-extern bool put_drive(Committer *c);	/* true: something was settled, look again */
+extern bool put_drive(Committer *c); /* true: something was settled, look again */
 
 /* restore.c */
 extern void restore_begin(Committer *c);

@@ -43,12 +43,11 @@ delta_free(Delta *d)
 size_t
 delta_from(const Delta *d, uint64_t storage)
 {
-	size_t		low = 0,
-				high = d->ntables;
+	size_t low = 0, high = d->ntables;
 
 	while (low < high)
 	{
-		size_t		middle = (low + high) / 2;
+		size_t middle = (low + high) / 2;
 
 		if (d->tables[middle]->storage < storage)
 			low = middle + 1;
@@ -70,7 +69,7 @@ grow(void *list, size_t n, size_t *capacity, size_t size)
 static DeltaTable *
 table_of(Delta *d, uint64_t storage)
 {
-	size_t		i = delta_from(d, storage);
+	size_t i = delta_from(d, storage);
 	DeltaTable *t;
 
 	if (i < d->ntables && d->tables[i]->storage == storage)
@@ -101,12 +100,11 @@ delta_dropped(Delta *d, const S3am__SegmentRef *segment, uint64_t version)
 static size_t
 batch_from(const DeltaTable *t, uint64_t row)
 {
-	size_t		low = 0,
-				high = t->nbatches;
+	size_t low = 0, high = t->nbatches;
 
 	while (low < high)
 	{
-		size_t		middle = (low + high) / 2;
+		size_t middle = (low + high) / 2;
 
 		if (t->batches[middle]->first_row < row)
 			low = middle + 1;
@@ -119,12 +117,11 @@ batch_from(const DeltaTable *t, uint64_t row)
 static size_t
 drop_from(const DeltaTable *t, uint64_t row)
 {
-	size_t		low = 0,
-				high = t->ndrops;
+	size_t low = 0, high = t->ndrops;
 
 	while (low < high)
 	{
-		size_t		middle = (low + high) / 2;
+		size_t middle = (low + high) / 2;
 
 		if (t->drops[middle].first_row < row)
 			low = middle + 1;
@@ -137,7 +134,7 @@ drop_from(const DeltaTable *t, uint64_t row)
 bool
 delta_touches(const DeltaTable *t, uint64_t first, uint64_t end)
 {
-	size_t		i = batch_from(t, first);
+	size_t i = batch_from(t, first);
 
 	if (t->dropped || (i < t->nbatches && t->batches[i]->first_row < end))
 		return true;
@@ -150,7 +147,7 @@ delta_touches(const DeltaTable *t, uint64_t first, uint64_t end)
 static void
 drop_batch(Delta *d, DeltaTable *t, uint64_t first_row, uint64_t version)
 {
-	size_t		i = batch_from(t, first_row);
+	size_t i = batch_from(t, first_row);
 
 	if (i < t->nbatches && t->batches[i]->first_row == first_row)
 	{
@@ -165,7 +162,7 @@ drop_batch(Delta *d, DeltaTable *t, uint64_t first_row, uint64_t version)
 	t->drops = grow(t->drops, t->ndrops, &t->drop_capacity, sizeof(DeltaDrop));
 	memmove(&t->drops[i + 1], &t->drops[i], (t->ndrops - i) * sizeof(DeltaDrop));
 	t->ndrops++;
-	t->drops[i] = (DeltaDrop) {first_row, version};
+	t->drops[i] = (DeltaDrop){first_row, version};
 }
 
 /* A storage is dropped: with it what was added since the last checkpoint. */
@@ -186,7 +183,7 @@ static void
 add_batch(Delta *d, DeltaTable *t, S3am__Batch *batch, uint64_t first_row, uint64_t version, uint32_t xmin)
 {
 	S3am__BatchState *state = malloc(sizeof(*state));
-	size_t		i = batch_from(t, first_row);
+	size_t i = batch_from(t, first_row);
 
 	s3am__batch_state__init(state);
 	state->first_row = first_row;
@@ -202,14 +199,14 @@ add_batch(Delta *d, DeltaTable *t, S3am__Batch *batch, uint64_t first_row, uint6
 
 typedef struct AddDead
 {
-	RowSet	   *removed;
-	uint64_t	first_row;
+	RowSet *removed;
+	uint64_t first_row;
 } AddDead;
 
 static bool
 add_dead(void *arg, uint64_t row)
 {
-	AddDead    *a = arg;
+	AddDead *a = arg;
 
 	rowset_add(a->removed, a->first_row + row);
 	return true;
@@ -218,7 +215,7 @@ add_dead(void *arg, uint64_t row)
 static bool
 add_rows(DeltaTable *t, const S3am__RowSet *message)
 {
-	RowSet	   *set = rowset_decode(message);
+	RowSet *set = rowset_decode(message);
 
 	if (set == NULL)
 		return false;
@@ -230,8 +227,8 @@ add_rows(DeltaTable *t, const S3am__RowSet *message)
 static S3am__BatchSchema *
 copy_schema(const S3am__BatchSchema *schema)
 {
-	size_t		len = s3am__batch_schema__get_packed_size(schema);
-	uint8_t    *bytes = malloc(len + 1);
+	size_t len = s3am__batch_schema__get_packed_size(schema);
+	uint8_t *bytes = malloc(len + 1);
 	S3am__BatchSchema *copy;
 
 	(void) s3am__batch_schema__pack(schema, bytes);
@@ -244,9 +241,9 @@ static bool
 add_edit(Delta *d, S3am__TableEdit *edit, uint64_t version, uint32_t xmin)
 {
 	DeltaTable *t = table_of(d, edit->storage);
-	uint64_t	row = edit->first_row;
-	AddDead		a = {t->removed, edit->first_row};
-	RowSet	   *dead = rowset_decode(edit->dead);
+	uint64_t row = edit->first_row;
+	AddDead a = {t->removed, edit->first_row};
+	RowSet *dead = rowset_decode(edit->dead);
 	const S3am__BatchSchema *schema = NULL;
 
 	if (dead == NULL)
@@ -298,12 +295,12 @@ add_ddl(Delta *d, S3am__Txn *txn, uint64_t version, uint64_t step)
 bool
 delta_add(Delta *d, S3am__Manifest *m, const bool *voided)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < m->n_steps; i++)
 		for (size_t j = 0; j < m->steps[i]->n_txns; j++, n++)
 		{
-			S3am__Txn  *txn = m->steps[i]->txns[j];
+			S3am__Txn *txn = m->steps[i]->txns[j];
 
 			if (voided[n])
 				continue;

@@ -9,37 +9,31 @@
 
 typedef struct DeltaDrop
 {
-	uint64_t	first_row;
-	uint64_t	version;
+	uint64_t first_row;
+	uint64_t version;
 } DeltaDrop;
 
 typedef struct DeltaTable
 {
-	uint64_t	storage,
-				table;			/* 0: as it was */
-	uint64_t	dropped;		/* version; 0: not */
-	uint64_t	next_row;
+	uint64_t storage, table; /* 0: as it was */
+	uint64_t dropped; /* version; 0: not */
+	uint64_t next_row;
 	S3am__BatchState **batches; /* added and still there, ascending */
-	size_t		nbatches,
-				capacity;
-	DeltaDrop  *drops;			/* batches of before that go, ascending */
-	size_t		ndrops,
-				drop_capacity;
-	RowSet	   *removed;
+	size_t nbatches, capacity;
+	DeltaDrop *drops; /* batches of before that go, ascending */
+	size_t ndrops, drop_capacity;
+	RowSet *removed;
 } DeltaTable;
 
 typedef struct Delta
 {
-	DeltaTable **tables;		/* by storage, ascending */
-	size_t		ntables,
-				capacity;
+	DeltaTable **tables; /* by storage, ascending */
+	size_t ntables, capacity;
 	S3am__DdlEntry **ddl;
-	size_t		nddl,
-				ddl_capacity;
-	S3am__Dropped **dropped;	/* segments added and dropped within */
-	size_t		ndropped,
-				dropped_capacity;
-	size_t		bytes;			/* about */
+	size_t nddl, ddl_capacity;
+	S3am__Dropped **dropped; /* segments added and dropped within */
+	size_t ndropped, dropped_capacity;
+	size_t bytes; /* about */
 } Delta;
 
 extern Delta *delta_create(void);

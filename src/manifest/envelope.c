@@ -23,7 +23,7 @@ put(uint8_t *p, uint64_t v, int n)
 static uint64_t
 get(const uint8_t *p, int n)
 {
-	uint64_t	v = 0;
+	uint64_t v = 0;
 
 	for (int i = 0; i < n; i++)
 		v |= (uint64_t) p[i] << (8 * i);
@@ -34,7 +34,7 @@ static uint64_t
 checksum(const uint8_t *object, size_t stored)
 {
 	XXH3_state_t *state = XXH3_createState();
-	uint64_t	h;
+	uint64_t h;
 
 	XXH3_64bits_reset(state);
 	XXH3_64bits_update(state, object, 56);
@@ -48,17 +48,17 @@ uint8_t *
 envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const void *payload, size_t len,
 			  size_t *object_len)
 {
-	size_t		bound = len >= COMPRESS_FROM ? ZSTD_compressBound(len) : len;
-	uint8_t    *object = malloc(ENVELOPE_SIZE + bound);
-	size_t		stored = len;
-	bool		compressed = false;
+	size_t bound = len >= COMPRESS_FROM ? ZSTD_compressBound(len) : len;
+	uint8_t *object = malloc(ENVELOPE_SIZE + bound);
+	size_t stored = len;
+	bool compressed = false;
 
 	if (object == NULL)
 		return NULL;
 	memset(object, 0, ENVELOPE_SIZE);
 	if (len >= COMPRESS_FROM)
 	{
-		size_t		n = ZSTD_compress(object + ENVELOPE_SIZE, bound, payload, len, 1);
+		size_t n = ZSTD_compress(object + ENVELOPE_SIZE, bound, payload, len, 1);
 
 		if (!ZSTD_isError(n) && n < len)
 		{
@@ -85,7 +85,7 @@ envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const 
 static uint8_t *
 refuse(char **error, const char *key, const char *why)
 {
-	char		text[512];
+	char text[512];
 
 	snprintf(text, sizeof(text), "object \"%.300s\" %s", key, why);
 	*error = strdup(text);
@@ -96,13 +96,12 @@ uint8_t *
 envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uint8_t *object, size_t object_len,
 			  size_t *len, uint8_t *found_uuid, char **error)
 {
-	uint64_t	stored,
-				raw;
-	uint8_t    *payload;
+	uint64_t stored, raw;
+	uint8_t *payload;
 
 	if (object_len < ENVELOPE_SIZE)
 	{
-		char		why[100];
+		char why[100];
 
 		snprintf(why, sizeof(why), "is damaged: it is cut off after %zu bytes", object_len);
 		return refuse(error, key, why);

@@ -35,20 +35,19 @@ typedef enum EnvelopeKind
 	ENVELOPE_ROOT = 5,
 	ENVELOPE_NODE = 6,
 	ENVELOPE_PIN = 7,
-	ENVELOPE_PAGE = 8			/* of a checkpoint's tree */
+	ENVELOPE_PAGE = 8 /* of a checkpoint's tree */
 } EnvelopeKind;
 
 /* Makes an object; malloc'ed.  Payloads of 4 kB and more are compressed if that helps. */
-extern uint8_t *envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key,
-							  const void *payload, size_t len, size_t *object_len);
+extern uint8_t *envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const void *payload,
+							  size_t len, size_t *object_len);
 
 /*
  * Opens one: verifies all, returns the payload (malloc'ed).  NULL: *error says what is wrong with which object (malloc'ed).
  * uuid NULL: any; its own is copied to found_uuid if that is not NULL.
  */
-extern uint8_t *envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key,
-							  const uint8_t *object, size_t object_len, size_t *len,
-							  uint8_t *found_uuid, char **error);
+extern uint8_t *envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uint8_t *object,
+							  size_t object_len, size_t *len, uint8_t *found_uuid, char **error);
 
 /* XXH3-128 of a whole object, by which its successor names it. */
 extern void envelope_digest(const uint8_t *object, size_t len, uint8_t digest[16]);

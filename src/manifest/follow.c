@@ -38,11 +38,11 @@ committer_judge(Committer *c, const Evidence *e, bool rule)
 static void
 boundary_came(void *arg, StoreResult *result)
 {
-	Committer  *c = arg;
+	Committer *c = arg;
 	BoundaryCopy *b = &c->boundary;
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload = NULL;
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload = NULL;
 	S3am__Boundary *message = NULL;
 
 	c->boundary_op = NULL;
@@ -52,7 +52,8 @@ boundary_came(void *arg, StoreResult *result)
 	c->number++;
 	if (result->status == STORE_OK)
 	{
-		payload = envelope_open(ENVELOPE_BOUNDARY, c->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
+		payload =
+			envelope_open(ENVELOPE_BOUNDARY, c->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
 		if (payload)
 			message = s3am__boundary__unpack(NULL, len, payload);
 		free(payload);
@@ -92,7 +93,7 @@ boundary_came(void *arg, StoreResult *result)
 void
 committer_read_boundary(Committer *c)
 {
-	uint64_t	t = committer_now(c);
+	uint64_t t = committer_now(c);
 
 	/* early enough that a PUT finds a copy that will do */
 	if (c->boundary_op == NULL && t >= c->boundary_retry_at &&
@@ -109,8 +110,8 @@ committer_read_boundary(Committer *c)
 static void
 read_done(void *arg, StoreResult *result)
 {
-	Read	   *r = arg;
-	Committer  *c = r->c;
+	Read *r = arg;
+	Committer *c = r->c;
 
 	r->done = true;
 	r->op = NULL;
@@ -118,7 +119,7 @@ read_done(void *arg, StoreResult *result)
 	if (c->closing)
 		return;
 	committer_saw_date(c, result);
-	r->evidence = (Evidence) {r->version, result->date_ms, ++c->number};
+	r->evidence = (Evidence){r->version, result->date_ms, ++c->number};
 	snprintf(r->error, sizeof(r->error), "%s", result->error ? result->error : "");
 	if (result->status == STORE_OK)
 	{
@@ -131,11 +132,11 @@ read_done(void *arg, StoreResult *result)
 void
 committer_start_read(Committer *c, uint64_t version)
 {
-	char		key[KEY_SIZE];
+	char key[KEY_SIZE];
 
 	for (int i = 0; i < READ_AHEAD; i++)
 	{
-		Read	   *r = &c->ahead[i];
+		Read *r = &c->ahead[i];
 
 		if (r->used)
 			continue;
@@ -200,11 +201,11 @@ committer_drop_reads(Committer *c)
 void
 committer_answer_probes(Committer *c, uint64_t number)
 {
-	Probe	  **link = &c->probes;
+	Probe **link = &c->probes;
 
 	while (*link)
 	{
-		Probe	   *p = *link;
+		Probe *p = *link;
 
 		if (p->after > number)
 		{
@@ -229,8 +230,8 @@ committer_at_head(Committer *c)
 static void
 gap_listed(void *arg, StoreResult *result)
 {
-	Committer  *c = arg;
-	char		key[KEY_SIZE];
+	Committer *c = arg;
+	char key[KEY_SIZE];
 
 	c->gap_op = NULL;
 	if (c->closing)
@@ -258,9 +259,9 @@ gap_listed(void *arg, StoreResult *result)
 static bool
 may_be_gap(Committer *c)
 {
-	uint64_t	slot = c->state.version + 1;
-	char		key[KEY_SIZE];
-	char		text[200];
+	uint64_t slot = c->state.version + 1;
+	char key[KEY_SIZE];
+	char text[200];
 
 	if (c->phase != COMMITTER_ATTACHING || c->gap_alarms >= GAP_ALARMS)
 		return false;
@@ -315,15 +316,15 @@ found_nothing(Committer *c, uint64_t number)
 bool
 committer_use_read(Committer *c)
 {
-	Read	   *r = committer_find_read(c, c->state.version + 1);
-	uint64_t	number;
+	Read *r = committer_find_read(c, c->state.version + 1);
+	uint64_t number;
 
 	if (r == NULL || !r->done)
 		return false;
 	number = r->number;
 	if (r->status == STORE_OK || r->status == STORE_NOT_FOUND)
 	{
-		Verdict		verdict = committer_judge(c, &r->evidence, r->status == STORE_OK ? RULE(P2_APPLY) : RULE(P30_HEAD));
+		Verdict verdict = committer_judge(c, &r->evidence, r->status == STORE_OK ? RULE(P2_APPLY) : RULE(P30_HEAD));
 
 		if (verdict == VERDICT_ASK)
 		{
@@ -339,9 +340,9 @@ committer_use_read(Committer *c)
 	}
 	if (r->status == STORE_OK)
 	{
-		uint8_t    *data = r->data;
-		size_t		len = r->len;
-		bool		ok;
+		uint8_t *data = r->data;
+		size_t len = r->len;
+		bool ok;
 
 		r->data = NULL;
 		drop_read(c, r);
@@ -353,7 +354,7 @@ committer_use_read(Committer *c)
 	}
 	{
 		StoreStatus status = r->status;
-		char		error[256];
+		char error[256];
 
 		memcpy(error, r->error, sizeof(error));
 		/* what lies further on is read again, or a probe might use an old answer */
@@ -375,7 +376,7 @@ committer_use_read(Committer *c)
 static void
 fenced(Committer *c, const S3am__Manifest *m)
 {
-	char		text[300];
+	char text[300];
 	const S3am__EpochEdit *begin = NULL;
 
 	for (size_t i = 0; i < m->n_epochs; i++)
@@ -383,12 +384,16 @@ fenced(Committer *c, const S3am__Manifest *m)
 			memcmp(m->epochs[i]->node.data, c->cfg.node, c->cfg.node_len) == 0)
 			begin = m->epochs[i];
 	if (begin)
-		snprintf(text, sizeof(text), "another server with the same data directory took this one's place: epoch %llu began in version %llu (%.100s); "
+		snprintf(text, sizeof(text),
+				 "another server with the same data directory took this one's place: epoch %llu began in version %llu "
+				 "(%.100s); "
 				 "two servers must not share an identity",
 				 (unsigned long long) begin->epoch, (unsigned long long) m->version,
 				 begin->description[0] ? begin->description : "no description");
 	else
-		snprintf(text, sizeof(text), "epoch %llu of this server was fenced by version %llu, because it had been silent for too long or by request",
+		snprintf(text, sizeof(text),
+				 "epoch %llu of this server was fenced by version %llu, because it had been silent for too long or by "
+				 "request",
 				 (unsigned long long) c->epoch, (unsigned long long) m->version);
 	c->displaced = begin != NULL;
 	committer_set_phase(c, COMMITTER_FENCED, text);
@@ -400,13 +405,13 @@ fenced(Committer *c, const S3am__Manifest *m)
 static void
 keep_claims(Committer *c, S3am__Manifest *m, const bool *voided)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < m->n_steps; i++)
 		for (size_t j = 0; j < m->steps[i]->n_txns; j++, n++)
 		{
-			S3am__Txn  *txn = m->steps[i]->txns[j];
-			Claims	   *claims;
+			S3am__Txn *txn = m->steps[i]->txns[j];
+			Claims *claims;
 
 			if (voided[n])
 				continue;
@@ -441,9 +446,9 @@ keep_claims(Committer *c, S3am__Manifest *m, const bool *voided)
 bool
 committer_apply(Committer *c, const uint8_t *object, size_t len, bool own)
 {
-	char	   *error = NULL;
-	uint8_t		digest[16];
-	bool	   *voided;
+	char *error = NULL;
+	uint8_t digest[16];
+	bool *voided;
 	S3am__Manifest *m = chain_open(&c->state, c->uuid, object, len, &error);
 
 	put_end(c);

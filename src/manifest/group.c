@@ -23,7 +23,7 @@ pending_decide(Committer *c, Pending *p, Outcome outcome, uint64_t version, cons
 static void
 unlink_pending(Committer *c, Pending *p)
 {
-	Pending   **link = &c->first;
+	Pending **link = &c->first;
 
 	while (*link != p)
 		link = &(*link)->next;
@@ -47,7 +47,7 @@ pending_release(Committer *c)
 {
 	while (c->first)
 	{
-		Pending    *p = c->first;
+		Pending *p = c->first;
 
 		unlink_pending(c, p);
 		pending_decide(c, p, OUTCOME_RELEASED, 0, "This server was fenced.");
@@ -67,7 +67,7 @@ pending_in_put(const Committer *c, bool abandoned)
 void
 pending_fail_put(Committer *c, const char *why)
 {
-	Pending    *next;
+	Pending *next;
 
 	for (Pending *p = c->first; p; p = next)
 	{
@@ -89,15 +89,15 @@ pending_fail_put(Committer *c, const char *why)
 void
 pending_settle(Committer *c, bool own)
 {
-	Pending    *next;
-	Fence	  **fence = &c->fences;
-	size_t		answered = 0;
+	Pending *next;
+	Fence **fence = &c->fences;
+	size_t answered = 0;
 
 	for (Pending *p = c->first; p; p = next)
 	{
-		IdState		state = outcomes_get(c->state.outcomes, p->txn->id->epoch, p->txn->id->seq);
-		bool		fenced = p->txn->id->epoch <= outcomes_last_epoch(c->state.outcomes) &&
-			RULE(P12_REFUSE) && outcomes_fenced(c->state.outcomes, p->txn->id->epoch);
+		IdState state = outcomes_get(c->state.outcomes, p->txn->id->epoch, p->txn->id->seq);
+		bool fenced = p->txn->id->epoch <= outcomes_last_epoch(c->state.outcomes) && RULE(P12_REFUSE) &&
+					  outcomes_fenced(c->state.outcomes, p->txn->id->epoch);
 
 		next = p->next;
 		if (!RULE(P7_LOOK_UP) && !p->in_put)
@@ -121,7 +121,7 @@ pending_settle(Committer *c, bool own)
 	for (Mark **mark = &c->marks; *mark;)
 		if (outcomes_get(c->state.outcomes, (*mark)->epoch, (*mark)->seq) != ID_UNKNOWN)
 		{
-			Mark	   *m = *mark;
+			Mark *m = *mark;
 
 			*mark = m->next;
 			free(m);
@@ -131,7 +131,7 @@ pending_settle(Committer *c, bool own)
 	while (*fence)
 		if (outcomes_fenced(c->state.outcomes, (*fence)->epoch))
 		{
-			Fence	   *f = *fence;
+			Fence *f = *fence;
 
 			*fence = f->next;
 			if (f->done)
@@ -142,8 +142,8 @@ pending_settle(Committer *c, bool own)
 			fence = &(*fence)->next;
 	if (c->publish && c->state.checkpoint && c->state.checkpoint->version >= c->publish->version)
 	{
-		bool		ours = c->state.checkpoint->version == c->publish->version &&
-			c->state.checkpoint->epoch == c->publish->epoch;
+		bool ours =
+			c->state.checkpoint->version == c->publish->version && c->state.checkpoint->epoch == c->publish->epoch;
 
 		committer_end_publish(c, ours);
 	}
@@ -155,13 +155,14 @@ pending_settle(Committer *c, bool own)
 static bool
 validate(Committer *c, Pending *p)
 {
-	char		detail[256] = "";
-	uint64_t	since = p->held > p->claims->oldest_base ? p->held : p->claims->oldest_base;
-	uint64_t	version = 0;
+	char detail[256] = "";
+	uint64_t since = p->held > p->claims->oldest_base ? p->held : p->claims->oldest_base;
+	uint64_t version = 0;
 
 	if (RULE(P22_WINDOW) && since + 1 < c->window_first)
 	{
-		snprintf(detail, sizeof(detail), "It is older than version %llu, and what was committed up to then is not known any more.",
+		snprintf(detail, sizeof(detail),
+				 "It is older than version %llu, and what was committed up to then is not known any more.",
 				 (unsigned long long) c->window_first);
 		if (p->shared && RULE(P9_MARK))
 		{
@@ -177,7 +178,7 @@ validate(Committer *c, Pending *p)
 	}
 	else
 	{
-		size_t		used = strlen(detail);
+		size_t used = strlen(detail);
 
 		snprintf(detail + used, sizeof(detail) - used, " By version %llu.", (unsigned long long) version);
 	}
@@ -243,16 +244,15 @@ in_group(const Committer *c, const Pending *p)
 static void
 add_members(Committer *c, S3am__Manifest *m)
 {
-	NextRows   *rows = rows_copy(c->state.rows);
-	Window	   *group = window_create();
-	size_t		bytes = 0,
-				n = 0;
-	Pending    *next;
+	NextRows *rows = rows_copy(c->state.rows);
+	Window *group = window_create();
+	size_t bytes = 0, n = 0;
+	Pending *next;
 
 	for (Pending *p = c->first; p; p = next)
 	{
-		uint64_t	version;
-		char		detail[256];
+		uint64_t version;
+		char detail[256];
 
 		next = p->next;
 		p->in_put = false;
@@ -277,9 +277,8 @@ add_members(Committer *c, S3am__Manifest *m)
 		if (!validate(c, p))
 			continue;
 		/* members of one group are validated in order, each also against those before it (rule 17) */
-		if (RULE(P17_GROUP) &&
-			!window_check(group, p->claims, 0, true, &version, detail, sizeof(detail)))
-			continue;			/* not yet a verdict: the one before it may not land; it is tried again after this group */
+		if (RULE(P17_GROUP) && !window_check(group, p->claims, 0, true, &version, detail, sizeof(detail)))
+			continue; /* not yet a verdict: the one before it may not land; it is tried again after this group */
 		rows_assign(rows, p->txn);
 		claims_write(p->claims);
 		window_add(group, UINT64_MAX, p->claims, false);
@@ -307,14 +306,14 @@ add_epoch_edit(S3am__Manifest *m, uint64_t epoch, S3am__EpochEdit__Kind kind)
 
 typedef struct FenceOwn
 {
-	Committer  *c;
+	Committer *c;
 	S3am__Manifest *m;
 } FenceOwn;
 
 static bool
 fence_own(void *arg, uint64_t epoch, uint64_t begun_ms)
 {
-	FenceOwn   *f = arg;
+	FenceOwn *f = arg;
 
 	(void) begun_ms;
 	if (RULE(P12_FENCE_OWN) && outcomes_node_is(f->c->state.outcomes, epoch, f->c->cfg.node, f->c->cfg.node_len))
@@ -327,7 +326,7 @@ static void
 add_begin(Committer *c, S3am__Manifest *m)
 {
 	S3am__EpochEdit *e;
-	FenceOwn	f = {c, m};
+	FenceOwn f = {c, m};
 
 	outcomes_each_live(c->state.outcomes, fence_own, &f);
 	add_epoch_edit(m, outcomes_last_epoch(c->state.outcomes) + 1, S3AM__EPOCH_EDIT__KIND__BEGIN);
@@ -384,7 +383,7 @@ bool
 group_build(Committer *c)
 {
 	S3am__Manifest *m = malloc(sizeof(*m));
-	bool		any;
+	bool any;
 
 	init_manifest(c, m);
 	if (c->phase == COMMITTER_JOINING)
@@ -433,7 +432,7 @@ group_wait(const Committer *c)
 void
 group_prolong(Committer *c)
 {
-	uint64_t	until = committer_now(c) + group_wait(c);
+	uint64_t until = committer_now(c) + group_wait(c);
 
 	if (c->group_until)
 		c->group_until = until < c->group_limit ? until : c->group_limit;
@@ -453,12 +452,12 @@ group_wanted(Committer *c)
 	/* those just answered come back at once, to those who wait already: wait a little for them, or groups halve */
 	if (c->cfg.group_wait_us && c->npending < c->expected)
 	{
-		uint64_t	t = committer_now(c);
+		uint64_t t = committer_now(c);
 
 		if (c->group_until == 0)
 		{
 			/* with a store that answers at once waiting would cost more than it saves */
-			uint64_t	limit = GROUP_WAITS * group_wait(c);
+			uint64_t limit = GROUP_WAITS * group_wait(c);
 
 			c->group_limit = t + (limit < c->put_took / 4 ? limit : c->put_took / 4);
 			c->group_until = t;

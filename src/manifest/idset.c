@@ -7,21 +7,21 @@
 
 typedef struct Id
 {
-	uint64_t	epoch,			/* 0: free */
-				number;
+	uint64_t epoch, /* 0: free */
+		number;
 } Id;
 
 struct IdSet
 {
-	Id		   *ids;
-	size_t		size,			/* a power of two */
-				used;
+	Id *ids;
+	size_t size, /* a power of two */
+		used;
 };
 
 IdSet *
 idset_create(void)
 {
-	IdSet	   *s = calloc(1, sizeof(*s));
+	IdSet *s = calloc(1, sizeof(*s));
 
 	s->size = 64;
 	s->ids = calloc(s->size, sizeof(Id));
@@ -40,8 +40,8 @@ idset_free(IdSet *s)
 static Id *
 find(const IdSet *s, uint64_t epoch, uint64_t number)
 {
-	uint64_t	h = (epoch * 0x9E3779B97F4A7C15ULL) ^ (number * 0xD6E8FEB86659FD93ULL);
-	size_t		i = (h ^ (h >> 31)) & (s->size - 1);
+	uint64_t h = (epoch * 0x9E3779B97F4A7C15ULL) ^ (number * 0xD6E8FEB86659FD93ULL);
+	size_t i = (h ^ (h >> 31)) & (s->size - 1);
 
 	while (s->ids[i].epoch != 0 && (s->ids[i].epoch != epoch || s->ids[i].number != number))
 		i = (i + 1) & (s->size - 1);
@@ -57,12 +57,12 @@ idset_contains(const IdSet *s, uint64_t epoch, uint64_t number)
 bool
 idset_add(IdSet *s, uint64_t epoch, uint64_t number)
 {
-	Id		   *id;
+	Id *id;
 
 	if (s->used * 2 >= s->size)
 	{
-		Id		   *old = s->ids;
-		size_t		n = s->size;
+		Id *old = s->ids;
+		size_t n = s->size;
 
 		s->size *= 2;
 		s->ids = calloc(s->size, sizeof(Id));
@@ -74,7 +74,7 @@ idset_add(IdSet *s, uint64_t epoch, uint64_t number)
 	id = find(s, epoch, number);
 	if (id->epoch)
 		return false;
-	*id = (Id) {epoch, number};
+	*id = (Id){epoch, number};
 	s->used++;
 	return true;
 }

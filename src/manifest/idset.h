@@ -11,7 +11,7 @@ typedef struct IdSet IdSet;
 
 extern IdSet *idset_create(void);
 extern void idset_free(IdSet *s);
-extern bool idset_add(IdSet *s, uint64_t epoch, uint64_t number);	/* false: it was there */
+extern bool idset_add(IdSet *s, uint64_t epoch, uint64_t number); /* false: it was there */
 extern bool idset_contains(const IdSet *s, uint64_t epoch, uint64_t number);
 
 #endif

@@ -13,39 +13,44 @@
 
 typedef enum JobKind
 {
-	JOB_GET, JOB_LIST, JOB_REMOVE, JOB_PUT, JOB_CREATE, JOB_REPLACE
+	JOB_GET,
+	JOB_LIST,
+	JOB_REMOVE,
+	JOB_PUT,
+	JOB_CREATE,
+	JOB_REPLACE
 } JobKind;
 
 typedef struct Job
 {
-	Jobs	   *jobs;
+	Jobs *jobs;
 	struct Job *next;
 	struct Job **link;
-	StoreOp    *op;
-	JobKind		kind;
-	char		key[KEY_SIZE];
-	char		extra[136];
-	bool		more;			/* extra is where a list goes on */
-	uint8_t    *data;
-	size_t		len;
-	int			attempts;
+	StoreOp *op;
+	JobKind kind;
+	char key[KEY_SIZE];
+	char extra[136];
+	bool more; /* extra is where a list goes on */
+	uint8_t *data;
+	size_t len;
+	int attempts;
 	StoreCallback cb;
-	void	   *arg;
-	void	   *copy;			/* of the argument */
+	void *arg;
+	void *copy; /* of the argument */
 } Job;
 
 struct Jobs
 {
-	Store	   *store;
-	Job		   *first;
-	int			n;
-	bool		cancelled;
+	Store *store;
+	Job *first;
+	int n;
+	bool cancelled;
 };
 
 Jobs *
 jobs_create(Store *store)
 {
-	Jobs	   *jobs = calloc(1, sizeof(*jobs));
+	Jobs *jobs = calloc(1, sizeof(*jobs));
 
 	jobs->store = store;
 	return jobs;
@@ -62,7 +67,7 @@ static void finished(void *arg, StoreResult *result);
 static void
 start(Job *job)
 {
-	Store	   *store = job->jobs->store;
+	Store *store = job->jobs->store;
 
 	job->attempts++;
 	switch (job->kind)
@@ -91,9 +96,10 @@ start(Job *job)
 static void
 finished(void *arg, StoreResult *result)
 {
-	Job		   *job = arg;
-	Jobs	   *jobs = job->jobs;
-	bool		again = job->kind != JOB_CREATE && job->kind != JOB_REPLACE && job->attempts < MAX_ATTEMPTS &&
+	Job *job = arg;
+	Jobs *jobs = job->jobs;
+	bool again =
+		job->kind != JOB_CREATE && job->kind != JOB_REPLACE && job->attempts < MAX_ATTEMPTS &&
 		(result->status == STORE_UNAVAILABLE || result->status == STORE_UNDECIDED || result->status == STORE_DAMAGED);
 
 	job->op = NULL;
@@ -132,7 +138,7 @@ jobs_cancel(Jobs *jobs)
 static Job *
 add(Jobs *jobs, JobKind kind, const char *key, StoreCallback cb, void *arg)
 {
-	Job		   *job = calloc(1, sizeof(*job));
+	Job *job = calloc(1, sizeof(*job));
 
 	job->jobs = jobs;
 	job->kind = kind;
@@ -165,7 +171,7 @@ copy_arg(Job *job, const void *arg, size_t size)
 void
 jobs_get_copy(Jobs *jobs, const char *key, StoreCallback cb, const void *arg, size_t size)
 {
-	Job		   *job = add(jobs, JOB_GET, key, cb, NULL);
+	Job *job = add(jobs, JOB_GET, key, cb, NULL);
 
 	copy_arg(job, arg, size);
 	start(job);
@@ -189,7 +195,7 @@ jobs_list(Jobs *jobs, const char *prefix, const char *after, StoreCallback cb, v
 void
 jobs_list_copy(Jobs *jobs, const char *prefix, const char *after, StoreCallback cb, const void *arg, size_t size)
 {
-	Job		   *job = add(jobs, JOB_LIST, prefix, cb, NULL);
+	Job *job = add(jobs, JOB_LIST, prefix, cb, NULL);
 
 	copy_arg(job, arg, size);
 	start_list(job, after);
@@ -202,9 +208,10 @@ jobs_remove(Jobs *jobs, const char *key, StoreCallback cb, void *arg)
 }
 
 static void
-write_object(Jobs *jobs, JobKind kind, const char *key, const char *etag, uint8_t *data, size_t len, StoreCallback cb, void *arg)
+write_object(Jobs *jobs, JobKind kind, const char *key, const char *etag, uint8_t *data, size_t len, StoreCallback cb,
+			 void *arg)
 {
-	Job		   *job = add(jobs, kind, key, cb, arg);
+	Job *job = add(jobs, kind, key, cb, arg);
 
 	if (etag)
 		snprintf(job->extra, sizeof(job->extra), "%s", etag);

@@ -54,7 +54,7 @@ key_node(char *key, uint64_t epoch)
 static inline void
 key_pin(char *key, const uint8_t nonce[16])
 {
-	int			n = snprintf(key, KEY_SIZE, "pins/");
+	int n = snprintf(key, KEY_SIZE, "pins/");
 
 	for (int i = 0; i < 16; i++)
 		n += snprintf(key + n, KEY_SIZE - n, "%02x", nonce[i]);

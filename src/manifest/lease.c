@@ -13,16 +13,14 @@
 
 struct Lease
 {
-	Committer  *c;
-	StoreOp    *renew_op,
-			   *look_op;
-	uint8_t    *object;
-	bool		renewed;		/* at least once */
-	bool		unpinned;		/* the pin of attaching was removed */
-	StoreOp    *unpin_op;
-	uint64_t	renew_at,
-				look_at;
-	int			refs;
+	Committer *c;
+	StoreOp *renew_op, *look_op;
+	uint8_t *object;
+	bool renewed; /* at least once */
+	bool unpinned; /* the pin of attaching was removed */
+	StoreOp *unpin_op;
+	uint64_t renew_at, look_at;
+	int refs;
 };
 
 static void
@@ -37,7 +35,7 @@ unref(Lease *l)
 void
 lease_begin(Committer *c)
 {
-	Lease	   *l;
+	Lease *l;
 
 	if (c->lease)
 		return;
@@ -51,7 +49,7 @@ lease_begin(Committer *c)
 void
 lease_free(Committer *c)
 {
-	Lease	   *l = c->lease;
+	Lease *l = c->lease;
 
 	c->lease = NULL;
 	if (l == NULL)
@@ -71,7 +69,7 @@ lease_free(Committer *c)
 static void
 unpinned(void *arg, StoreResult *result)
 {
-	Lease	   *l = arg;
+	Lease *l = arg;
 
 	l->unpin_op = NULL;
 	if (l->c && result->status == STORE_OK)
@@ -82,8 +80,8 @@ unpinned(void *arg, StoreResult *result)
 static void
 renewed(void *arg, StoreResult *result)
 {
-	Lease	   *l = arg;
-	Committer  *c = l->c;
+	Lease *l = arg;
+	Committer *c = l->c;
 
 	l->renew_op = NULL;
 	free(l->object);
@@ -100,7 +98,7 @@ renewed(void *arg, StoreResult *result)
 			l->renew_at = committer_now(c) + c->cfg.lease_ms / 16 + 1;
 		if (l->renewed && !l->unpinned && l->unpin_op == NULL)
 		{
-			char		key[KEY_SIZE];
+			char key[KEY_SIZE];
 
 			key_pin(key, c->nonce);
 			l->refs++;
@@ -113,11 +111,11 @@ renewed(void *arg, StoreResult *result)
 static void
 renew(Lease *l)
 {
-	Committer  *c = l->c;
-	S3am__Node	message = S3AM__NODE__INIT;
-	char		key[KEY_SIZE];
-	size_t		len;
-	uint8_t    *payload;
+	Committer *c = l->c;
+	S3am__Node message = S3AM__NODE__INIT;
+	char key[KEY_SIZE];
+	size_t len;
+	uint8_t *payload;
 
 	message.epoch = c->epoch;
 	message.node.data = (uint8_t *) c->cfg.node;
@@ -140,17 +138,17 @@ renew(Lease *l)
 
 typedef struct Look
 {
-	Committer  *c;
+	Committer *c;
 	const StoreResult *result;
 } Look;
 
 static bool
 look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 {
-	Look	   *look = arg;
-	Committer  *c = look->c;
-	int64_t		last = (int64_t) begun_ms;
-	char		key[KEY_SIZE];
+	Look *look = arg;
+	Committer *c = look->c;
+	int64_t last = (int64_t) begun_ms;
+	char key[KEY_SIZE];
 
 	if (epoch == c->epoch)
 		return true;
@@ -163,9 +161,9 @@ look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 			last = look->result->entries[i].modified_ms;
 	if (look->result->date_ms > last + (int64_t) c->cfg.lease_ms)
 	{
-		Fence	   *f = malloc(sizeof(*f));
+		Fence *f = malloc(sizeof(*f));
 
-		*f = (Fence) {c->fences, epoch, true, NULL, NULL};
+		*f = (Fence){c->fences, epoch, true, NULL, NULL};
 		c->fences = f;
 	}
 	return true;
@@ -174,13 +172,13 @@ look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 static void
 looked(void *arg, StoreResult *result)
 {
-	Lease	   *l = arg;
-	Committer  *c = l->c;
+	Lease *l = arg;
+	Committer *c = l->c;
 
 	l->look_op = NULL;
 	if (c && c->phase == COMMITTER_READY && result->status == STORE_OK && result->date_ms && result->next == NULL)
 	{
-		Look		look = {c, result};
+		Look look = {c, result};
 
 		committer_saw_date(c, result);
 		outcomes_each_live(c->state.outcomes, look_at, &look);
@@ -192,8 +190,8 @@ looked(void *arg, StoreResult *result)
 void
 lease_tick(Committer *c)
 {
-	Lease	   *l = c->lease;
-	uint64_t	t = committer_now(c);
+	Lease *l = c->lease;
+	uint64_t t = committer_now(c);
 
 	if (l == NULL)
 		return;
@@ -211,8 +209,8 @@ uint64_t
 lease_due(const Committer *c)
 {
 	const Lease *l = c->lease;
-	uint64_t	renew = l->renew_op ? UINT64_MAX : l->renew_at;
-	uint64_t	look = l->look_op ? UINT64_MAX : l->look_at;
+	uint64_t renew = l->renew_op ? UINT64_MAX : l->renew_at;
+	uint64_t look = l->look_op ? UINT64_MAX : l->look_at;
 
 	return renew < look ? renew : look;
 }

@@ -12,22 +12,19 @@
 
 typedef struct Epoch
 {
-	uint64_t	epoch;
-	bool		fenced;
-	uint64_t	begun_ms,
-				fenced_ms;
-	void	   *node;
-	size_t		node_len;
-	RowSet	   *committed,
-			   *aborted;
+	uint64_t epoch;
+	bool fenced;
+	uint64_t begun_ms, fenced_ms;
+	void *node;
+	size_t node_len;
+	RowSet *committed, *aborted;
 } Epoch;
 
 struct Outcomes
 {
-	uint64_t	last_epoch;
-	Epoch	   *epochs;
-	size_t		n,
-				capacity;
+	uint64_t last_epoch;
+	Epoch *epochs;
+	size_t n, capacity;
 };
 
 Outcomes *
@@ -58,12 +55,11 @@ outcomes_free(Outcomes *o)
 static Epoch *
 find(const Outcomes *o, uint64_t epoch)
 {
-	size_t		low = 0,
-				high = o->n;
+	size_t low = 0, high = o->n;
 
 	while (low < high)
 	{
-		size_t		middle = (low + high) / 2;
+		size_t middle = (low + high) / 2;
 
 		if (o->epochs[middle].epoch < epoch)
 			low = middle + 1;
@@ -88,7 +84,7 @@ outcomes_get(const Outcomes *o, uint64_t epoch, uint64_t seq)
 void
 outcomes_set(Outcomes *o, uint64_t epoch, uint64_t seq, IdState state)
 {
-	Epoch	   *e = find(o, epoch);
+	Epoch *e = find(o, epoch);
 
 	if (e && outcomes_get(o, epoch, seq) == ID_UNKNOWN)
 		rowset_add(state == ID_COMMITTED ? e->committed : e->aborted, seq);
@@ -97,8 +93,8 @@ outcomes_set(Outcomes *o, uint64_t epoch, uint64_t seq, IdState state)
 static Epoch *
 add_epoch(Outcomes *o, uint64_t epoch)
 {
-	Epoch	   *e;
-	size_t		i = o->n;
+	Epoch *e;
+	size_t i = o->n;
 
 	if (o->n == o->capacity)
 	{
@@ -129,7 +125,7 @@ set_node(Epoch *e, const void *node, size_t len)
 void
 outcomes_begin_epoch(Outcomes *o, uint64_t epoch, const void *node, size_t node_len, uint64_t time_ms)
 {
-	Epoch	   *e;
+	Epoch *e;
 
 	if (epoch <= o->last_epoch)
 		return;
@@ -143,7 +139,7 @@ outcomes_begin_epoch(Outcomes *o, uint64_t epoch, const void *node, size_t node_
 void
 outcomes_fence(Outcomes *o, uint64_t epoch, uint64_t time_ms)
 {
-	Epoch	   *e = find(o, epoch);
+	Epoch *e = find(o, epoch);
 
 	if (e && !e->fenced)
 	{
@@ -179,7 +175,7 @@ outcomes_node_is(const Outcomes *o, uint64_t epoch, const void *node, size_t nod
 void
 outcomes_expire(Outcomes *o, uint64_t before_ms)
 {
-	size_t		kept = 0;
+	size_t kept = 0;
 
 	for (size_t i = 0; i < o->n; i++)
 		if (o->epochs[i].fenced && o->epochs[i].fenced_ms < before_ms)
@@ -190,7 +186,7 @@ outcomes_expire(Outcomes *o, uint64_t before_ms)
 }
 
 void
-outcomes_each_live(const Outcomes *o, bool (*each) (void *arg, uint64_t epoch, uint64_t begun_ms), void *arg)
+outcomes_each_live(const Outcomes *o, bool (*each)(void *arg, uint64_t epoch, uint64_t begun_ms), void *arg)
 {
 	for (size_t i = 0; i < o->n; i++)
 		if (!o->epochs[i].fenced && !each(arg, o->epochs[i].epoch, o->epochs[i].begun_ms))
@@ -232,12 +228,12 @@ outcomes_encode(const Outcomes *o, S3am__Checkpoint *root)
 Outcomes *
 outcomes_decode(const S3am__Checkpoint *root)
 {
-	Outcomes   *o = outcomes_create();
+	Outcomes *o = outcomes_create();
 
 	for (size_t i = 0; i < root->n_epochs; i++)
 	{
 		const S3am__EpochOutcomes *m = root->epochs[i];
-		Epoch	   *e = add_epoch(o, m->epoch);
+		Epoch *e = add_epoch(o, m->epoch);
 
 		e->fenced = m->fenced;
 		e->begun_ms = m->begun_ms;

@@ -19,7 +19,7 @@ free_put(Put *put)
 void
 put_end(Committer *c)
 {
-	Put		   *put = c->put;
+	Put *put = c->put;
 
 	c->put = NULL;
 	if (put == NULL)
@@ -32,9 +32,9 @@ put_end(Committer *c)
 void
 put_begin(Committer *c, S3am__Manifest *m, bool fill)
 {
-	Put		   *put = calloc(1, sizeof(*put));
-	size_t		len = s3am__manifest__get_packed_size(m);
-	uint8_t    *payload = malloc(len ? len : 1);
+	Put *put = calloc(1, sizeof(*put));
+	size_t len = s3am__manifest__get_packed_size(m);
+	uint8_t *payload = malloc(len ? len : 1);
 
 	put->c = c;
 	put->slot = m->version;
@@ -62,9 +62,9 @@ refused(Committer *c, const char *error)
 static void
 put_done(void *arg, StoreResult *result)
 {
-	Put		   *put = arg;
-	Committer  *c = put->c;
-	char		error[300];
+	Put *put = arg;
+	Committer *c = put->c;
+	char error[300];
 
 	put->op = NULL;
 	if (c == NULL || c->closing)
@@ -74,7 +74,7 @@ put_done(void *arg, StoreResult *result)
 		return;
 	}
 	committer_saw_date(c, result);
-	put->evidence = (Evidence) {put->slot, result->date_ms, ++c->number};
+	put->evidence = (Evidence){put->slot, result->date_ms, ++c->number};
 	snprintf(error, sizeof(error), "%s", result->error ? result->error : "the store refused the manifest");
 	switch (result->status)
 	{
@@ -117,7 +117,7 @@ put_done(void *arg, StoreResult *result)
 static void
 start(Committer *c)
 {
-	Put		   *put = c->put;
+	Put *put = c->put;
 
 	put->attempts++;
 	put->started = committer_now(c);
@@ -130,10 +130,10 @@ start(Committer *c)
 static bool
 landed(Committer *c)
 {
-	Put		   *put = c->put;
-	uint64_t	number = put->number;
-	uint8_t    *object;
-	bool		ok;
+	Put *put = c->put;
+	uint64_t number = put->number;
+	uint8_t *object;
+	bool ok;
 
 	switch (committer_judge(c, &put->evidence, RULE(P2_PUT)))
 	{
@@ -164,7 +164,7 @@ landed(Committer *c)
 bool
 put_drive(Committer *c)
 {
-	Put		   *put = c->put;
+	Put *put = c->put;
 
 	if (put->op)
 		return false;
@@ -181,7 +181,7 @@ put_drive(Committer *c)
 		/* a member is to be given up: only a filled slot makes that certain (rule 5) */
 		put_end(c);
 		if (!RULE(P5_FILL))
-			return true;		/* and what is sent no more is taken for dead */
+			return true; /* and what is sent no more is taken for dead */
 		group_fill(c);
 		put = c->put;
 	}

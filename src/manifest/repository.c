@@ -17,19 +17,19 @@
 
 typedef struct Wait
 {
-	bool		done;
+	bool done;
 	StoreStatus status;
-	uint8_t    *data;
-	size_t		len;
-	bool		foreign;
-	char	   *next;			/* where the list goes on */
-	char		error[768];
+	uint8_t *data;
+	size_t len;
+	bool foreign;
+	char *next; /* where the list goes on */
+	char error[768];
 } Wait;
 
 static void
 finished(void *arg, StoreResult *result)
 {
-	Wait	   *w = arg;
+	Wait *w = arg;
 
 	w->status = result->status;
 	if (result->error)
@@ -49,7 +49,7 @@ finished(void *arg, StoreResult *result)
 static char *
 text(const char *format, const char *a, const char *b)
 {
-	char		buffer[1200];
+	char buffer[1200];
 
 	snprintf(buffer, sizeof(buffer), format, a, b);
 	return strdup(buffer);
@@ -61,11 +61,11 @@ check_fit(const S3am__Repository *have, const S3am__Repository *want, char **err
 	if (want == NULL)
 		return REPOSITORY_OK;
 	if (strcmp(have->encoding, want->encoding) != 0)
-		*error = text("the repository was made by a database with encoding %s, this one has %s",
-					  have->encoding, want->encoding);
+		*error = text("the repository was made by a database with encoding %s, this one has %s", have->encoding,
+					  want->encoding);
 	else if (strcmp(have->collate, want->collate) != 0)
-		*error = text("the repository was made by a database with collation %s, this one has %s",
-					  have->collate, want->collate);
+		*error = text("the repository was made by a database with collation %s, this one has %s", have->collate,
+					  want->collate);
 	else if (strcmp(have->ctype, want->ctype) != 0)
 		*error = text("the repository was made by a database with ctype %s, this one has %s", have->ctype, want->ctype);
 	else if (have->little_endian != want->little_endian)
@@ -78,9 +78,9 @@ check_fit(const S3am__Repository *have, const S3am__Repository *want, char **err
 static RepositoryStatus
 decode(const Wait *w, const S3am__Repository *want, S3am__Repository **result, char **error)
 {
-	uint8_t		uuid[16];
-	size_t		len;
-	uint8_t    *payload = envelope_open(ENVELOPE_REPOSITORY, NULL, KEY, w->data, w->len, &len, uuid, error);
+	uint8_t uuid[16];
+	size_t len;
+	uint8_t *payload = envelope_open(ENVELOPE_REPOSITORY, NULL, KEY, w->data, w->len, &len, uuid, error);
 	RepositoryStatus status;
 
 	if (payload == NULL)
@@ -117,15 +117,15 @@ unreachable(const Wait *w, char **error)
 
 /* Is there anything under the prefix that neither a repository nor a check of the store left? */
 static RepositoryStatus
-look_for_others(Store *store, bool (*interrupted) (void), bool *foreign, char **error)
+look_for_others(Store *store, bool (*interrupted)(void), bool *foreign, char **error)
 {
-	char	   *after = NULL;
+	char *after = NULL;
 
 	*foreign = false;
 	do
 	{
-		Wait		w = {0};
-		StoreOp    *op = store_list(store, "", after, 100, finished, &w);
+		Wait w = {0};
+		StoreOp *op = store_list(store, "", after, 100, finished, &w);
 
 		free(after);
 		if (!store_finish(store, op, &w.done, interrupted) && op)
@@ -143,19 +143,17 @@ look_for_others(Store *store, bool (*interrupted) (void), bool *foreign, char **
 }
 
 static RepositoryStatus
-create_object(Store *store, const S3am__Repository *create, bool (*interrupted) (void), S3am__Repository **result,
+create_object(Store *store, const S3am__Repository *create, bool (*interrupted)(void), S3am__Repository **result,
 			  char **error)
 {
 	S3am__Repository message = *create;
 	S3am__StoreVerdict verdict = S3AM__STORE_VERDICT__INIT;
 	StoreVerdict found;
-	uint8_t		uuid[16];
-	size_t		len,
-				object_len;
-	uint8_t    *payload,
-			   *object = NULL;
-	Wait		w = {0};
-	StoreOp    *op;
+	uint8_t uuid[16];
+	size_t len, object_len;
+	uint8_t *payload, *object = NULL;
+	Wait w = {0};
+	StoreOp *op;
 
 	store_check(store, 32, 3, interrupted, &found);
 	if (found.status == STORE_CANCELLED)
@@ -210,13 +208,13 @@ create_object(Store *store, const S3am__Repository *create, bool (*interrupted) 
 }
 
 RepositoryStatus
-repository_open(Store *store, const S3am__Repository *create, bool (*interrupted) (void), S3am__Repository **result,
+repository_open(Store *store, const S3am__Repository *create, bool (*interrupted)(void), S3am__Repository **result,
 				char **error)
 {
-	Wait		w = {0};
-	StoreOp    *op;
+	Wait w = {0};
+	StoreOp *op;
 	RepositoryStatus status;
-	bool		foreign;
+	bool foreign;
 
 	*result = NULL;
 	*error = NULL;
@@ -241,7 +239,8 @@ repository_open(Store *store, const S3am__Repository *create, bool (*interrupted
 		return status;
 	if (foreign)
 	{
-		*error = strdup("the prefix holds other objects and no repository: choose another prefix, or restore object \"" KEY "\"");
+		*error = strdup(
+			"the prefix holds other objects and no repository: choose another prefix, or restore object \"" KEY "\"");
 		return REPOSITORY_FOREIGN;
 	}
 	if (create == NULL)

@@ -10,13 +10,13 @@
 typedef enum RepositoryStatus
 {
 	REPOSITORY_OK,
-	REPOSITORY_ABSENT,			/* nothing under the prefix */
-	REPOSITORY_FOREIGN,			/* the prefix holds something else */
-	REPOSITORY_NEWER,			/* its format needs a newer s3am */
-	REPOSITORY_MISMATCH,		/* this server does not fit: encoding, collation, ... */
-	REPOSITORY_UNFIT_STORE,		/* the store failed the conformance race */
+	REPOSITORY_ABSENT, /* nothing under the prefix */
+	REPOSITORY_FOREIGN, /* the prefix holds something else */
+	REPOSITORY_NEWER, /* its format needs a newer s3am */
+	REPOSITORY_MISMATCH, /* this server does not fit: encoding, collation, ... */
+	REPOSITORY_UNFIT_STORE, /* the store failed the conformance race */
 	REPOSITORY_DAMAGED,
-	REPOSITORY_UNREACHABLE,		/* includes STORE_DENIED; see http_status of the message */
+	REPOSITORY_UNREACHABLE, /* includes STORE_DENIED; see http_status of the message */
 	REPOSITORY_INTERRUPTED
 } RepositoryStatus;
 
@@ -26,7 +26,7 @@ typedef enum RepositoryStatus
  * first and only one, written by create-if-absent; a lost race is an open.  *result is malloc'ed (s3am__repository__free_unpacked).
  * On failure *error is a malloc'ed message naming the object and the remedy.
  */
-extern RepositoryStatus repository_open(Store *store, const S3am__Repository *create, bool (*interrupted) (void),
+extern RepositoryStatus repository_open(Store *store, const S3am__Repository *create, bool (*interrupted)(void),
 										S3am__Repository **result, char **error);
 
 #endif

@@ -28,19 +28,19 @@ typedef enum Stage
 
 struct Restore
 {
-	Committer  *c;
-	Stage		stage;
-	StoreOp    *op;
-	TreeWalk   *walk;
-	uint64_t	asked;			/* number: a boundary that was asked for after it will do */
-	bool		hint;			/* try the hint */
-	uint64_t	hint_version;
+	Committer *c;
+	Stage stage;
+	StoreOp *op;
+	TreeWalk *walk;
+	uint64_t asked; /* number: a boundary that was asked for after it will do */
+	bool hint; /* try the hint */
+	uint64_t hint_version;
 	S3am__CheckpointRef *ref;
 	S3am__Checkpoint *root;
-	NextRows   *rows;
-	uint8_t    *pin;			/* object */
-	uint64_t	retry_at;		/* 0: something is under way */
-	unsigned	attempts;
+	NextRows *rows;
+	uint8_t *pin; /* object */
+	uint64_t retry_at; /* 0: something is under way */
+	unsigned attempts;
 };
 
 static void enter(Restore *r, Stage stage);
@@ -48,7 +48,7 @@ static void enter(Restore *r, Stage stage);
 void
 restore_free(Committer *c)
 {
-	Restore    *r = c->restore;
+	Restore *r = c->restore;
 
 	c->restore = NULL;
 	if (r == NULL)
@@ -80,7 +80,7 @@ restore_free(Committer *c)
 static void
 start_over(Restore *r, const char *error)
 {
-	Committer  *c = r->c;
+	Committer *c = r->c;
 
 	if (error)
 		committer_set_phase(c, c->phase, error);
@@ -94,9 +94,9 @@ start_over(Restore *r, const char *error)
 static void
 finish(Restore *r)
 {
-	Committer  *c = r->c;
+	Committer *c = r->c;
 	S3am__Checkpoint *root = r->root;
-	Outcomes   *outcomes = outcomes_decode(root);
+	Outcomes *outcomes = outcomes_decode(root);
 
 	if (outcomes == NULL)
 	{
@@ -138,7 +138,7 @@ finish(Restore *r)
 static bool
 found_page(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first, uint64_t end)
 {
-	Restore    *r = arg;
+	Restore *r = arg;
 
 	(void) ref;
 	(void) first;
@@ -151,7 +151,7 @@ found_page(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first
 static void
 walked(void *arg, StoreStatus status, const char *error)
 {
-	Restore    *r = arg;
+	Restore *r = arg;
 
 	r->walk = NULL;
 	if (status == STORE_OK)
@@ -163,8 +163,8 @@ walked(void *arg, StoreStatus status, const char *error)
 static void
 got_root(Restore *r, StoreResult *result)
 {
-	Committer  *c = r->c;
-	char	   *error = NULL;
+	Committer *c = r->c;
+	char *error = NULL;
 
 	r->root = chain_open_checkpoint(r->ref, c->uuid, result->data, result->len, &error);
 	if (r->root == NULL)
@@ -180,12 +180,12 @@ got_root(Restore *r, StoreResult *result)
 static void
 got_proof(Restore *r, StoreResult *result)
 {
-	Committer  *c = r->c;
-	Evidence	e = {r->hint_version, result->date_ms, c->number};
-	char		key[KEY_SIZE];
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload = NULL;
+	Committer *c = r->c;
+	Evidence e = {r->hint_version, result->date_ms, c->number};
+	char key[KEY_SIZE];
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload = NULL;
 	S3am__Manifest *m = NULL;
 
 	key_manifest(key, r->hint_version);
@@ -210,10 +210,10 @@ got_proof(Restore *r, StoreResult *result)
 static void
 got_hint(Restore *r, StoreResult *result)
 {
-	Committer  *c = r->c;
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload = NULL;
+	Committer *c = r->c;
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload = NULL;
 	S3am__Root *root = NULL;
 
 	if (result->status == STORE_OK)
@@ -231,8 +231,8 @@ got_hint(Restore *r, StoreResult *result)
 static void
 came(void *arg, StoreResult *result)
 {
-	Restore    *r = arg;
-	Committer  *c = r->c;
+	Restore *r = arg;
+	Committer *c = r->c;
 
 	r->op = NULL;
 	if (c == NULL)
@@ -258,11 +258,11 @@ came(void *arg, StoreResult *result)
 static void
 write_pin(Restore *r)
 {
-	Committer  *c = r->c;
-	S3am__Pin	message = S3AM__PIN__INIT;
-	uint8_t		payload[64];
-	char		key[KEY_SIZE];
-	size_t		len;
+	Committer *c = r->c;
+	S3am__Pin message = S3AM__PIN__INIT;
+	uint8_t payload[64];
+	char key[KEY_SIZE];
+	size_t len;
 
 	message.version = r->ref->version;
 	message.epoch = c->epoch;
@@ -276,8 +276,8 @@ write_pin(Restore *r)
 static void
 enter(Restore *r, Stage stage)
 {
-	Committer  *c = r->c;
-	char		key[KEY_SIZE];
+	Committer *c = r->c;
+	char key[KEY_SIZE];
 
 	r->stage = stage;
 	r->retry_at = 0;
@@ -317,27 +317,27 @@ enter(Restore *r, Stage stage)
 			r->op = store_get(c->store, key, 0, -1, came, r);
 			break;
 		case STAGE_TABLES:
-			{
-				TreeVisitor v = {r, NULL, found_page, walked};
+		{
+			TreeVisitor v = {r, NULL, found_page, walked};
 
-				r->rows = rows_create();
-				r->walk = tree_walk(c->store, c->uuid, r->root->tables, &v);
-				tree_run(r->walk);
-			}
-			break;
+			r->rows = rows_create();
+			r->walk = tree_walk(c->store, c->uuid, r->root->tables, &v);
+			tree_run(r->walk);
+		}
+		break;
 	}
 }
 
 void
 restore_boundary_came(Committer *c)
 {
-	Restore    *r = c->restore;
+	Restore *r = c->restore;
 
 	if (r == NULL || r->retry_at || (r->stage != STAGE_BOUNDARY && r->stage != STAGE_PIN_CHECK))
 		return;
 	if (c->boundary.sent <= r->asked)
 	{
-		c->boundary_wanted = true;	/* that one was under way before */
+		c->boundary_wanted = true; /* that one was under way before */
 		return;
 	}
 	if (r->stage == STAGE_PIN_CHECK)
@@ -366,13 +366,13 @@ bool
 committer_reading_checkpoint(const Committer *c)
 {
 	return c->restore && c->restore->retry_at == 0 &&
-		(c->restore->stage == STAGE_ROOT || c->restore->stage == STAGE_TABLES);
+		   (c->restore->stage == STAGE_ROOT || c->restore->stage == STAGE_TABLES);
 }
 
 void
 restore_begin(Committer *c)
 {
-	Restore    *r = calloc(1, sizeof(*r));
+	Restore *r = calloc(1, sizeof(*r));
 
 	r->c = c;
 	r->hint = true;
@@ -383,7 +383,7 @@ restore_begin(Committer *c)
 void
 restore_tick(Committer *c)
 {
-	Restore    *r = c->restore;
+	Restore *r = c->restore;
 
 	if (r && r->retry_at && committer_now(c) >= r->retry_at)
 		enter(r, STAGE_BOUNDARY);

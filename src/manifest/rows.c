@@ -8,22 +8,21 @@
 
 typedef struct Entry
 {
-	uint64_t	storage;		/* 0: free */
-	uint64_t	next;
+	uint64_t storage; /* 0: free */
+	uint64_t next;
 } Entry;
 
 struct NextRows
 {
 	const NextRows *below;
-	Entry	   *entries;
-	size_t		size,
-				used;
+	Entry *entries;
+	size_t size, used;
 };
 
 static NextRows *
 create(const NextRows *below, size_t size)
 {
-	NextRows   *rows = calloc(1, sizeof(*rows));
+	NextRows *rows = calloc(1, sizeof(*rows));
 
 	rows->below = below;
 	rows->size = size;
@@ -53,8 +52,8 @@ rows_free(NextRows *rows)
 static Entry *
 find(const NextRows *rows, uint64_t storage)
 {
-	uint64_t	h = storage * 0x9E3779B97F4A7C15ULL;
-	size_t		i = (h >> 32) & (rows->size - 1);
+	uint64_t h = storage * 0x9E3779B97F4A7C15ULL;
+	size_t i = (h >> 32) & (rows->size - 1);
 
 	while (rows->entries[i].storage != 0 && rows->entries[i].storage != storage)
 		i = (i + 1) & (rows->size - 1);
@@ -77,12 +76,12 @@ get(const NextRows *rows, uint64_t storage)
 static void
 set(NextRows *rows, uint64_t storage, uint64_t next)
 {
-	Entry	   *e;
+	Entry *e;
 
 	if (rows->used * 2 >= rows->size)
 	{
-		Entry	   *old = rows->entries;
-		size_t		n = rows->size;
+		Entry *old = rows->entries;
+		size_t n = rows->size;
 
 		rows->size *= 2;
 		rows->entries = calloc(rows->size, sizeof(Entry));
@@ -94,13 +93,13 @@ set(NextRows *rows, uint64_t storage, uint64_t next)
 	e = find(rows, storage);
 	if (e->storage == 0)
 		rows->used++;
-	*e = (Entry) {storage, next};
+	*e = (Entry){storage, next};
 }
 
 static uint64_t
 added(const S3am__TableEdit *edit)
 {
-	uint64_t	n = 0;
+	uint64_t n = 0;
 
 	for (size_t i = 0; i < edit->n_batches; i++)
 		n += edit->batches[i]->nrows;
@@ -115,7 +114,7 @@ rows_assign(NextRows *rows, S3am__Txn *txn)
 		S3am__TableEdit *edit = txn->tables[i];
 
 		if (edit->n_drop_batches)
-			continue;			/* what merging replaces keeps its row ids */
+			continue; /* what merging replaces keeps its row ids */
 		edit->first_row = get(rows, edit->storage);
 		set(rows, edit->storage, edit->first_row + added(edit));
 	}
@@ -127,7 +126,7 @@ rows_apply(NextRows *rows, const S3am__Txn *txn)
 	for (size_t i = 0; i < txn->n_tables; i++)
 	{
 		const S3am__TableEdit *edit = txn->tables[i];
-		uint64_t	end = edit->first_row + added(edit);
+		uint64_t end = edit->first_row + added(edit);
 
 		if (end > get(rows, edit->storage))
 			set(rows, edit->storage, end);

@@ -10,15 +10,14 @@
 
 typedef struct Part
 {
-	uint32_t	high;
+	uint32_t high;
 	roaring_bitmap_t *bitmap;
 } Part;
 
 struct RowSet
 {
-	Part	   *parts;			/* ascending by high */
-	size_t		n,
-				capacity;
+	Part *parts; /* ascending by high */
+	size_t n, capacity;
 };
 
 RowSet *
@@ -41,7 +40,7 @@ rowset_free(RowSet *set)
 static size_t
 position(const RowSet *set, uint32_t high)
 {
-	size_t		i = 0;
+	size_t i = 0;
 
 	while (i < set->n && set->parts[i].high < high)
 		i++;
@@ -51,7 +50,7 @@ position(const RowSet *set, uint32_t high)
 static roaring_bitmap_t *
 part_of(RowSet *set, uint32_t high)
 {
-	size_t		i = position(set, high);
+	size_t i = position(set, high);
 
 	if (i < set->n && set->parts[i].high == high)
 		return set->parts[i].bitmap;
@@ -76,7 +75,7 @@ rowset_add(RowSet *set, uint64_t row)
 void
 rowset_remove(RowSet *set, uint64_t row)
 {
-	size_t		i = position(set, row >> 32);
+	size_t i = position(set, row >> 32);
 
 	if (i < set->n && set->parts[i].high == (uint32_t) (row >> 32))
 		roaring_bitmap_remove(set->parts[i].bitmap, (uint32_t) row);
@@ -85,10 +84,10 @@ rowset_remove(RowSet *set, uint64_t row)
 bool
 rowset_contains(const RowSet *set, uint64_t row)
 {
-	size_t		i = position(set, row >> 32);
+	size_t i = position(set, row >> 32);
 
 	return i < set->n && set->parts[i].high == (uint32_t) (row >> 32) &&
-		roaring_bitmap_contains(set->parts[i].bitmap, (uint32_t) row);
+		   roaring_bitmap_contains(set->parts[i].bitmap, (uint32_t) row);
 }
 
 bool
@@ -118,7 +117,7 @@ rowset_intersects(const RowSet *a, const RowSet *b)
 RowSet *
 rowset_copy(const RowSet *set)
 {
-	RowSet	   *copy = rowset_create();
+	RowSet *copy = rowset_create();
 
 	rowset_add_all(copy, set);
 	return copy;
@@ -135,8 +134,8 @@ rowset_add_all(RowSet *set, const RowSet *other)
 static bool
 bounds_within(uint32_t high, uint64_t from, uint64_t to, uint64_t *low_from, uint64_t *low_to)
 {
-	uint64_t	base = (uint64_t) high << 32;
-	uint64_t	end = base + ((uint64_t) 1 << 32);	/* 0: beyond the last */
+	uint64_t base = (uint64_t) high << 32;
+	uint64_t end = base + ((uint64_t) 1 << 32); /* 0: beyond the last */
 
 	if (to <= base || (end != 0 && from >= end))
 		return false;
@@ -150,8 +149,7 @@ rowset_remove_range(RowSet *set, uint64_t from, uint64_t to)
 {
 	for (size_t i = 0; i < set->n; i++)
 	{
-		uint64_t	a,
-					b;
+		uint64_t a, b;
 
 		if (bounds_within(set->parts[i].high, from, to, &a, &b))
 			roaring_bitmap_remove_range(set->parts[i].bitmap, a, b);
@@ -163,10 +161,10 @@ rowset_any(const RowSet *set, uint64_t from, uint64_t to)
 {
 	for (size_t i = 0; i < set->n; i++)
 	{
-		uint64_t	a,
-					b;
+		uint64_t a, b;
 
-		if (bounds_within(set->parts[i].high, from, to, &a, &b) && roaring_bitmap_range_cardinality(set->parts[i].bitmap, a, b) > 0)
+		if (bounds_within(set->parts[i].high, from, to, &a, &b) &&
+			roaring_bitmap_range_cardinality(set->parts[i].bitmap, a, b) > 0)
 			return true;
 	}
 	return false;
@@ -175,12 +173,11 @@ rowset_any(const RowSet *set, uint64_t from, uint64_t to)
 RowSet *
 rowset_part(const RowSet *set, uint64_t from, uint64_t to)
 {
-	RowSet	   *result = rowset_create();
+	RowSet *result = rowset_create();
 
 	for (size_t i = 0; i < set->n; i++)
 	{
-		uint64_t	a,
-					b;
+		uint64_t a, b;
 		roaring_bitmap_t *part;
 
 		if (!bounds_within(set->parts[i].high, from, to, &a, &b))
@@ -202,27 +199,27 @@ rowset_optimize(RowSet *set)
 
 typedef struct Each
 {
-	bool		(*each) (void *arg, uint64_t row);
-	void	   *arg;
-	uint64_t	high;
-	bool		stopped;
+	bool (*each)(void *arg, uint64_t row);
+	void *arg;
+	uint64_t high;
+	bool stopped;
 } Each;
 
 static bool
 each_low(uint32_t low, void *arg)
 {
-	Each	   *e = arg;
+	Each *e = arg;
 
 	e->stopped = !e->each(e->arg, e->high << 32 | low);
 	return !e->stopped;
 }
 
 void
-rowset_each(const RowSet *set, bool (*each) (void *arg, uint64_t row), void *arg)
+rowset_each(const RowSet *set, bool (*each)(void *arg, uint64_t row), void *arg)
 {
 	for (size_t i = 0; i < set->n; i++)
 	{
-		Each		e = {each, arg, set->parts[i].high, false};
+		Each e = {each, arg, set->parts[i].high, false};
 
 		(void) roaring_iterate(set->parts[i].bitmap, each_low, &e);
 		if (e.stopped)
@@ -233,7 +230,7 @@ rowset_each(const RowSet *set, bool (*each) (void *arg, uint64_t row), void *arg
 RowSet *
 rowset_decode(const S3am__RowSet *message)
 {
-	RowSet	   *set = rowset_create();
+	RowSet *set = rowset_create();
 
 	if (message == NULL)
 		return set;

@@ -21,16 +21,16 @@ extern bool rowset_empty(const RowSet *set);
 extern bool rowset_intersects(const RowSet *a, const RowSet *b);
 extern RowSet *rowset_copy(const RowSet *set);
 extern void rowset_add_all(RowSet *set, const RowSet *other);
-extern void rowset_remove_range(RowSet *set, uint64_t from, uint64_t to);	/* from <= row < to */
-extern bool rowset_any(const RowSet *set, uint64_t from, uint64_t to);	/* any of the range? */
-extern RowSet *rowset_part(const RowSet *set, uint64_t from, uint64_t to);	/* those of the range, as a new set */
-extern void rowset_optimize(RowSet *set);	/* runs where they are smaller */
+extern void rowset_remove_range(RowSet *set, uint64_t from, uint64_t to); /* from <= row < to */
+extern bool rowset_any(const RowSet *set, uint64_t from, uint64_t to); /* any of the range? */
+extern RowSet *rowset_part(const RowSet *set, uint64_t from, uint64_t to); /* those of the range, as a new set */
+extern void rowset_optimize(RowSet *set); /* runs where they are smaller */
 
 /* Calls each(arg, row) in ascending order until it returns false. */
-extern void rowset_each(const RowSet *set, bool (*each) (void *arg, uint64_t row), void *arg);
+extern void rowset_each(const RowSet *set, bool (*each)(void *arg, uint64_t row), void *arg);
 
 /* NULL message: an empty set.  NULL result: the bytes are damaged. */
 extern RowSet *rowset_decode(const S3am__RowSet *message);
-extern S3am__RowSet *rowset_encode(const RowSet *set);	/* malloc'ed, freed by s3am__row_set__free_unpacked() */
+extern S3am__RowSet *rowset_encode(const RowSet *set); /* malloc'ed, freed by s3am__row_set__free_unpacked() */
 
 #endif

@@ -9,8 +9,8 @@
 typedef struct Successors
 {
 	const S3am__TableEdit *edit;
-	size_t		run;			/* the next row's */
-	uint64_t	used;			/* rows of it that were told */
+	size_t run; /* the next row's */
+	uint64_t used; /* rows of it that were told */
 } Successors;
 
 /* Of the next row; 0 if the edit names none. */
@@ -18,9 +18,10 @@ static inline uint64_t
 successors_next(Successors *s)
 {
 	const S3am__TableEdit *edit = s->edit;
-	uint64_t	first;
+	uint64_t first;
 
-	while (s->run < edit->n_successors && s->run < edit->n_successor_counts && s->used == edit->successor_counts[s->run])
+	while (s->run < edit->n_successors && s->run < edit->n_successor_counts &&
+		   s->used == edit->successor_counts[s->run])
 	{
 		s->run++;
 		s->used = 0;

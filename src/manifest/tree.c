@@ -15,30 +15,28 @@
 typedef struct Frame
 {
 	S3am__Page *page;
-	bool		own;			/* an object, not inside its parent */
-	bool		keep;			/* the visitor has it */
-	size_t		next;			/* child */
-	uint64_t	first,
-				end;
+	bool own; /* an object, not inside its parent */
+	bool keep; /* the visitor has it */
+	size_t next; /* child */
+	uint64_t first, end;
 } Frame;
 
 struct TreeWalk
 {
-	Store	   *store;
-	uint8_t		uuid[16];
+	Store *store;
+	uint8_t uuid[16];
 	TreeVisitor visitor;
 	const S3am__PageRef *root;
-	bool		begun;
-	Frame		frames[MAX_HEIGHT];
-	int			depth;
-	StoreOp    *op;
+	bool begun;
+	Frame frames[MAX_HEIGHT];
+	int depth;
+	StoreOp *op;
 	/* being read */
 	const S3am__PageRef *ref;
-	uint64_t	ref_first,
-				ref_end;
-	int			attempts;
-	bool		cancelled;
-	bool		busy;			/* tree_run() is on the stack */
+	uint64_t ref_first, ref_end;
+	int attempts;
+	bool cancelled;
+	bool busy; /* tree_run() is on the stack */
 };
 
 static void
@@ -46,7 +44,7 @@ release(TreeWalk *w)
 {
 	while (w->depth > 0)
 	{
-		Frame	   *f = &w->frames[--w->depth];
+		Frame *f = &w->frames[--w->depth];
 
 		if (f->own && !f->keep)
 			s3am__page__free_unpacked(f->page, NULL);
@@ -66,12 +64,12 @@ finish(TreeWalk *w, StoreStatus status, const char *error)
 static void
 got_page(void *arg, StoreResult *result)
 {
-	TreeWalk   *w = arg;
-	char		key[KEY_SIZE];
-	char		text[300];
-	char	   *error = NULL;
-	size_t		len;
-	uint8_t    *payload = NULL;
+	TreeWalk *w = arg;
+	char key[KEY_SIZE];
+	char text[300];
+	char *error = NULL;
+	size_t len;
+	uint8_t *payload = NULL;
 	S3am__Page *page = NULL;
 
 	w->op = NULL;
@@ -109,11 +107,11 @@ got_page(void *arg, StoreResult *result)
 		finish(w, STORE_DAMAGED, text);
 		return;
 	}
-	w->frames[w->depth++] = (Frame) {page, true, false, 0, w->ref_first, w->ref_end};
+	w->frames[w->depth++] = (Frame){page, true, false, 0, w->ref_first, w->ref_end};
 	{
-		Frame	   *f = &w->frames[w->depth - 1];
+		Frame *f = &w->frames[w->depth - 1];
 
-		w->busy = true;			/* tree_cancel() from within only says so */
+		w->busy = true; /* tree_cancel() from within only says so */
 		f->keep = w->visitor.page(w->visitor.arg, w->ref, page, f->first, f->end);
 	}
 	tree_run(w);
@@ -123,7 +121,7 @@ got_page(void *arg, StoreResult *result)
 static bool
 enter(TreeWalk *w, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 {
-	char		key[KEY_SIZE];
+	char key[KEY_SIZE];
 
 	if (w->visitor.want && !w->visitor.want(w->visitor.arg, ref, first, end))
 		return true;
@@ -131,7 +129,7 @@ enter(TreeWalk *w, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 	{
 		if (w->depth == MAX_HEIGHT)
 			return true;
-		w->frames[w->depth++] = (Frame) {ref->inside, false, false, 0, first, end};
+		w->frames[w->depth++] = (Frame){ref->inside, false, false, 0, first, end};
 		(void) w->visitor.page(w->visitor.arg, ref, ref->inside, first, end);
 		return true;
 	}
@@ -159,12 +157,12 @@ tree_run(TreeWalk *w)
 	}
 	while (w->depth > 0 && !w->cancelled)
 	{
-		Frame	   *f = &w->frames[w->depth - 1];
+		Frame *f = &w->frames[w->depth - 1];
 
 		if (f->next < f->page->n_children)
 		{
-			size_t		i = f->next++;
-			uint64_t	end = i + 1 < f->page->n_children ? f->page->children[i + 1]->first : f->end;
+			size_t i = f->next++;
+			uint64_t end = i + 1 < f->page->n_children ? f->page->children[i + 1]->first : f->end;
 
 			if (!enter(w, f->page->children[i], i == 0 ? f->first : f->page->children[i]->first, end))
 			{
@@ -187,7 +185,7 @@ tree_run(TreeWalk *w)
 TreeWalk *
 tree_walk(Store *store, const uint8_t uuid[16], const S3am__PageRef *root, const TreeVisitor *visitor)
 {
-	TreeWalk   *w = calloc(1, sizeof(*w));
+	TreeWalk *w = calloc(1, sizeof(*w));
 
 	w->store = store;
 	memcpy(w->uuid, uuid, 16);

@@ -11,13 +11,13 @@ typedef struct TreeWalk TreeWalk;
 
 typedef struct TreeVisitor
 {
-	void	   *arg;
+	void *arg;
 	/* Is anything of this page, of keys first <= key < end, wanted?  NULL: all is. */
-	bool		(*want) (void *arg, const S3am__PageRef *ref, uint64_t first, uint64_t end);
+	bool (*want)(void *arg, const S3am__PageRef *ref, uint64_t first, uint64_t end);
 	/* A page, before its children.  True: the visitor keeps it and frees it (never one that is inside its parent). */
-	bool		(*page) (void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first, uint64_t end);
+	bool (*page)(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first, uint64_t end);
 	/* The end, exactly once, perhaps from within tree_run(): error NULL, or what is wrong with which object. */
-	void		(*done) (void *arg, StoreStatus status, const char *error);
+	void (*done)(void *arg, StoreStatus status, const char *error);
 } TreeVisitor;
 
 /*

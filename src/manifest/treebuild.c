@@ -13,33 +13,33 @@
 typedef struct CachedPage
 {
 	struct CachedPage *next;
-	uint64_t	epoch,
-				number;
+	uint64_t epoch, number;
 	S3am__Page *page;
 } CachedPage;
 
 /* What a page became: itself, or a new one. */
 typedef struct Piece
 {
-	uint64_t	first;
+	uint64_t first;
 	S3am__PageRef *ref;
 	S3am__Page *page;
 } Piece;
 
 typedef struct Pieces
 {
-	Piece	   *list;
-	size_t		n,
-				capacity;
+	Piece *list;
+	size_t n, capacity;
 } Pieces;
 
 typedef enum TreeKind
 {
-	TREE_TABLES, TREE_BATCHES, TREE_DDL
+	TREE_TABLES,
+	TREE_BATCHES,
+	TREE_DDL
 } TreeKind;
 
-static void update(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *ref, uint64_t first, uint64_t end,
-				   Pieces *out);
+static void update(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *ref, uint64_t first,
+				   uint64_t end, Pieces *out);
 static S3am__PageRef *rebuild(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *old);
 
 void
@@ -48,7 +48,7 @@ treebuild_keep(TreeBuild *t, const S3am__PageRef *ref, S3am__Page *page)
 	CachedPage *c = malloc(sizeof(*c));
 	CachedPage **list = &t->cache[(ref->epoch * 31 + ref->number) % 1024];
 
-	*c = (CachedPage) {*list, ref->epoch, ref->number, page};
+	*c = (CachedPage){*list, ref->epoch, ref->number, page};
 	*list = c;
 }
 
@@ -80,18 +80,17 @@ page_of(TreeBuild *t, const S3am__PageRef *ref)
 
 /* ------------------------------------------------------------------------------------ copies */
 
-#define COPY(type, message) \
-	static S3am__##type * \
-	copy_##message(const S3am__##type *m) \
-	{ \
-		size_t		len = s3am__##message##__get_packed_size(m); \
-		uint8_t    *bytes = malloc(len + 1); \
-		S3am__##type *copy; \
-		\
-		s3am__##message##__pack(m, bytes); \
-		copy = s3am__##message##__unpack(NULL, len, bytes); \
-		free(bytes); \
-		return copy; \
+#define COPY(type, message)                                                                                            \
+	static S3am__##type *copy_##message(const S3am__##type *m)                                                         \
+	{                                                                                                                  \
+		size_t len = s3am__##message##__get_packed_size(m);                                                            \
+		uint8_t *bytes = malloc(len + 1);                                                                              \
+		S3am__##type *copy;                                                                                            \
+                                                                                                                       \
+		s3am__##message##__pack(m, bytes);                                                                             \
+		copy = s3am__##message##__unpack(NULL, len, bytes);                                                            \
+		free(bytes);                                                                                                   \
+		return copy;                                                                                                   \
 	}
 
 COPY(PageRef, page_ref)
@@ -140,12 +139,12 @@ static void
 add_batch(TreeBuild *t, Pieces *out, uint64_t first, size_t *bytes, const S3am__BatchState *b, size_t *begun)
 {
 	S3am__Page *page = out->n > *begun ? out->list[out->n - 1].page : NULL;
-	size_t		size = batch_size(b);
+	size_t size = batch_size(b);
 
 	if (page == NULL || (*bytes + size > t->page_bytes && page->n_batches > 0))
 	{
 		page = new_page();
-		add_piece(out, (Piece) {out->n == *begun ? first : b->first_row, NULL, page});
+		add_piece(out, (Piece){out->n == *begun ? first : b->first_row, NULL, page});
 		*bytes = 0;
 	}
 	append((void ***) &page->batches, &page->n_batches, copy_batch_state(b));
@@ -155,12 +154,11 @@ add_batch(TreeBuild *t, Pieces *out, uint64_t first, size_t *bytes, const S3am__
 static const DeltaDrop *
 find_drop(const DeltaTable *table, uint64_t row)
 {
-	size_t		low = 0,
-				high = table->ndrops;
+	size_t low = 0, high = table->ndrops;
 
 	while (low < high)
 	{
-		size_t		middle = (low + high) / 2;
+		size_t middle = (low + high) / 2;
 
 		if (table->drops[middle].first_row < row)
 			low = middle + 1;
@@ -173,13 +171,10 @@ find_drop(const DeltaTable *table, uint64_t row)
 static void
 update_batches(TreeBuild *t, DeltaTable *table, const S3am__Page *old, uint64_t first, uint64_t end, Pieces *out)
 {
-	size_t		begun = out->n,
-				bytes = 0,
-				i = 0,
-				j = 0;
-	size_t		nold = old ? old->n_batches : 0;
-	RowSet	   *removed = rowset_decode(old ? old->removed : NULL);
-	RowSet	   *part = rowset_part(table->removed, first, end);
+	size_t begun = out->n, bytes = 0, i = 0, j = 0;
+	size_t nold = old ? old->n_batches : 0;
+	RowSet *removed = rowset_decode(old ? old->removed : NULL);
+	RowSet *part = rowset_part(table->removed, first, end);
 
 	if (removed == NULL)
 	{
@@ -192,7 +187,7 @@ update_batches(TreeBuild *t, DeltaTable *table, const S3am__Page *old, uint64_t 
 		j++;
 	while (i < nold || (j < table->nbatches && table->batches[j]->first_row < end))
 	{
-		bool		fresh = j < table->nbatches && table->batches[j]->first_row < end;
+		bool fresh = j < table->nbatches && table->batches[j]->first_row < end;
 
 		if (i < nold)
 		{
@@ -228,12 +223,12 @@ static void
 add_table(TreeBuild *t, Pieces *out, uint64_t first, size_t *bytes, S3am__TableState *state, size_t begun)
 {
 	S3am__Page *page = out->n > begun ? out->list[out->n - 1].page : NULL;
-	size_t		size = s3am__table_state__get_packed_size(state) + 4;
+	size_t size = s3am__table_state__get_packed_size(state) + 4;
 
 	if (page == NULL || (*bytes + size > t->page_bytes && page->n_tables > 0))
 	{
 		page = new_page();
-		add_piece(out, (Piece) {out->n == begun ? first : state->storage, NULL, page});
+		add_piece(out, (Piece){out->n == begun ? first : state->storage, NULL, page});
 		*bytes = 0;
 	}
 	append((void ***) &page->tables, &page->n_tables, state);
@@ -259,11 +254,8 @@ update_table(TreeBuild *t, DeltaTable *table, const S3am__TableState *old)
 static void
 update_tables(TreeBuild *t, const S3am__Page *old, uint64_t first, uint64_t end, Pieces *out)
 {
-	size_t		begun = out->n,
-				bytes = 0,
-				i = 0,
-				j = delta_from(t->delta, first);
-	size_t		nold = old ? old->n_tables : 0;
+	size_t begun = out->n, bytes = 0, i = 0, j = delta_from(t->delta, first);
+	size_t nold = old ? old->n_tables : 0;
 
 	while (i < nold || (j < t->delta->ntables && t->delta->tables[j]->storage < end))
 	{
@@ -291,21 +283,19 @@ update_tables(TreeBuild *t, const S3am__Page *old, uint64_t first, uint64_t end,
 static void
 update_ddl(TreeBuild *t, const S3am__Page *old, uint64_t first, Pieces *out)
 {
-	size_t		begun = out->n,
-				bytes = 0,
-				nold = old ? old->n_ddl : 0;
+	size_t begun = out->n, bytes = 0, nold = old ? old->n_ddl : 0;
 
 	for (size_t i = 0; i < nold + t->delta->nddl; i++)
 	{
 		const S3am__DdlEntry *e = i < nold ? old->ddl[i] : t->delta->ddl[i - nold];
 		S3am__Page *page = out->n > begun ? out->list[out->n - 1].page : NULL;
-		size_t		size = s3am__ddl_entry__get_packed_size(e) + 4;
+		size_t size = s3am__ddl_entry__get_packed_size(e) + 4;
 
 		/* entries of one version stay together: the version is the key */
 		if (page == NULL || (bytes + size > t->page_bytes && page->ddl[page->n_ddl - 1]->version < e->version))
 		{
 			page = new_page();
-			add_piece(out, (Piece) {out->n == begun ? first : e->version, NULL, page});
+			add_piece(out, (Piece){out->n == begun ? first : e->version, NULL, page});
 			bytes = 0;
 		}
 		append((void ***) &page->ddl, &page->n_ddl, copy_ddl_entry(e));
@@ -318,7 +308,7 @@ update_ddl(TreeBuild *t, const S3am__Page *old, uint64_t first, Pieces *out)
 static bool
 touched(TreeBuild *t, TreeKind kind, const DeltaTable *table, uint64_t first, uint64_t end)
 {
-	size_t		i;
+	size_t i;
 
 	switch (kind)
 	{
@@ -328,7 +318,7 @@ touched(TreeBuild *t, TreeKind kind, const DeltaTable *table, uint64_t first, ui
 		case TREE_BATCHES:
 			return delta_touches(table, first, end);
 		case TREE_DDL:
-			return end == UINT64_MAX && t->delta->nddl > 0;	/* grows at its end */
+			return end == UINT64_MAX && t->delta->nddl > 0; /* grows at its end */
 	}
 	return false;
 }
@@ -338,8 +328,8 @@ static S3am__PageRef *
 emit(TreeBuild *t, Piece *piece, bool only)
 {
 	S3am__PageRef *ref;
-	size_t		len;
-	uint8_t    *payload;
+	size_t len;
+	uint8_t *payload;
 
 	if (piece->ref)
 		return piece->ref;
@@ -366,8 +356,7 @@ emit(TreeBuild *t, Piece *piece, bool only)
 static bool
 join(TreeBuild *t, Piece *a, Piece *b)
 {
-	RowSet	   *removed,
-			   *more;
+	RowSet *removed, *more;
 
 	if (!a->page || !b->page || a->page->n_children || b->page->n_children || a->page->n_ddl || b->page->n_ddl ||
 		s3am__page__get_packed_size(a->page) + s3am__page__get_packed_size(b->page) > t->page_bytes / 2)
@@ -397,7 +386,7 @@ static void
 make_inner(TreeBuild *t, Pieces *children, Pieces *out)
 {
 	S3am__Page *page = NULL;
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < children->n; i++)
 		if (n > 0 && join(t, &children->list[n - 1], &children->list[i]))
@@ -412,7 +401,7 @@ make_inner(TreeBuild *t, Pieces *children, Pieces *out)
 		if (page == NULL || page->n_children >= t->fanout)
 		{
 			page = new_page();
-			add_piece(out, (Piece) {children->list[i].first, NULL, page});
+			add_piece(out, (Piece){children->list[i].first, NULL, page});
 		}
 		ref = emit(t, &children->list[i], false);
 		ref->first = children->list[i].first;
@@ -422,16 +411,17 @@ make_inner(TreeBuild *t, Pieces *children, Pieces *out)
 }
 
 static void
-update(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *ref, uint64_t first, uint64_t end, Pieces *out)
+update(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *ref, uint64_t first, uint64_t end,
+	   Pieces *out)
 {
 	S3am__Page *page;
-	Pieces		children = {0};
+	Pieces children = {0};
 
 	if (ref && !touched(t, kind, table, first, end))
 	{
 		S3am__PageRef *copy = copy_page_ref(ref);
 
-		add_piece(out, (Piece) {first, copy, NULL});
+		add_piece(out, (Piece){first, copy, NULL});
 		return;
 	}
 	page = ref ? page_of(t, ref) : NULL;
@@ -460,13 +450,13 @@ update(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *ref,
 static S3am__PageRef *
 rebuild(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *old)
 {
-	Pieces		pieces = {0};
+	Pieces pieces = {0};
 	S3am__PageRef *root = NULL;
 
 	update(t, kind, table, old, 0, UINT64_MAX, &pieces);
 	while (pieces.n > 1)
 	{
-		Pieces		above = {0};
+		Pieces above = {0};
 
 		make_inner(t, &pieces, &above);
 		free(pieces.list);
@@ -479,7 +469,7 @@ rebuild(TreeBuild *t, TreeKind kind, DeltaTable *table, const S3am__PageRef *old
 		{
 			S3am__Page *page = pieces.list[0].page;
 
-			pieces.list[0] = (Piece) {0, page->children[0], NULL};
+			pieces.list[0] = (Piece){0, page->children[0], NULL};
 			page->n_children = 0;
 			s3am__page__free_unpacked(page, NULL);
 		}

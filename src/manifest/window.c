@@ -11,38 +11,34 @@
 
 typedef struct Accepted
 {
-	uint64_t	version;
-	Claims	   *claims;
-	size_t		bytes;
-	bool		own;
+	uint64_t version;
+	Claims *claims;
+	size_t bytes;
+	bool own;
 } Accepted;
 
 typedef struct Bucket
 {
-	bool		used;
-	Subject		subject;
-	Accepted  **list;			/* list[first .. first + n - 1] */
-	size_t		first,
-				n,
-				capacity;
+	bool used;
+	Subject subject;
+	Accepted **list; /* list[first .. first + n - 1] */
+	size_t first, n, capacity;
 } Bucket;
 
 struct Window
 {
-	Accepted  **all;			/* all[first .. first + n - 1], oldest first */
-	size_t		first,
-				n,
-				capacity;
-	Bucket	   *buckets;
-	size_t		nbuckets,		/* a power of two */
-				used;
-	size_t		bytes;
+	Accepted **all; /* all[first .. first + n - 1], oldest first */
+	size_t first, n, capacity;
+	Bucket *buckets;
+	size_t nbuckets, /* a power of two */
+		used;
+	size_t bytes;
 };
 
 Window *
 window_create(void)
 {
-	Window	   *w = calloc(1, sizeof(*w));
+	Window *w = calloc(1, sizeof(*w));
 
 	w->nbuckets = 16;
 	w->buckets = calloc(w->nbuckets, sizeof(Bucket));
@@ -52,8 +48,8 @@ window_create(void)
 static size_t
 find(const Window *w, Subject s)
 {
-	uint64_t	h = (s.id * 4 + s.kind) * 0x9E3779B97F4A7C15ULL;
-	size_t		i = (h >> 29) & (w->nbuckets - 1);
+	uint64_t h = (s.id * 4 + s.kind) * 0x9E3779B97F4A7C15ULL;
+	size_t i = (h >> 29) & (w->nbuckets - 1);
 
 	while (w->buckets[i].used && (w->buckets[i].subject.kind != s.kind || w->buckets[i].subject.id != s.id))
 		i = (i + 1) & (w->nbuckets - 1);
@@ -64,9 +60,8 @@ find(const Window *w, Subject s)
 static void
 rehash(Window *w)
 {
-	Bucket	   *old = w->buckets;
-	size_t		n = w->nbuckets,
-				live = 0;
+	Bucket *old = w->buckets;
+	size_t n = w->nbuckets, live = 0;
 
 	for (size_t i = 0; i < n; i++)
 		live += old[i].used && old[i].n > 0;
@@ -111,14 +106,14 @@ size_of(const Claims *c)
 void
 window_add(Window *w, uint64_t version, Claims *claims, bool own)
 {
-	Accepted   *a = malloc(sizeof(*a));
+	Accepted *a = malloc(sizeof(*a));
 
-	*a = (Accepted) {version, claims, own ? size_of(claims) : 0, own};
+	*a = (Accepted){version, claims, own ? size_of(claims) : 0, own};
 	w->bytes += a->bytes;
 	append(&w->all, &w->first, &w->n, &w->capacity, a);
 	for (size_t i = 0; i < claims->nsubjects; i++)
 	{
-		Bucket	   *b = &w->buckets[find(w, claims->subjects[i])];
+		Bucket *b = &w->buckets[find(w, claims->subjects[i])];
 
 		if (!b->used)
 		{
@@ -141,7 +136,7 @@ free_accepted(Window *w, Accepted *a)
 	w->bytes -= a->bytes;
 	if (a->own)
 	{
-		S3am__Txn  *txn = a->claims->txn;
+		S3am__Txn *txn = a->claims->txn;
 
 		claims_free(a->claims);
 		s3am__txn__free_unpacked(txn, NULL);
@@ -154,11 +149,11 @@ window_trim(Window *w, uint64_t first)
 {
 	while (w->n > 0 && w->all[w->first]->version < first)
 	{
-		Accepted   *a = w->all[w->first];
+		Accepted *a = w->all[w->first];
 
 		for (size_t i = 0; i < a->claims->nsubjects; i++)
 		{
-			Bucket	   *b = &w->buckets[find(w, a->claims->subjects[i])];
+			Bucket *b = &w->buckets[find(w, a->claims->subjects[i])];
 
 			/* it is the oldest of each */
 			b->first++;
@@ -211,14 +206,13 @@ window_check(const Window *w, Claims *claims, uint64_t held, bool ahead, uint64_
 	for (size_t i = 0; i < claims->nsubjects; i++)
 	{
 		const Bucket *b = &w->buckets[find(w, claims->subjects[i])];
-		size_t		low = 0,
-					high = b->used ? b->n : 0;
-		uint64_t	since = held > claims->oldest_base ? held : claims->oldest_base;
+		size_t low = 0, high = b->used ? b->n : 0;
+		uint64_t since = held > claims->oldest_base ? held : claims->oldest_base;
 
 		/* the first one that is new to it */
 		while (low < high)
 		{
-			size_t		middle = (low + high) / 2;
+			size_t middle = (low + high) / 2;
 
 			if (b->list[b->first + middle]->version <= since)
 				low = middle + 1;

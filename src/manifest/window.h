@@ -27,7 +27,7 @@ extern size_t window_bytes(const Window *w);
  * Holds claims against all that was added with a version greater than `held`.  False: a conflict; *version says with which,
  * detail over what.
  */
-extern bool window_check(const Window *w, Claims *claims, uint64_t held, bool ahead, uint64_t *version, char *detail,
-						 size_t size);
+extern bool
+window_check(const Window *w, Claims *claims, uint64_t held, bool ahead, uint64_t *version, char *detail, size_t size);
 
 #endif

@@ -28,10 +28,10 @@ local_relation(const char *name)
 void
 applied_record(uint64 epoch, uint64 seq)
 {
-	Relation	rel = table_open(local_relation("applied"), RowExclusiveLock);
-	Datum		values[Natts_applied] = {Int64GetDatum(epoch), Int64GetDatum(seq)};
-	bool		nulls[Natts_applied] = {false};
-	HeapTuple	tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	Relation rel = table_open(local_relation("applied"), RowExclusiveLock);
+	Datum values[Natts_applied] = {Int64GetDatum(epoch), Int64GetDatum(seq)};
+	bool nulls[Natts_applied] = {false};
+	HeapTuple tuple = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 
 	CatalogTupleInsert(rel, tuple);
 	heap_freetuple(tuple);
@@ -41,10 +41,10 @@ applied_record(uint64 epoch, uint64 seq)
 bool
 applied_contains(uint64 epoch, uint64 seq)
 {
-	Relation	rel = table_open(local_relation("applied"), AccessShareLock);
+	Relation rel = table_open(local_relation("applied"), AccessShareLock);
 	ScanKeyData keys[2];
 	SysScanDesc scan;
-	bool		found;
+	bool found;
 
 	ScanKeyInit(&keys[0], Anum_applied_epoch, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(epoch));
 	ScanKeyInit(&keys[1], Anum_applied_seq, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(seq));

@@ -21,37 +21,36 @@
 #include "txn/commit.h"
 
 #define UPLOADS_IN_FLIGHT 4
-#define UPLOAD_BYTES_IN_FLIGHT (32 * 1024 * 1024)	/* or one, however large */
+#define UPLOAD_BYTES_IN_FLIGHT (32 * 1024 * 1024) /* or one, however large */
 #define REMOVALS_IN_FLIGHT 32
 #define REMOVAL_WAIT_MS 500
 
 struct SegmentUpload
 {
-	SegmentUpload *next;		/* in flight */
-	StoreOp    *op;
-	bool		forgotten;		/* its transaction is over */
-	bool		remove;			/* the object is to go as soon as this has ended */
-	uint64		id;				/* epoch << 32 | number */
-	char		key[64];
-	uint8	   *data;			/* malloc'ed: it must outlive an abort until the store let go of it */
-	Size		len,
-				capacity;
+	SegmentUpload *next; /* in flight */
+	StoreOp *op;
+	bool forgotten; /* its transaction is over */
+	bool remove; /* the object is to go as soon as this has ended */
+	uint64 id; /* epoch << 32 | number */
+	char key[64];
+	uint8 *data; /* malloc'ed: it must outlive an abort until the store let go of it */
+	Size len, capacity;
 };
 
 /* An object that is to be removed, best effort. */
 typedef struct Removal
 {
 	struct Removal *next;
-	char		key[64];
+	char key[64];
 } Removal;
 
 static Store *process_store;
-static uint64 store_digest;		/* of the settings that this process's store has; it opens one */
-static SegmentUpload *uploads;	/* in flight */
-static int	uploads_in_flight;
+static uint64 store_digest; /* of the settings that this process's store has; it opens one */
+static SegmentUpload *uploads; /* in flight */
+static int uploads_in_flight;
 static Size upload_bytes;
-static Removal *removals;		/* waiting */
-static int	removals_in_flight;
+static Removal *removals; /* waiting */
+static int removals_in_flight;
 static char upload_error[768];
 static StoreStatus upload_status;
 
@@ -78,9 +77,11 @@ fill_options(StoreOptions *options, const char *url)
 static uint64
 options_digest(const StoreOptions *o)
 {
-	const char *const strings[] = {o->endpoint, o->region, o->access_key, o->secret_key, o->session_token, o->profile, o->ca_file};
-	const int	numbers[] = {o->virtual_host, o->connect_timeout_ms, o->request_timeout_ms, o->retry_timeout_ms, o->max_connections};
-	uint64		digest = XXH64(numbers, sizeof(numbers), 0);
+	const char *const strings[] = {o->endpoint,      o->region,  o->access_key, o->secret_key,
+								   o->session_token, o->profile, o->ca_file};
+	const int numbers[] = {o->virtual_host, o->connect_timeout_ms, o->request_timeout_ms, o->retry_timeout_ms,
+						   o->max_connections};
+	uint64 digest = XXH64(numbers, sizeof(numbers), 0);
 
 	for (int i = 0; i < lengthof(strings); i++)
 		if (strings[i])
@@ -92,8 +93,8 @@ Store *
 bucket_try_open(const char *url, char *error, Size size)
 {
 	StoreOptions options;
-	char	   *text = NULL;
-	Store	   *store;
+	char *text = NULL;
+	Store *store;
 
 	fill_options(&options, url);
 	store = store_open(&options, &text);
@@ -108,13 +109,12 @@ bucket_try_open(const char *url, char *error, Size size)
 Store *
 bucket_open(const char *url)
 {
-	char		error[NODE_ERROR_MAX];
-	Store	   *store = bucket_try_open(url, error, sizeof(error));
+	char error[NODE_ERROR_MAX];
+	Store *store = bucket_try_open(url, error, sizeof(error));
 
 	if (store == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("cannot use repository \"%s\": %s", url, error)));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("cannot use repository \"%s\": %s", url, error)));
 	return store;
 }
 
@@ -122,8 +122,8 @@ void
 bucket_settings(Store *store, const char *url)
 {
 	StoreOptions options;
-	char	   *text = NULL;
-	uint64		digest;
+	char *text = NULL;
+	uint64 digest;
 
 	fill_options(&options, url);
 	digest = options_digest(&options);
@@ -131,20 +131,18 @@ bucket_settings(Store *store, const char *url)
 		return;
 	store_digest = digest;
 	if (!store_configure(store, &options, &text))
-		ereport(LOG,
-				(errmsg("s3am: the new settings of the store cannot be used, so the old ones stay: %s", text ? text : "out of memory")));
+		ereport(LOG, (errmsg("s3am: the new settings of the store cannot be used, so the old ones stay: %s",
+							 text ? text : "out of memory")));
 	free(text);
 }
 
 Store *
 bucket_store(void)
 {
-	S3Node	   *node = node_current();
+	S3Node *node = node_current();
 
 	if (node == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-				 errmsg("this database is not attached to a repository")));
+		ereport(ERROR, (errcode(ERRCODE_CANNOT_CONNECT_NOW), errmsg("this database is not attached to a repository")));
 	if (process_store == NULL)
 		process_store = bucket_open(node->url);
 	else
@@ -155,7 +153,7 @@ bucket_store(void)
 const uint8 *
 bucket_repository_uuid(void)
 {
-	S3Node	   *node = node_current();
+	S3Node *node = node_current();
 
 	return node->repository;
 }
@@ -165,16 +163,17 @@ static void
 account(Store *store)
 {
 	static StoreStats last;
-	S3Node	   *node = node_attached();
+	S3Node *node = node_attached();
 	NodeStoreStats *sum;
 
 	if (node == NULL)
 		return;
 	sum = &node->store_stats[MyProc->pgprocno == node->committer_procno ? NODE_STATS_COMMITTER : NODE_STATS_SESSIONS];
-#define ADD(field) \
-	do { \
-		if (store->stats.field != last.field) \
-			pg_atomic_fetch_add_u64(&sum->field, store->stats.field - last.field); \
+#define ADD(field)                                                                                                     \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		if (store->stats.field != last.field)                                                                          \
+			pg_atomic_fetch_add_u64(&sum->field, store->stats.field - last.field);                                     \
 	} while (0)
 	ADD(gets);
 	ADD(puts);
@@ -199,7 +198,7 @@ bucket_wait(Store *store, volatile bool *done)
 {
 	while (!*done)
 	{
-		int			timeout = store_timeout_ms(store);
+		int timeout = store_timeout_ms(store);
 
 		CHECK_FOR_INTERRUPTS();
 		node_doing(DOING_STORE);
@@ -214,18 +213,18 @@ bucket_wait(Store *store, volatile bool *done)
 
 typedef struct ReadWait
 {
-	bool		done;
-	bool		abandoned;		/* the reader was cancelled: the callback frees this */
+	bool done;
+	bool abandoned; /* the reader was cancelled: the callback frees this */
 	StoreStatus status;
-	uint8	   *data;
-	size_t		len;
-	char		error[768];
+	uint8 *data;
+	size_t len;
+	char error[768];
 } ReadWait;
 
 static void
 read_done(void *arg, StoreResult *result)
 {
-	ReadWait   *wait = arg;
+	ReadWait *wait = arg;
 
 	if (wait->abandoned)
 	{
@@ -261,10 +260,10 @@ bucket_sqlstate(StoreStatus status)
 uint8 *
 bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 {
-	Store	   *store = bucket_store();
-	ReadWait   *wait = calloc(1, sizeof(ReadWait));
-	uint8	   *copy;
-	StoreOp    *op;
+	Store *store = bucket_store();
+	ReadWait *wait = calloc(1, sizeof(ReadWait));
+	uint8 *copy;
+	StoreOp *op;
 
 	if (wait == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
@@ -295,15 +294,13 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 	PG_END_TRY();
 	if (wait->status != STORE_OK)
 	{
-		char		message[768];
+		char message[768];
 		StoreStatus status = wait->status;
 
 		strlcpy(message, wait->error, sizeof(message));
 		free(wait);
-		ereport(ERROR,
-				(errcode(bucket_sqlstate(status)),
-				 errmsg("cannot read object \"%s\" of the repository", key),
-				 message[0] ? errdetail("%s", message) : 0));
+		ereport(ERROR, (errcode(bucket_sqlstate(status)), errmsg("cannot read object \"%s\" of the repository", key),
+						message[0] ? errdetail("%s", message) : 0));
 	}
 	copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(wait->len, 1));
 	memcpy(copy, wait->data, wait->len);
@@ -318,7 +315,7 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 void
 bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size)
 {
-	uint64		h = (epoch << 32 | number) * UINT64CONST(0x9E3779B97F4A7C15);
+	uint64 h = (epoch << 32 | number) * UINT64CONST(0x9E3779B97F4A7C15);
 
 	snprintf(key, size, "segments/%02x/%016" PRIx64 "-%016" PRIx64, (unsigned) (h >> 56), epoch, number);
 }
@@ -354,13 +351,12 @@ bucket_segment_emit(void *arg, const void *data, Size len)
 
 	if (upload->len + len > upload->capacity)
 	{
-		Size		capacity = Max(upload->capacity * 2, upload->len + len);
-		uint8	   *grown = realloc(upload->data, capacity);
+		Size capacity = Max(upload->capacity * 2, upload->len + len);
+		uint8 *grown = realloc(upload->data, capacity);
 
 		if (grown == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OUT_OF_MEMORY),
-					 errmsg("out of memory while writing segment \"%s\"", upload->key)));
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
+							errmsg("out of memory while writing segment \"%s\"", upload->key)));
 		upload->data = grown;
 		upload->capacity = capacity;
 	}
@@ -382,7 +378,7 @@ start_removals(void)
 {
 	while (removals && removals_in_flight < REMOVALS_IN_FLIGHT)
 	{
-		Removal    *removal = removals;
+		Removal *removal = removals;
 
 		removals = removal->next;
 		removals_in_flight++;
@@ -395,7 +391,7 @@ start_removals(void)
 static void
 add_removal(const char *key)
 {
-	Removal    *removal = malloc(sizeof(Removal));
+	Removal *removal = malloc(sizeof(Removal));
 
 	if (removal == NULL)
 		return;
@@ -431,21 +427,18 @@ static void
 check_uploads(void)
 {
 	if (upload_status != STORE_OK)
-		ereport(ERROR,
-				(errcode(bucket_sqlstate(upload_status)),
-				 errmsg("cannot write a segment to the repository"),
-				 errdetail("%s", upload_error),
-				 errhint("The transaction must be rolled back.")));
+		ereport(ERROR, (errcode(bucket_sqlstate(upload_status)), errmsg("cannot write a segment to the repository"),
+						errdetail("%s", upload_error), errhint("The transaction must be rolled back.")));
 }
 
 static void
 uploads_below(int limit, Size bytes)
 {
-	Store	   *store = bucket_store();
+	Store *store = bucket_store();
 
 	while (uploads_in_flight > 0 && (uploads_in_flight >= limit || upload_bytes > bytes))
 	{
-		int			timeout = store_timeout_ms(store);
+		int timeout = store_timeout_ms(store);
 
 		CHECK_FOR_INTERRUPTS();
 		node_doing(DOING_STORE);
@@ -502,8 +495,8 @@ bucket_segment_wait_all(void)
 void
 bucket_segment_remove(uint64 epoch, uint64 number)
 {
-	uint64		id = epoch << 32 | number;
-	char		key[64];
+	uint64 id = epoch << 32 | number;
+	char key[64];
 
 	for (SegmentUpload *upload = uploads; upload; upload = upload->next)
 		if (upload->id == id)

@@ -19,7 +19,7 @@ extern Store *bucket_try_open(const char *url, char *error, Size size);
 extern void bucket_settings(Store *store, const char *url);
 
 /* The SQLSTATE of a failure. */
-extern int	bucket_sqlstate(StoreStatus status);
+extern int bucket_sqlstate(StoreStatus status);
 
 /* This process's store on the repository of its database. */
 extern Store *bucket_store(void);
@@ -48,12 +48,12 @@ extern void bucket_segment_emit(void *arg, const void *data, Size len);
 extern void bucket_segment_room(const SegmentUpload *upload);
 /* All of it was emitted: starts the upload; fills in the id of ref.  The upload is freed when done. */
 extern void bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref);
-extern void bucket_segment_discard(SegmentUpload *upload);	/* instead of finishing it */
+extern void bucket_segment_discard(SegmentUpload *upload); /* instead of finishing it */
 extern void bucket_segment_wait_all(void);
 /* Removes a segment that nothing names, best effort; one in flight is cancelled first.  Never throws. */
 extern void bucket_segment_remove(uint64 epoch, uint64 number);
 /* The transaction is over: its failed uploads are nobody's concern any more; removals get a moment.  Never throws. */
 extern void bucket_segments_forget(void);
-extern void bucket_poll(void);	/* lets removals go on that the moment was too short for */
+extern void bucket_poll(void); /* lets removals go on that the moment was too short for */
 
 #endif

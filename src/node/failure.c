@@ -9,7 +9,7 @@
 bool
 node_set_failure(S3Node *node, uint64 version, const char *object, const char *reason)
 {
-	bool		other;
+	bool other;
 
 	SpinLockAcquire(&node->mutex);
 	other = reason && (node->failure.version != version || strcmp(node->failure.reason, reason) != 0);
@@ -33,7 +33,7 @@ node_set_failure(S3Node *node, uint64 version, const char *object, const char *r
 bool
 node_failure(S3Node *node, NodeFailure *failure)
 {
-	bool		result;
+	bool result;
 
 	SpinLockAcquire(&node->mutex);
 	result = node->failure.version != 0;

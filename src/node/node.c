@@ -21,23 +21,23 @@
 
 typedef struct NodeShmem
 {
-	int			tranche;
-	int			launcher_procno;
-	slock_t		mutex;
-	pg_atomic_uint32 requests[MAX_REQUESTS];	/* databases to look at; InvalidOid: free */
+	int tranche;
+	int launcher_procno;
+	slock_t mutex;
+	pg_atomic_uint32 requests[MAX_REQUESTS]; /* databases to look at; InvalidOid: free */
 	struct
 	{
-		Oid			database;
+		Oid database;
 		TimestampTz when;
-		char		reason[NODE_ERROR_MAX];
-	}			refused[MAX_REQUESTS];	/* that could not get an entry, and why; under the mutex */
-	int			next_refused;
-	S3Node		nodes[FLEXIBLE_ARRAY_MEMBER];
+		char reason[NODE_ERROR_MAX];
+	} refused[MAX_REQUESTS]; /* that could not get an entry, and why; under the mutex */
+	int next_refused;
+	S3Node nodes[FLEXIBLE_ARRAY_MEMBER];
 } NodeShmem;
 
-int			node_max_databases = 4;
-bool		node_serving = false;
-bool		node_waited = false;
+int node_max_databases = 4;
+bool node_serving = false;
+bool node_waited = false;
 
 static NodeShmem *shmem;
 static NodeBackend *backends;
@@ -55,7 +55,7 @@ max_procs(void)
 Size
 node_shmem_size(void)
 {
-	Size		size = add_size(offsetof(NodeShmem, nodes), mul_size(sizeof(S3Node), node_max_databases));
+	Size size = add_size(offsetof(NodeShmem, nodes), mul_size(sizeof(S3Node), node_max_databases));
 
 	return add_size(MAXALIGN(size), mul_size(sizeof(NodeBackend), max_procs()));
 }
@@ -63,11 +63,11 @@ node_shmem_size(void)
 void
 node_shmem_init(void)
 {
-	bool		found;
+	bool found;
 
 	shmem = ShmemInitStruct("s3am nodes", node_shmem_size(), &found);
-	backends = (NodeBackend *) ((char *) shmem +
-								MAXALIGN(offsetof(NodeShmem, nodes) + sizeof(S3Node) * node_max_databases));
+	backends =
+		(NodeBackend *) ((char *) shmem + MAXALIGN(offsetof(NodeShmem, nodes) + sizeof(S3Node) * node_max_databases));
 	if (found)
 		return;
 	memset(shmem, 0, node_shmem_size());
@@ -76,7 +76,7 @@ node_shmem_init(void)
 	SpinLockInit(&shmem->mutex);
 	for (int i = 0; i < node_max_databases; i++)
 	{
-		S3Node	   *node = &shmem->nodes[i];
+		S3Node *node = &shmem->nodes[i];
 
 		SpinLockInit(&node->mutex);
 		pg_atomic_init_u64(&node->submissions.last, InvalidDsaPointer);
@@ -143,7 +143,7 @@ node_doing(NodeDoing doing)
 S3Node *
 node_claim(Oid database)
 {
-	S3Node	   *node = NULL;
+	S3Node *node = NULL;
 
 	for (int i = 0; i < node_max_databases && node == NULL; i++)
 		if (!OidIsValid(shmem->nodes[i].database))
@@ -152,7 +152,7 @@ node_claim(Oid database)
 		return NULL;
 	if (node->dsa == DSM_HANDLE_INVALID)
 	{
-		dsa_area   *area;
+		dsa_area *area;
 
 		LWLockRegisterTranche(shmem->tranche, "s3am node");
 		area = dsa_create(shmem->tranche);
@@ -185,7 +185,7 @@ node_take_back(S3Node *node)
 		return false;
 	if (node->dsa != DSM_HANDLE_INVALID)
 	{
-		dsa_area   *area;
+		dsa_area *area;
 
 		LWLockRegisterTranche(shmem->tranche, "s3am node");
 		area = dsa_attach(node->dsa);
@@ -236,7 +236,7 @@ node_release(S3Node *node)
 void
 node_refuse(Oid database, const char *reason)
 {
-	int			i = 0;
+	int i = 0;
 
 	SpinLockAcquire(&shmem->mutex);
 	while (i < MAX_REQUESTS && shmem->refused[i].database != database)
@@ -253,7 +253,7 @@ node_refuse(Oid database, const char *reason)
 static bool
 was_refused(Oid database, TimestampTz since, char *reason)
 {
-	bool		found = false;
+	bool found = false;
 
 	SpinLockAcquire(&shmem->mutex);
 	for (int i = 0; i < MAX_REQUESTS; i++)
@@ -269,12 +269,12 @@ was_refused(Oid database, TimestampTz since, char *reason)
 bool
 node_set_url(S3Node *node, const char *url)
 {
-	bool		unique = true;
+	bool unique = true;
 
 	SpinLockAcquire(&shmem->mutex);
 	for (int i = 0; i < node_max_databases; i++)
 	{
-		S3Node	   *other = &shmem->nodes[i];
+		S3Node *other = &shmem->nodes[i];
 
 		if (other != node && OidIsValid(other->database) && strcmp(other->url, url) == 0)
 			unique = false;
@@ -292,7 +292,7 @@ node_request(Oid database)
 		return;
 	for (int i = 0; i < MAX_REQUESTS; i++)
 	{
-		uint32		free = InvalidOid;
+		uint32 free = InvalidOid;
 
 		if (pg_atomic_read_u32(&shmem->requests[i]) == database ||
 			pg_atomic_compare_exchange_u32(&shmem->requests[i], &free, database))
@@ -306,7 +306,7 @@ node_take_request(void)
 {
 	for (int i = 0; i < MAX_REQUESTS; i++)
 	{
-		Oid			database = pg_atomic_exchange_u32(&shmem->requests[i], InvalidOid);
+		Oid database = pg_atomic_exchange_u32(&shmem->requests[i], InvalidOid);
 
 		if (OidIsValid(database))
 			return database;
@@ -385,7 +385,7 @@ void
 node_push(S3Node *node, NodeQueue *queue, dsa_pointer item)
 {
 	dsa_pointer *link = dsa_get_address(node_dsa(node), item);
-	uint64		last = pg_atomic_read_u64(&queue->last);
+	uint64 last = pg_atomic_read_u64(&queue->last);
 
 	do
 		*link = last;
@@ -438,18 +438,17 @@ S3Node *
 node_wait_ready(void)
 {
 	TimestampTz start = GetCurrentTimestamp();
-	S3Node	   *node;
-	bool		refused;
-	char		reason[NODE_ERROR_MAX] = "";
+	S3Node *node;
+	bool refused;
+	char reason[NODE_ERROR_MAX] = "";
 
 	if (RecoveryInProgress())
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("s3am tables cannot be read on a standby server"),
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot be read on a standby server"),
 				 errhint("Attach a server of its own to the repository instead.")));
 	for (;;)
 	{
-		NodePhase	phase;
+		NodePhase phase;
 
 		CHECK_FOR_INTERRUPTS();
 		node = node_of_database(MyDatabaseId);
@@ -460,7 +459,8 @@ node_wait_ready(void)
 			return node;
 		}
 		refused = node == NULL && was_refused(MyDatabaseId, start, reason);
-		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_attach_timeout) || phase == NODE_FAILED || refused)
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_attach_timeout) || phase == NODE_FAILED ||
+			refused)
 		{
 			NodeFailure failure;
 
@@ -472,12 +472,11 @@ node_wait_ready(void)
 				strlcpy(reason, node->error, sizeof(reason));
 				SpinLockRelease(&node->mutex);
 			}
-			ereport(ERROR,
-					(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-					 errmsg("database \"%s\" is not attached to its repository: %s",
-							get_database_name(MyDatabaseId), node_phase_name(node)),
-					 reason[0] ? errdetail("%s", reason) : 0,
-					 errhint("The server's log says more; s3am tries again by itself.")));
+			ereport(ERROR, (errcode(ERRCODE_CANNOT_CONNECT_NOW),
+							errmsg("database \"%s\" is not attached to its repository: %s",
+								   get_database_name(MyDatabaseId), node_phase_name(node)),
+							reason[0] ? errdetail("%s", reason) : 0,
+							errhint("The server's log says more; s3am tries again by itself.")));
 		}
 		if (node == NULL)
 			node_request(MyDatabaseId);

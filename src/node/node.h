@@ -24,70 +24,69 @@
 /* How far a node is; its sessions wait until it is ready. */
 typedef enum NodePhase
 {
-	NODE_FREE,					/* this entry is unused */
-	NODE_STARTING,				/* workers are being started */
-	NODE_ATTACHING,				/* reading the chain, replaying DDL */
+	NODE_FREE, /* this entry is unused */
+	NODE_STARTING, /* workers are being started */
+	NODE_ATTACHING, /* reading the chain, replaying DDL */
 	NODE_READY,
-	NODE_FENCED,				/* another server took this node's place: reads only */
-	NODE_FAILED					/* see the error; tried again from time to time */
+	NODE_FENCED, /* another server took this node's place: reads only */
+	NODE_FAILED /* see the error; tried again from time to time */
 } NodePhase;
 
 /* What the database is, for the repository object; filled in by the publisher. */
 typedef struct NodeFacts
 {
-	bool		known;
-	char		encoding[64];
-	char		collate[256];
-	char		ctype[256];
-	char		description[256];
-	uint8		identity[NODE_IDENTITY_MAX];
-	uint32		identity_len;
+	bool known;
+	char encoding[64];
+	char collate[256];
+	char ctype[256];
+	char description[256];
+	uint8 identity[NODE_IDENTITY_MAX];
+	uint32 identity_len;
 } NodeFacts;
 
 /* A transaction on its way, in the node's DSA.  Freed by whoever lets go of it last. */
 typedef enum MemberState
 {
-	MEMBER_QUEUED,				/* its backend may still take it back */
-	MEMBER_TAKEN,				/* the committer has it; its outcome will come */
-	MEMBER_WITHDRAWN,			/* taken back while queued: the committer drops it */
+	MEMBER_QUEUED, /* its backend may still take it back */
+	MEMBER_TAKEN, /* the committer has it; its outcome will come */
+	MEMBER_WITHDRAWN, /* taken back while queued: the committer drops it */
 	MEMBER_DECIDED
 } MemberState;
 
 typedef struct Member
 {
-	dsa_pointer next;			/* in the queue; must be first */
+	dsa_pointer next; /* in the queue; must be first */
 	pg_atomic_uint32 state;
-	pg_atomic_uint32 refs;		/* backend and node */
-	int			procno;			/* of the backend, for its latch */
-	uint64		owner;			/* number of its transaction (rowlock_owner) */
-	uint64		epoch,
-				seq;
-	TransactionId xid;			/* rule 25: a step of its own under this xid; else invalid */
+	pg_atomic_uint32 refs; /* backend and node */
+	int procno; /* of the backend, for its latch */
+	uint64 owner; /* number of its transaction (rowlock_owner) */
+	uint64 epoch, seq;
+	TransactionId xid; /* rule 25: a step of its own under this xid; else invalid */
 	/* once decided */
-	int			outcome;		/* Outcome */
-	uint64		version;
-	char		detail[192];
-	Size		len;
-	uint8		record[FLEXIBLE_ARRAY_MEMBER];	/* encoded Txn */
+	int outcome; /* Outcome */
+	uint64 version;
+	char detail[192];
+	Size len;
+	uint8 record[FLEXIBLE_ARRAY_MEMBER]; /* encoded Txn */
 } Member;
 
 /* From the committer to the publisher, in order; in the node's DSA. */
 typedef enum DeliveryKind
 {
-	DELIVER_VERSION,			/* object: the manifest */
-	DELIVER_DECISION,			/* member, outcome: committed in `version` */
-	DELIVER_ATTACHED			/* the head was reached */
+	DELIVER_VERSION, /* object: the manifest */
+	DELIVER_DECISION, /* member, outcome: committed in `version` */
+	DELIVER_ATTACHED /* the head was reached */
 } DeliveryKind;
 
 typedef struct Delivery
 {
-	dsa_pointer next;			/* must be first */
+	dsa_pointer next; /* must be first */
 	DeliveryKind kind;
-	uint64		version;
+	uint64 version;
 	dsa_pointer member;
-	int			ntxns;			/* DELIVER_VERSION: voided[ntxns] follows the payload */
-	Size		len;
-	uint8		payload[FLEXIBLE_ARRAY_MEMBER]; /* a packed Manifest, then voided flags */
+	int ntxns; /* DELIVER_VERSION: voided[ntxns] follows the payload */
+	Size len;
+	uint8 payload[FLEXIBLE_ARRAY_MEMBER]; /* a packed Manifest, then voided flags */
 } Delivery;
 
 /*
@@ -96,165 +95,156 @@ typedef struct Delivery
  */
 typedef struct NodeQueue
 {
-	pg_atomic_uint64 last;		/* most recently added */
+	pg_atomic_uint64 last; /* most recently added */
 	pg_atomic_uint64 length;
 } NodeQueue;
 
 /* One entry says: what came up to `pos` became visible when `xid` committed (rule 24). */
 typedef struct Stamp
 {
-	uint64		pos;
+	uint64 pos;
 	TransactionId xid;
 } Stamp;
 
 /* A ring of them, in the node's DSA; replaced by a larger one when it is full. */
 typedef struct StampRing
 {
-	uint64		capacity;
-	Stamp		entries[FLEXIBLE_ARRAY_MEMBER];
+	uint64 capacity;
+	Stamp entries[FLEXIBLE_ARRAY_MEMBER];
 } StampRing;
 
 /* What a process is doing or waits for, for s3am.activity alone. */
 typedef enum NodeDoing
 {
-	DOING_NOTHING,				/* waits for work */
-	DOING_READ_CHAIN,			/* committer: reads manifests or a checkpoint */
-	DOING_PUT,					/* committer: a manifest is on its way */
-	DOING_FAILED,				/* committer: the chain cannot be followed, see the error */
-	DOING_APPLY,				/* publisher: puts a version into the state */
-	DOING_REPLAY,				/* publisher: replays DDL */
-	DOING_WAIT_LOCAL,			/* publisher: waits for the end of a local transaction that has an xid */
-	DOING_ATTACH,				/* session: waits until the database is attached */
-	DOING_HEAD,					/* session: waits for the newest version (freshness) */
-	DOING_OUTCOME,				/* session: waits for the outcome of a commit id */
-	DOING_COMMIT,				/* session: waits for the outcome of its own commit */
-	DOING_STORE					/* session: waits for the store */
+	DOING_NOTHING, /* waits for work */
+	DOING_READ_CHAIN, /* committer: reads manifests or a checkpoint */
+	DOING_PUT, /* committer: a manifest is on its way */
+	DOING_FAILED, /* committer: the chain cannot be followed, see the error */
+	DOING_APPLY, /* publisher: puts a version into the state */
+	DOING_REPLAY, /* publisher: replays DDL */
+	DOING_WAIT_LOCAL, /* publisher: waits for the end of a local transaction that has an xid */
+	DOING_ATTACH, /* session: waits until the database is attached */
+	DOING_HEAD, /* session: waits for the newest version (freshness) */
+	DOING_OUTCOME, /* session: waits for the outcome of a commit id */
+	DOING_COMMIT, /* session: waits for the outcome of its own commit */
+	DOING_STORE /* session: waits for the store */
 } NodeDoing;
 
 /* Requests of one kind of processes to the store, since the server started. */
 typedef struct NodeStoreStats
 {
-	pg_atomic_uint64 gets,
-				puts,
-				lists,
-				deletes,
-				retries,
-				bytes_in,
-				bytes_out;
+	pg_atomic_uint64 gets, puts, lists, deletes, retries, bytes_in, bytes_out;
 } NodeStoreStats;
 
 #define NODE_STATS_COMMITTER 0
-#define NODE_STATS_SESSIONS 1	/* and the publisher */
+#define NODE_STATS_SESSIONS 1 /* and the publisher */
 #define NODE_STATS_KINDS 2
 
 /* A version that this node cannot apply, and why (rule 28). */
 typedef struct NodeFailure
 {
-	uint64		version;		/* 0: there is none */
+	uint64 version; /* 0: there is none */
 	TimestampTz since;
-	char		object[512];	/* the statement */
-	char		reason[NODE_ERROR_MAX];
+	char object[512]; /* the statement */
+	char reason[NODE_ERROR_MAX];
 } NodeFailure;
 
 #define NODE_EPOCHS 256
 
 typedef struct S3Node
 {
-	Oid			database;
-	char		url[NODE_URL_MAX];
+	Oid database;
+	char url[NODE_URL_MAX];
 	pg_atomic_uint32 phase;
-	slock_t		mutex;			/* facts, error, latches */
-	NodeFacts	facts;
-	char		error[NODE_ERROR_MAX];
-	uint8		repository[16]; /* uuid, once open */
-	int			committer_procno,	/* -1 none */
-				publisher_procno;
+	slock_t mutex; /* facts, error, latches */
+	NodeFacts facts;
+	char error[NODE_ERROR_MAX];
+	uint8 repository[16]; /* uuid, once open */
+	int committer_procno, /* -1 none */
+		publisher_procno;
 	pg_atomic_uint64 epoch;
-	pg_atomic_uint64 next_seq;	/* of commit ids */
-	pg_atomic_uint64 next_object;	/* numbers of storages and segments of this epoch */
-	uint64		key_hash_seed;
-	pg_atomic_uint64 members;	/* transactions that the committer has taken and not decided */
+	pg_atomic_uint64 next_seq; /* of commit ids */
+	pg_atomic_uint64 next_object; /* numbers of storages and segments of this epoch */
+	uint64 key_hash_seed;
+	pg_atomic_uint64 members; /* transactions that the committer has taken and not decided */
 
-	dsa_handle	dsa;
-	NodeQueue	submissions;	/* Members, to the committer */
-	NodeQueue	deliveries;		/* to the publisher */
-	NodeQueue	requests;		/* questions to the committer, see request.h */
-	dsa_pointer pending;		/* those that the publisher has taken and not finished */
+	dsa_handle dsa;
+	NodeQueue submissions; /* Members, to the committer */
+	NodeQueue deliveries; /* to the publisher */
+	NodeQueue requests; /* questions to the committer, see request.h */
+	dsa_pointer pending; /* those that the publisher has taken and not finished */
 
 	/* positions: version << 16 | step */
-	pg_atomic_uint64 head;		/* version known to the committer */
-	pg_atomic_uint32 stalled;	/* the chain cannot be followed at present: see error */
-	pg_atomic_uint64 applied;	/* position up to which the state was changed */
+	pg_atomic_uint64 head; /* version known to the committer */
+	pg_atomic_uint32 stalled; /* the chain cannot be followed at present: see error */
+	pg_atomic_uint64 applied; /* position up to which the state was changed */
 	pg_atomic_uint64 published; /* position visible to new snapshots */
-	pg_atomic_uint64 frozen;	/* position visible to every snapshot */
+	pg_atomic_uint64 frozen; /* position visible to every snapshot */
 	ConditionVariable published_cv;
 	ConditionVariable phase_cv;
-	pg_atomic_uint64 stamp_first,
-				stamp_next;		/* ring indexes, ever growing */
-	dsa_pointer stamps;			/* StampRing */
+	pg_atomic_uint64 stamp_first, stamp_next; /* ring indexes, ever growing */
+	dsa_pointer stamps; /* StampRing */
 
 	/* freshness probes */
-	pg_atomic_uint64 probe_wanted;	/* tickets given out */
-	pg_atomic_uint64 probe_done;	/* tickets answered; probe_version is valid for those */
+	pg_atomic_uint64 probe_wanted; /* tickets given out */
+	pg_atomic_uint64 probe_done; /* tickets answered; probe_version is valid for those */
 	pg_atomic_uint64 probe_version;
 	ConditionVariable probe_cv;
 
 	NodeStoreStats store_stats[NODE_STATS_KINDS];
 
-	dsa_pointer tables;			/* hash of tables, see state.c */
-	dsa_pointer sequences;		/* dshash, see ddl/sequence.c */
-	pg_atomic_uint64 epochs[NODE_EPOCHS];	/* live ones; 0 free */
+	dsa_pointer tables; /* hash of tables, see state.c */
+	dsa_pointer sequences; /* dshash, see ddl/sequence.c */
+	pg_atomic_uint64 epochs[NODE_EPOCHS]; /* live ones; 0 free */
 	pg_atomic_uint32 epochs_overflowed;
-	NodeFailure failure;		/* under mutex */
-	pg_atomic_uint32 own_step_pid;	/* process whose transaction's end the publisher waits for; 0 none */
-	pg_atomic_uint32 leaving;	/* process that wants the publisher to leave the database; 0 none */
-	pg_atomic_uint32 detached;	/* the extension was dropped: the workers end */
-	uint64		retire_epoch;
+	NodeFailure failure; /* under mutex */
+	pg_atomic_uint32 own_step_pid; /* process whose transaction's end the publisher waits for; 0 none */
+	pg_atomic_uint32 leaving; /* process that wants the publisher to leave the database; 0 none */
+	pg_atomic_uint32 detached; /* the extension was dropped: the workers end */
+	uint64 retire_epoch;
 	dsa_pointer retired;
-	uint64		commits,
-				conflicts,
-				groups;
+	uint64 commits, conflicts, groups;
 } S3Node;
 
 /* Per process, by pgprocno. */
 typedef struct NodeBackend
 {
-	pg_atomic_uint64 owner;		/* number of the transaction that may be doomed */
+	pg_atomic_uint64 owner; /* number of the transaction that may be doomed */
 	pg_atomic_uint32 doomed;
-	uint64		doomed_by;		/* version */
-	pg_atomic_uint64 pin;		/* retire epoch that this process may still look at; 0 none */
-	pg_atomic_uint64 commit_seq;	/* commit id in flight, 0 none */
-	dsa_pointer commit_member;	/* its Member, if it is a step of its own */
-	pg_atomic_uint32 doing;		/* NodeDoing; means something only while the process waits */
+	uint64 doomed_by; /* version */
+	pg_atomic_uint64 pin; /* retire epoch that this process may still look at; 0 none */
+	pg_atomic_uint64 commit_seq; /* commit id in flight, 0 none */
+	dsa_pointer commit_member; /* its Member, if it is a step of its own */
+	pg_atomic_uint32 doing; /* NodeDoing; means something only while the process waits */
 } NodeBackend;
 
-extern int	node_max_databases;
-extern bool node_waited;		/* this session has seen its database attached */
-extern bool node_serving;		/* this process is what the others wait for: it never waits itself */
+extern int node_max_databases;
+extern bool node_waited; /* this session has seen its database attached */
+extern bool node_serving; /* this process is what the others wait for: it never waits itself */
 
 extern Size node_shmem_size(void);
 extern void node_shmem_init(void);
 
-extern S3Node *node_of_database(Oid database);	/* NULL: not attached, or not yet */
-extern S3Node *node_current(void);	/* of MyDatabaseId; NULL as above */
+extern S3Node *node_of_database(Oid database); /* NULL: not attached, or not yet */
+extern S3Node *node_current(void); /* of MyDatabaseId; NULL as above */
 extern S3Node *node_attached(void); /* whose memory this process has attached; NULL */
 extern S3Node *node_by_index(int i);
-extern int	node_index(S3Node *node);
-extern S3Node *node_claim(Oid database);	/* launcher: a free entry, NULL if there is none */
-extern void node_release(S3Node *node);	/* publisher: this database is not bound */
-extern void node_refuse(Oid database, const char *reason);	/* why this database gets no entry, for its sessions */
-extern bool node_set_url(S3Node *node, const char *url);	/* publisher; false: another database uses it */
+extern int node_index(S3Node *node);
+extern S3Node *node_claim(Oid database); /* launcher: a free entry, NULL if there is none */
+extern void node_release(S3Node *node); /* publisher: this database is not bound */
+extern void node_refuse(Oid database, const char *reason); /* why this database gets no entry, for its sessions */
+extern bool node_set_url(S3Node *node, const char *url); /* publisher; false: another database uses it */
 /* The database is bound no more: the workers end, and the launcher takes the entry back when they have. */
 extern void node_detach(S3Node *node);
-extern bool node_take_back(S3Node *node);	/* launcher; false: not yet */
+extern bool node_take_back(S3Node *node); /* launcher; false: not yet */
 extern void node_request(Oid database); /* asks the launcher to look at a database */
-extern Oid	node_take_request(void);	/* launcher; InvalidOid: none */
-extern dsa_area *node_dsa(S3Node *node);	/* attaches this process */
+extern Oid node_take_request(void); /* launcher; InvalidOid: none */
+extern dsa_area *node_dsa(S3Node *node); /* attaches this process */
 extern NodeBackend *node_backend(int procno);
-extern void node_doing(NodeDoing doing);	/* this process, from now on */
-extern const char *node_phase_name(S3Node *node);	/* NULL: not attached */
+extern void node_doing(NodeDoing doing); /* this process, from now on */
+extern const char *node_phase_name(S3Node *node); /* NULL: not attached */
 extern void node_set_phase(S3Node *node, NodePhase phase, const char *error);
-extern int	node_tranche(void);	/* of the locks in a node's DSA */
+extern int node_tranche(void); /* of the locks in a node's DSA */
 extern void node_launcher_wake(void);
 extern void node_launcher_register(void);
 
@@ -280,6 +270,7 @@ extern bool node_database_bound(void);
 #define POS_VERSION(pos) ((pos) >> 16)
 #define POS_STEP_MAX 0xffff
 /* The last version that is there as a whole: what is claimed or validated by version must not count a part of one. */
-#define POS_WHOLE(pos) (((pos) & POS_STEP_MAX) == POS_STEP_MAX || (pos) < POS(1, 0) ? POS_VERSION(pos) : POS_VERSION(pos) - 1)
+#define POS_WHOLE(pos)                                                                                                 \
+	(((pos) &POS_STEP_MAX) == POS_STEP_MAX || (pos) < POS(1, 0) ? POS_VERSION(pos) : POS_VERSION(pos) - 1)
 
 #endif

@@ -20,27 +20,24 @@
 static void
 check_alive(S3Node *node)
 {
-	char		reason[NODE_ERROR_MAX];
+	char reason[NODE_ERROR_MAX];
 
 	if (node->database != MyDatabaseId)
 		ereport(ERROR,
-				(errcode(ERRCODE_CANNOT_CONNECT_NOW),
-				 errmsg("this database is no longer attached to its repository")));
+				(errcode(ERRCODE_CANNOT_CONNECT_NOW), errmsg("this database is no longer attached to its repository")));
 	if (pg_atomic_read_u32(&node->phase) != NODE_FAILED && !pg_atomic_read_u32(&node->stalled))
 		return;
 	SpinLockAcquire(&node->mutex);
 	strlcpy(reason, node->error, sizeof(reason));
 	SpinLockRelease(&node->mutex);
-	ereport(ERROR,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("repository \"%s\" cannot be followed", node->url),
-			 reason[0] ? errdetail("%s", reason) : 0));
+	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("repository \"%s\" cannot be followed", node->url),
+					reason[0] ? errdetail("%s", reason) : 0));
 }
 
 static void
 let_go(S3Node *node, dsa_pointer p)
 {
-	Request    *request = dsa_get_address(node_dsa(node), p);
+	Request *request = dsa_get_address(node_dsa(node), p);
 
 	if (pg_atomic_sub_fetch_u32(&request->refs, 1) == 0)
 		dsa_free(node_dsa(node), p);
@@ -50,7 +47,7 @@ RequestAnswer
 request_outcome(S3Node *node, uint64 epoch, uint64 seq, bool resolve, uint64 *version)
 {
 	dsa_pointer p = dsa_allocate(node_dsa(node), sizeof(Request));
-	Request    *request = dsa_get_address(node_dsa(node), p);
+	Request *request = dsa_get_address(node_dsa(node), p);
 	RequestAnswer answer;
 
 	memset(request, 0, sizeof(*request));
@@ -86,8 +83,8 @@ request_outcome(S3Node *node, uint64 epoch, uint64 seq, bool resolve, uint64 *ve
 void
 request_answer(S3Node *node, dsa_pointer p, RequestAnswer answer, uint64 version)
 {
-	Request    *request = dsa_get_address(node_dsa(node), p);
-	int			procno = request->procno;
+	Request *request = dsa_get_address(node_dsa(node), p);
+	int procno = request->procno;
 
 	request->version = version;
 	pg_write_barrier();
@@ -105,11 +102,11 @@ request_answer(S3Node *node, dsa_pointer p, RequestAnswer answer, uint64 version
 static void
 check_blocks_publisher(S3Node *node)
 {
-	int			procno = node->publisher_procno;
-	PGPROC	   *publisher = procno >= 0 ? &ProcGlobal->allProcs[procno] : NULL;
-	ArrayType  *blockers;
-	Datum	   *pids;
-	int			n;
+	int procno = node->publisher_procno;
+	PGPROC *publisher = procno >= 0 ? &ProcGlobal->allProcs[procno] : NULL;
+	ArrayType *blockers;
+	Datum *pids;
+	int n;
 
 	if (publisher == NULL || publisher->waitLock == NULL || publisher->pid == 0)
 		return;
@@ -117,11 +114,10 @@ check_blocks_publisher(S3Node *node)
 	deconstruct_array(blockers, INT4OID, sizeof(int32), true, TYPALIGN_INT, &pids, NULL, &n);
 	for (int i = 0; i < n; i++)
 		if (DatumGetInt32(pids[i]) == MyProcPid)
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_DEADLOCK_DETECTED),
-					 errmsg("deadlock detected"),
-					 errdetail("This transaction waits for the newest version of the repository, and its replay waits for a lock that this transaction holds."),
-					 errhint("The transaction might succeed if retried.")));
+			ereport(ERROR, (errcode(ERRCODE_T_R_DEADLOCK_DETECTED), errmsg("deadlock detected"),
+							errdetail("This transaction waits for the newest version of the repository, and its replay "
+									  "waits for a lock that this transaction holds."),
+							errhint("The transaction might succeed if retried.")));
 	pfree(pids);
 	pfree(blockers);
 }
@@ -129,9 +125,9 @@ check_blocks_publisher(S3Node *node)
 uint64
 request_head(S3Node *node)
 {
-	uint64		ticket = pg_atomic_add_fetch_u64(&node->probe_wanted, 1);
-	uint64		version = 0;
-	bool		known = false;
+	uint64 ticket = pg_atomic_add_fetch_u64(&node->probe_wanted, 1);
+	uint64 version = 0;
+	bool known = false;
 	TimestampTz checked = GetCurrentTimestamp();
 	ConditionVariable *cv = &node->probe_cv;
 

@@ -13,26 +13,25 @@
 
 typedef enum RequestAnswer
 {
-	ANSWER_PENDING,				/* none yet */
-	ANSWER_COMMITTED,			/* in `version` */
-	ANSWER_ABORTED,				/* it can no longer commit */
-	ANSWER_UNDECIDED,			/* it is not in the chain up to `version`, and may still come */
-	ANSWER_TOO_OLD,				/* its epoch's outcomes are kept no more */
-	ANSWER_NO_EPOCH,			/* no server has begun that epoch */
-	ANSWER_READ_ONLY			/* this server may not write an abort mark */
+	ANSWER_PENDING, /* none yet */
+	ANSWER_COMMITTED, /* in `version` */
+	ANSWER_ABORTED, /* it can no longer commit */
+	ANSWER_UNDECIDED, /* it is not in the chain up to `version`, and may still come */
+	ANSWER_TOO_OLD, /* its epoch's outcomes are kept no more */
+	ANSWER_NO_EPOCH, /* no server has begun that epoch */
+	ANSWER_READ_ONLY /* this server may not write an abort mark */
 } RequestAnswer;
 
 /* In the node's DSA.  Freed by whoever lets go of it last. */
 typedef struct Request
 {
-	dsa_pointer next;			/* in the queue; must be first */
-	pg_atomic_uint32 answer;	/* RequestAnswer; written last */
-	pg_atomic_uint32 refs;		/* session and committer */
-	int			procno;			/* of the session, for its latch */
-	bool		resolve;		/* put an abort mark rather than answer "undecided" */
-	uint64		epoch,
-				seq;
-	uint64		version;
+	dsa_pointer next; /* in the queue; must be first */
+	pg_atomic_uint32 answer; /* RequestAnswer; written last */
+	pg_atomic_uint32 refs; /* session and committer */
+	int procno; /* of the session, for its latch */
+	bool resolve; /* put an abort mark rather than answer "undecided" */
+	uint64 epoch, seq;
+	uint64 version;
 } Request;
 
 /*

@@ -21,7 +21,7 @@ static bool
 stamp_visible(TransactionId xid, Snapshot snapshot)
 {
 	if (TransactionIdIsCurrentTransactionId(xid))
-		return true;			/* the publisher itself, while it replays DDL */
+		return true; /* the publisher itself, while it replays DDL */
 	return !XidInMVCCSnapshot(xid, snapshot) && TransactionIdDidCommit(xid);
 }
 
@@ -40,16 +40,12 @@ current_ring(S3Node *node)
 uint64
 state_visible_pos(S3Node *node, Snapshot snapshot)
 {
-	static TransactionId last_xmin,
-				last_xmax;
+	static TransactionId last_xmin, last_xmax;
 	static uint32 last_xcnt;
 	static uint64 last_pos;
-	uint64		first,
-				next,
-				low,
-				high;
-	uint64		pos;
-	StampRing  *ring;
+	uint64 first, next, low, high;
+	uint64 pos;
+	StampRing *ring;
 
 	if (last_pos != 0 && snapshot->xmin == last_xmin && snapshot->xmax == last_xmax && snapshot->xcnt == last_xcnt &&
 		!TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -65,7 +61,7 @@ retry:
 	high = next;
 	while (low < high)
 	{
-		uint64		mid = low + (high - low) / 2;
+		uint64 mid = low + (high - low) / 2;
 
 		if (stamp_visible(ring->entries[mid % ring->capacity].xid, snapshot))
 			low = mid + 1;
@@ -95,12 +91,12 @@ retry:
 static StampRing *
 ring_with_room(S3Node *node)
 {
-	uint64		first = pg_atomic_read_u64(&node->stamp_first);
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	StampRing  *ring = current_ring(node);
-	StampRing  *grown;
+	uint64 first = pg_atomic_read_u64(&node->stamp_first);
+	uint64 next = pg_atomic_read_u64(&node->stamp_next);
+	StampRing *ring = current_ring(node);
+	StampRing *grown;
 	dsa_pointer p;
-	uint64		capacity;
+	uint64 capacity;
 
 	if (ring && next - first < ring->capacity)
 		return ring;
@@ -122,9 +118,9 @@ ring_with_room(S3Node *node)
 void
 state_stamp(S3Node *node, uint64 pos, TransactionId xid)
 {
-	StampRing  *ring = ring_with_room(node);
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	Stamp	   *stamp = &ring->entries[next % ring->capacity];
+	StampRing *ring = ring_with_room(node);
+	uint64 next = pg_atomic_read_u64(&node->stamp_next);
+	Stamp *stamp = &ring->entries[next % ring->capacity];
 
 	stamp->pos = pos;
 	stamp->xid = xid;
@@ -141,8 +137,8 @@ state_unstamp(S3Node *node)
 void
 state_unstamp_aborted(S3Node *node)
 {
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	StampRing  *ring = current_ring(node);
+	uint64 next = pg_atomic_read_u64(&node->stamp_next);
+	StampRing *ring = current_ring(node);
 	TransactionId xid;
 
 	if (next == pg_atomic_read_u64(&node->stamp_first))
@@ -159,11 +155,10 @@ state_unstamp_aborted(S3Node *node)
 uint64
 state_current_pos(S3Node *node)
 {
-	uint64		pos = pg_atomic_read_u64(&node->published);
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	uint64		first,
-				i;
-	StampRing  *ring;
+	uint64 pos = pg_atomic_read_u64(&node->published);
+	uint64 next = pg_atomic_read_u64(&node->stamp_next);
+	uint64 first, i;
+	StampRing *ring;
 
 	pg_read_barrier();
 	first = pg_atomic_read_u64(&node->stamp_first);
@@ -172,7 +167,7 @@ state_current_pos(S3Node *node)
 		;
 	for (; i < next; i++)
 	{
-		Stamp	   *stamp = &ring->entries[i % ring->capacity];
+		Stamp *stamp = &ring->entries[i % ring->capacity];
 
 		if (TransactionIdIsInProgress(stamp->xid) || !TransactionIdDidCommit(stamp->xid))
 			break;
@@ -185,16 +180,16 @@ state_current_pos(S3Node *node)
 bool
 state_step_follows(S3Node *node, uint64 pos)
 {
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	uint64		first;
-	StampRing  *ring;
+	uint64 next = pg_atomic_read_u64(&node->stamp_next);
+	uint64 first;
+	StampRing *ring;
 
 	pg_read_barrier();
 	first = pg_atomic_read_u64(&node->stamp_first);
 	ring = current_ring(node);
 	for (uint64 i = next; i > first; i--)
 	{
-		uint64		other = ring->entries[(i - 1) % ring->capacity].pos;
+		uint64 other = ring->entries[(i - 1) % ring->capacity].pos;
 
 		if (other <= pos)
 			return false;
@@ -208,9 +203,9 @@ state_step_follows(S3Node *node, uint64 pos)
 void
 state_freeze(S3Node *node)
 {
-	uint64		first = pg_atomic_read_u64(&node->stamp_first);
-	uint64		next = pg_atomic_read_u64(&node->stamp_next);
-	StampRing  *ring = current_ring(node);
+	uint64 first = pg_atomic_read_u64(&node->stamp_first);
+	uint64 next = pg_atomic_read_u64(&node->stamp_next);
+	StampRing *ring = current_ring(node);
 	TransactionId horizon;
 
 	if (first == next)
@@ -218,7 +213,7 @@ state_freeze(S3Node *node)
 	horizon = GetOldestNonRemovableTransactionId(NULL);
 	while (first < next)
 	{
-		Stamp	   *stamp = &ring->entries[first % ring->capacity];
+		Stamp *stamp = &ring->entries[first % ring->capacity];
 
 		if (!TransactionIdPrecedes(stamp->xid, horizon))
 			break;

@@ -14,43 +14,43 @@
 #include "segment/batch.h"
 
 #define TABLE_BUCKETS 4096
-#define CHUNK_ROWS 4096			/* rows per chunk of deletes */
-#define CHUNK_SPARSE 32			/* entries that are searched one by one */
+#define CHUNK_ROWS 4096 /* rows per chunk of deletes */
+#define CHUNK_SPARSE 32 /* entries that are searched one by one */
 
 typedef struct DeleteEntry
 {
-	uint64		pos;
-	uint64		successor;
-	uint16		offset;			/* row % CHUNK_ROWS */
+	uint64 pos;
+	uint64 successor;
+	uint16 offset; /* row % CHUNK_ROWS */
 } DeleteEntry;
 
 /* The deletes among CHUNK_ROWS consecutive rows. */
 typedef struct DeleteChunk
 {
-	uint64		number;			/* row / CHUNK_ROWS */
-	uint32		capacity;
+	uint64 number; /* row / CHUNK_ROWS */
+	uint32 capacity;
 	pg_atomic_uint32 count;
-	dsa_pointer index;			/* uint16[CHUNK_ROWS]: entry + 1; invalid while sparse */
+	dsa_pointer index; /* uint16[CHUNK_ROWS]: entry + 1; invalid while sparse */
 	DeleteEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } DeleteChunk;
 
 /* Open-addressing table from chunk number to chunk. */
 typedef struct DeleteDirectory
 {
-	uint32		size;			/* a power of two */
-	uint32		used;
+	uint32 size; /* a power of two */
+	uint32 used;
 	struct
 	{
-		pg_atomic_uint64 key;	/* chunk number + 1; 0 free */
+		pg_atomic_uint64 key; /* chunk number + 1; 0 free */
 		pg_atomic_uint64 chunk;
-	}			slots[FLEXIBLE_ARRAY_MEMBER];
+	} slots[FLEXIBLE_ARRAY_MEMBER];
 } DeleteDirectory;
 
 typedef struct Retired
 {
 	dsa_pointer next;
 	dsa_pointer block;
-	uint64		epoch;
+	uint64 epoch;
 } Retired;
 
 typedef struct TableHash
@@ -91,9 +91,9 @@ state_unpin_all(void)
 void
 state_retire(S3Node *node, dsa_pointer block)
 {
-	dsa_area   *area = node_dsa(node);
+	dsa_area *area = node_dsa(node);
 	dsa_pointer item = dsa_allocate(area, sizeof(Retired));
-	Retired    *r = dsa_get_address(area, item);
+	Retired *r = dsa_get_address(area, item);
 
 	r->block = block;
 	r->epoch = node->retire_epoch;
@@ -106,8 +106,8 @@ state_retire(S3Node *node, dsa_pointer block)
 void
 state_reclaim(S3Node *node)
 {
-	dsa_area   *area = node_dsa(node);
-	uint64		oldest = node->retire_epoch;
+	dsa_area *area = node_dsa(node);
+	uint64 oldest = node->retire_epoch;
 	dsa_pointer *link = &node->retired;
 
 	if (!DsaPointerIsValid(node->retired))
@@ -115,14 +115,14 @@ state_reclaim(S3Node *node)
 	pg_memory_barrier();
 	for (int i = 0; i < ProcGlobal->allProcCount; i++)
 	{
-		uint64		pin = pg_atomic_read_u64(&node_backend(i)->pin);
+		uint64 pin = pg_atomic_read_u64(&node_backend(i)->pin);
 
 		if (pin != 0 && pin < oldest)
 			oldest = pin;
 	}
 	while (DsaPointerIsValid(*link))
 	{
-		Retired    *r = dsa_get_address(area, *link);
+		Retired *r = dsa_get_address(area, *link);
 
 		if (r->epoch < oldest)
 		{
@@ -142,7 +142,7 @@ state_reclaim(S3Node *node)
 void
 state_create(S3Node *node)
 {
-	dsa_area   *area = node_dsa(node);
+	dsa_area *area = node_dsa(node);
 
 	if (DsaPointerIsValid(node->tables))
 		return;
@@ -153,8 +153,8 @@ state_create(S3Node *node)
 TableState *
 state_table(S3Node *node, uint64 storage)
 {
-	dsa_area   *area = node_dsa(node);
-	TableHash  *hash;
+	dsa_area *area = node_dsa(node);
+	TableHash *hash;
 	dsa_pointer p;
 
 	if (!DsaPointerIsValid(node->tables))
@@ -175,8 +175,8 @@ state_table(S3Node *node, uint64 storage)
 TableState *
 state_add_table(S3Node *node, uint64 storage, uint64 table_id, uint64 pos)
 {
-	dsa_area   *area = node_dsa(node);
-	TableHash  *hash = dsa_get_address(area, node->tables);
+	dsa_area *area = node_dsa(node);
+	TableHash *hash = dsa_get_address(area, node->tables);
 	pg_atomic_uint64 *bucket = &hash->buckets[mix(storage) % TABLE_BUCKETS];
 	TableState *table = state_table(node, storage);
 	dsa_pointer p;
@@ -209,8 +209,8 @@ state_drop_table(S3Node *node, uint64 storage, uint64 pos)
 void
 state_each(S3Node *node, StateEach each, void *arg)
 {
-	dsa_area   *area = node_dsa(node);
-	TableHash  *hash;
+	dsa_area *area = node_dsa(node);
+	TableHash *hash;
 
 	if (!DsaPointerIsValid(node->tables))
 		return;
@@ -251,12 +251,11 @@ state_batches(S3Node *node, TableState *table, uint32 *count)
 int
 state_find_batch(const BatchArray *batches, uint32 count, uint64 row)
 {
-	uint32		low = 0,
-				high = count;
+	uint32 low = 0, high = count;
 
 	while (low < high)
 	{
-		uint32		mid = low + (high - low) / 2;
+		uint32 mid = low + (high - low) / 2;
 
 		if (batches->entries[mid].first_row + batches->entries[mid].nrows <= row)
 			low = mid + 1;
@@ -270,7 +269,7 @@ state_find_batch(const BatchArray *batches, uint32 count, uint64 row)
 static dsa_pointer
 intern_schema(S3Node *node, TableState *table, const S3am__BatchSchema *schema)
 {
-	dsa_area   *area = node_dsa(node);
+	dsa_area *area = node_dsa(node);
 	PackedSchema *packed = schema_pack(schema);
 	dsa_pointer p;
 	SchemaEntry *entry;
@@ -297,16 +296,16 @@ void
 state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, const S3am__BatchSchema *schema,
 				uint64 first_row, uint64 pos, uint32 xmin)
 {
-	dsa_area   *area = node_dsa(node);
-	uint32		count;
+	dsa_area *area = node_dsa(node);
+	uint32 count;
 	BatchArray *array = (BatchArray *) state_batches(node, table, &count);
 	BatchEntry *entry;
 
 	if (array == NULL || count == array->capacity)
 	{
-		uint32		capacity = array ? array->capacity * 2 : 8;
-		dsa_pointer p = dsa_allocate_extended(area, offsetof(BatchArray, entries) + capacity * sizeof(BatchEntry),
-											  DSA_ALLOC_HUGE);
+		uint32 capacity = array ? array->capacity * 2 : 8;
+		dsa_pointer p =
+			dsa_allocate_extended(area, offsetof(BatchArray, entries) + capacity * sizeof(BatchEntry), DSA_ALLOC_HUGE);
 		BatchArray *grown = dsa_get_address(area, p);
 
 		grown->capacity = capacity;
@@ -328,11 +327,10 @@ state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, const
 	entry->xmin = xmin;
 	entry->schema = intern_schema(node, table, schema);
 	if (!page_starts_check(batch))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the directory of pages of %s does not fit",
-						batch->segment ? segment_object(batch->segment->epoch, batch->segment->number)
-						: "rows in a manifest")));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("the directory of pages of %s does not fit",
+							   batch->segment ? segment_object(batch->segment->epoch, batch->segment->number)
+											  : "rows in a manifest")));
 	if (batch->pages)
 	{
 		entry->npages = batch->pages->n_rows;
@@ -374,7 +372,7 @@ find_chunk(dsa_area *area, TableState *table, uint64 number)
 	directory = dsa_get_address(area, p);
 	for (uint32 i = mix(number) & (directory->size - 1);; i = (i + 1) & (directory->size - 1))
 	{
-		uint64		key = pg_atomic_read_u64(&directory->slots[i].key);
+		uint64 key = pg_atomic_read_u64(&directory->slots[i].key);
 
 		if (key == 0)
 			return NULL;
@@ -389,12 +387,12 @@ find_chunk(dsa_area *area, TableState *table, uint64 number)
 static DeleteEntry *
 find_entry(dsa_area *area, DeleteChunk *chunk, uint16 offset)
 {
-	uint32		count = pg_atomic_read_u32(&chunk->count);
+	uint32 count = pg_atomic_read_u32(&chunk->count);
 
 	pg_read_barrier();
 	if (DsaPointerIsValid(chunk->index))
 	{
-		uint16		n = ((volatile uint16 *) dsa_get_address(area, chunk->index))[offset];
+		uint16 n = ((volatile uint16 *) dsa_get_address(area, chunk->index))[offset];
 
 		return n > 0 && n <= count ? &chunk->entries[n - 1] : NULL;
 	}
@@ -407,7 +405,7 @@ find_entry(dsa_area *area, DeleteChunk *chunk, uint16 offset)
 bool
 state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end)
 {
-	dsa_area   *area = node_dsa(node);
+	dsa_area *area = node_dsa(node);
 	DeleteChunk *chunk = find_chunk(area, table, row / CHUNK_ROWS);
 	DeleteEntry *entry = chunk ? find_entry(area, chunk, row % CHUNK_ROWS) : NULL;
 
@@ -421,16 +419,16 @@ state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end)
 static dsa_pointer
 make_chunk(dsa_area *area, uint64 number, uint32 capacity, DeleteChunk *old)
 {
-	dsa_pointer p = dsa_allocate_extended(area, offsetof(DeleteChunk, entries) + capacity * sizeof(DeleteEntry),
-										  DSA_ALLOC_ZERO);
+	dsa_pointer p =
+		dsa_allocate_extended(area, offsetof(DeleteChunk, entries) + capacity * sizeof(DeleteEntry), DSA_ALLOC_ZERO);
 	DeleteChunk *chunk = dsa_get_address(area, p);
-	uint32		count = old ? pg_atomic_read_u32(&old->count) : 0;
+	uint32 count = old ? pg_atomic_read_u32(&old->count) : 0;
 
 	chunk->number = number;
 	chunk->capacity = capacity;
 	if (capacity > CHUNK_SPARSE)
 	{
-		uint16	   *index;
+		uint16 *index;
 
 		chunk->index = dsa_allocate_extended(area, CHUNK_ROWS * sizeof(uint16), DSA_ALLOC_ZERO);
 		index = dsa_get_address(area, chunk->index);
@@ -446,23 +444,24 @@ make_chunk(dsa_area *area, uint64 number, uint32 capacity, DeleteChunk *old)
 static void
 put_chunk(S3Node *node, TableState *table, uint64 number, dsa_pointer chunk)
 {
-	dsa_area   *area = node_dsa(node);
+	dsa_area *area = node_dsa(node);
 	DeleteDirectory *directory = NULL;
 
 	if (DsaPointerIsValid(table->deletes))
 		directory = dsa_get_address(area, table->deletes);
 	if (directory == NULL || directory->used * 2 >= directory->size)
 	{
-		uint32		size = directory ? directory->size * 2 : 16;
-		dsa_pointer p = dsa_allocate_extended(area, offsetof(DeleteDirectory, slots) + size * sizeof(directory->slots[0]),
-											  DSA_ALLOC_ZERO | DSA_ALLOC_HUGE);
+		uint32 size = directory ? directory->size * 2 : 16;
+		dsa_pointer p =
+			dsa_allocate_extended(area, offsetof(DeleteDirectory, slots) + size * sizeof(directory->slots[0]),
+								  DSA_ALLOC_ZERO | DSA_ALLOC_HUGE);
 		DeleteDirectory *grown = dsa_get_address(area, p);
 
 		grown->size = size;
 		for (uint32 i = 0; directory && i < directory->size; i++)
 		{
-			uint64		key = pg_atomic_read_u64(&directory->slots[i].key);
-			uint32		j = mix(key - 1) & (size - 1);
+			uint64 key = pg_atomic_read_u64(&directory->slots[i].key);
+			uint32 j = mix(key - 1) & (size - 1);
 
 			if (key == 0)
 				continue;
@@ -480,7 +479,7 @@ put_chunk(S3Node *node, TableState *table, uint64 number, dsa_pointer chunk)
 	}
 	for (uint32 i = mix(number) & (directory->size - 1);; i = (i + 1) & (directory->size - 1))
 	{
-		uint64		key = pg_atomic_read_u64(&directory->slots[i].key);
+		uint64 key = pg_atomic_read_u64(&directory->slots[i].key);
 
 		if (key == number + 1)
 		{
@@ -509,7 +508,7 @@ chunk_pointer(dsa_area *area, TableState *table, uint64 number)
 	directory = dsa_get_address(area, table->deletes);
 	for (uint32 i = mix(number) & (directory->size - 1);; i = (i + 1) & (directory->size - 1))
 	{
-		uint64		key = pg_atomic_read_u64(&directory->slots[i].key);
+		uint64 key = pg_atomic_read_u64(&directory->slots[i].key);
 
 		if (key == 0)
 			return InvalidDsaPointer;
@@ -522,20 +521,20 @@ chunk_pointer(dsa_area *area, TableState *table, uint64 number)
 void
 state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor)
 {
-	dsa_area   *area = node_dsa(node);
-	uint64		number = row / CHUNK_ROWS;
-	uint16		offset = row % CHUNK_ROWS;
+	dsa_area *area = node_dsa(node);
+	uint64 number = row / CHUNK_ROWS;
+	uint16 offset = row % CHUNK_ROWS;
 	dsa_pointer p = chunk_pointer(area, table, number);
 	DeleteChunk *chunk = DsaPointerIsValid(p) ? dsa_get_address(area, p) : NULL;
 	DeleteEntry *entry;
-	uint32		count;
+	uint32 count;
 
 	if (chunk && find_entry(area, chunk, offset))
 		return;
 	count = chunk ? pg_atomic_read_u32(&chunk->count) : 0;
 	if (chunk == NULL || count == chunk->capacity)
 	{
-		uint32		capacity = chunk ? Min(chunk->capacity * 4, CHUNK_ROWS) : 8;
+		uint32 capacity = chunk ? Min(chunk->capacity * 4, CHUNK_ROWS) : 8;
 		dsa_pointer grown = make_chunk(area, number, capacity, chunk);
 
 		put_chunk(node, table, number, grown);

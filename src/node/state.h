@@ -15,19 +15,17 @@
 
 typedef struct BatchEntry
 {
-	uint64		first_row,
-				nrows;
-	uint64		pos;			/* that added it */
-	uint32		xmin;
-	uint32		len;			/* of the inline blob */
-	dsa_pointer blob;			/* inline rows; invalid: a segment */
-	uint64		epoch,			/* the segment; 0: inline */
-				number,
-				size;
-	uint32		footer_size;
-	uint32		npages;
-	dsa_pointer pages;			/* PageStart[npages + 1]; invalid: one page, all of `blob` */
-	dsa_pointer schema;			/* SchemaEntry */
+	uint64 first_row, nrows;
+	uint64 pos; /* that added it */
+	uint32 xmin;
+	uint32 len; /* of the inline blob */
+	dsa_pointer blob; /* inline rows; invalid: a segment */
+	uint64 epoch, /* the segment; 0: inline */
+		number, size;
+	uint32 footer_size;
+	uint32 npages;
+	dsa_pointer pages; /* PageStart[npages + 1]; invalid: one page, all of `blob` */
+	dsa_pointer schema; /* SchemaEntry */
 } BatchEntry;
 
 /* A schema of rows of a table.  Batches share it; it stays as long as the table. */
@@ -39,36 +37,35 @@ typedef struct SchemaEntry
 
 typedef struct BatchArray
 {
-	uint32		capacity;
+	uint32 capacity;
 	pg_atomic_uint32 count;
-	BatchEntry	entries[FLEXIBLE_ARRAY_MEMBER];
+	BatchEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } BatchArray;
 
 typedef struct TableState
 {
-	uint64		storage,
-				table;
-	uint64		created,		/* position; 0: before the node attached */
-				dropped;		/* position, or 0 */
-	bool		same_rows;		/* rows came from another storage as they were: older snapshots must not find it empty */
+	uint64 storage, table;
+	uint64 created, /* position; 0: before the node attached */
+		dropped; /* position, or 0 */
+	bool same_rows; /* rows came from another storage as they were: older snapshots must not find it empty */
 	pg_atomic_uint64 next_row;
-	pg_atomic_uint64 deleted;	/* rows */
-	pg_atomic_uint64 bytes;		/* stored, of segments and inline rows */
-	pg_atomic_uint64 changed;	/* position of the last change of its rows */
-	dsa_pointer batches;		/* BatchArray */
-	dsa_pointer deletes;		/* DeleteDirectory */
-	dsa_pointer schemas;		/* SchemaEntry, newest first */
-	dsa_pointer next;			/* in its hash bucket */
+	pg_atomic_uint64 deleted; /* rows */
+	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
+	pg_atomic_uint64 changed; /* position of the last change of its rows */
+	dsa_pointer batches; /* BatchArray */
+	dsa_pointer deletes; /* DeleteDirectory */
+	dsa_pointer schemas; /* SchemaEntry, newest first */
+	dsa_pointer next; /* in its hash bucket */
 } TableState;
 
-#define ROW_NONE 0				/* no successor */
+#define ROW_NONE 0 /* no successor */
 #define ROW_MOVED PG_UINT64_MAX /* to another partition */
 
 /* What is known of a row that was deleted or updated. */
 typedef struct RowEnd
 {
-	uint64		pos;			/* of the version that removed it */
-	uint64		successor;		/* row id + 1, ROW_NONE or ROW_MOVED */
+	uint64 pos; /* of the version that removed it */
+	uint64 successor; /* row id + 1, ROW_NONE or ROW_MOVED */
 } RowEnd;
 
 /* ---- reading; between state_pin() and the transaction's end pointers stay valid */
@@ -77,10 +74,10 @@ extern void state_unpin_all(void);
 extern TableState *state_table(S3Node *node, uint64 storage); /* NULL: nothing committed */
 extern const BatchArray *state_batches(S3Node *node, TableState *table, uint32 *count);
 /* index of the batch that holds the row, or -1 */
-extern int	state_find_batch(const BatchArray *batches, uint32 count, uint64 row);
+extern int state_find_batch(const BatchArray *batches, uint32 count, uint64 row);
 extern bool state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end);
 
-typedef void (*StateEach) (void *arg, TableState *table);
+typedef void (*StateEach)(void *arg, TableState *table);
 extern void state_each(S3Node *node, StateEach each, void *arg);
 
 /* ---- changing: the publisher alone */
@@ -88,17 +85,17 @@ extern void state_create(S3Node *node);
 extern TableState *state_add_table(S3Node *node, uint64 storage, uint64 table, uint64 pos);
 extern void state_drop_table(S3Node *node, uint64 storage, uint64 pos);
 /* schema: that in force for the batch (its own, or that of a batch before it in the same list) */
-extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch,
-							const S3am__BatchSchema *schema, uint64 first_row, uint64 pos, uint32 xmin);
+extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, const S3am__BatchSchema *schema,
+							uint64 first_row, uint64 pos, uint32 xmin);
 extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
-extern void state_retire(S3Node *node, dsa_pointer block);	/* to be freed when nobody can look at it any more */
-extern void state_reclaim(S3Node *node);	/* frees what nobody can look at any more */
+extern void state_retire(S3Node *node, dsa_pointer block); /* to be freed when nobody can look at it any more */
+extern void state_reclaim(S3Node *node); /* frees what nobody can look at any more */
 
 /* ---- what a snapshot sees */
 extern uint64 state_visible_pos(S3Node *node, Snapshot snapshot);
 extern void state_stamp(S3Node *node, uint64 pos, TransactionId xid);
-extern void state_unstamp(S3Node *node);	/* takes the last one back: its xid aborted */
-extern void state_unstamp_aborted(S3Node *node);	/* those at the end whose xid did not commit */
+extern void state_unstamp(S3Node *node); /* takes the last one back: its xid aborted */
+extern void state_unstamp_aborted(S3Node *node); /* those at the end whose xid did not commit */
 extern uint64 state_current_pos(S3Node *node);
 extern bool state_step_follows(S3Node *node, uint64 pos);
 extern void state_freeze(S3Node *node);

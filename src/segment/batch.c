@@ -11,9 +11,7 @@ bool
 page_starts_check(const S3am__Batch *batch)
 {
 	const S3am__PageDirectory *pages = batch->pages;
-	uint64		row = 0,
-				offset8 = batch->segment ? SEGMENT_HEADER_SIZE / 8 : 0,
-				end = batch->rows.len;
+	uint64 row = 0, offset8 = batch->segment ? SEGMENT_HEADER_SIZE / 8 : 0, end = batch->rows.len;
 
 	if (batch->segment)
 	{
@@ -37,7 +35,7 @@ void
 page_starts_fill(const S3am__Batch *batch, PageStart *starts)
 {
 	const S3am__PageDirectory *pages = batch->pages;
-	PageStart	next = {0, batch->segment ? SEGMENT_HEADER_SIZE / 8 : 0};
+	PageStart next = {0, batch->segment ? SEGMENT_HEADER_SIZE / 8 : 0};
 
 	for (size_t i = 0; i < pages->n_rows; i++)
 	{
@@ -52,7 +50,7 @@ S3am__PageDirectory *
 page_directory(const PageStart *starts, uint32 npages)
 {
 	S3am__PageDirectory *pages = palloc(sizeof(*pages));
-	Size		bytes = sizeof(uint32) * Max((Size) npages, 1);
+	Size bytes = sizeof(uint32) * Max((Size) npages, 1);
 
 	s3am__page_directory__init(pages);
 	pages->n_rows = pages->n_size8 = npages;
@@ -69,7 +67,7 @@ page_directory(const PageStart *starts, uint32 npages)
 PackedSchema *
 schema_pack(const S3am__BatchSchema *schema)
 {
-	Size		len = schema ? s3am__batch_schema__get_packed_size(schema) : 0;
+	Size len = schema ? s3am__batch_schema__get_packed_size(schema) : 0;
 	PackedSchema *packed = palloc(offsetof(PackedSchema, bytes) + len);
 
 	if (schema)
@@ -94,9 +92,8 @@ schema_same(const PackedSchema *a, const PackedSchema *b)
 const S3am__Batch *
 batch_share_schema(S3am__Batch *batch, const S3am__Batch *previous)
 {
-	PackedSchema *mine,
-			   *others;
-	bool		same;
+	PackedSchema *mine, *others;
+	bool same;
 
 	if (previous == NULL || previous->schema == NULL || batch->schema == NULL)
 		return batch;

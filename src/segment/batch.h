@@ -26,14 +26,14 @@ extern RowWriter *row_writer_create(TupleDesc desc, MemoryContext parent);
  * The rows become a segment: `emit` gets the object's bytes in order, each page when it is full.  Without this call they stay in
  * memory, for inline.  Before the first row.
  */
-typedef void (*SegmentEmit) (void *arg, const void *data, Size len);
-extern void row_writer_stream(RowWriter *writer, SegmentEmit emit, void *arg, const uint8 uuid[16], uint64 epoch,
-							  uint64 number);
+typedef void (*SegmentEmit)(void *arg, const void *data, Size len);
+extern void
+row_writer_stream(RowWriter *writer, SegmentEmit emit, void *arg, const uint8 uuid[16], uint64 epoch, uint64 number);
 
 /* Adds a row; returns its number within the batch. */
 extern uint64 row_writer_add(RowWriter *writer, const Datum *values, const bool *nulls);
 extern uint64 row_writer_count(const RowWriter *writer);
-extern Size row_writer_bytes(const RowWriter *writer);	/* uncompressed, so far */
+extern Size row_writer_bytes(const RowWriter *writer); /* uncompressed, so far */
 
 /*
  * Fills in the batch: rows, schema, directory; of a segment's SegmentRef all but its id.  Allocated in the current context.
@@ -46,13 +46,13 @@ extern void row_writer_free(RowWriter *writer);
 /* A BatchSchema as bytes, to be kept and compared. */
 typedef struct PackedSchema
 {
-	uint64		hash;			/* schema_hash() of the bytes */
-	uint32		len;
-	uint8		bytes[FLEXIBLE_ARRAY_MEMBER];
+	uint64 hash; /* schema_hash() of the bytes */
+	uint32 len;
+	uint8 bytes[FLEXIBLE_ARRAY_MEMBER];
 } PackedSchema;
 
-extern PackedSchema *schema_pack(const S3am__BatchSchema *schema);	/* palloc'ed */
-extern S3am__BatchSchema *schema_unpack(const PackedSchema *packed);	/* palloc'ed */
+extern PackedSchema *schema_pack(const S3am__BatchSchema *schema); /* palloc'ed */
+extern S3am__BatchSchema *schema_unpack(const PackedSchema *packed); /* palloc'ed */
 extern bool schema_same(const PackedSchema *a, const PackedSchema *b);
 
 /* Do a batch's lengths and its directory of pages fit together? */
@@ -73,23 +73,23 @@ extern const S3am__Batch *batch_share_schema(S3am__Batch *batch, const S3am__Bat
  */
 typedef struct MapColumn
 {
-	int16		target;			/* attribute - 1, or -1: dropped since */
-	int16		typlen;			/* as stored */
-	bool		byval;
-	char		align;
-	bool		plain;			/* nothing to decode */
-	bool		lazy;			/* its overflow value may be fetched when it is looked at */
-	int32		cached;			/* offset in rows without nulls, or -1 */
-	Codec	   *codec;
+	int16 target; /* attribute - 1, or -1: dropped since */
+	int16 typlen; /* as stored */
+	bool byval;
+	char align;
+	bool plain; /* nothing to decode */
+	bool lazy; /* its overflow value may be fetched when it is looked at */
+	int32 cached; /* offset in rows without nulls, or -1 */
+	Codec *codec;
 } MapColumn;
 
 typedef struct RowMap
 {
-	int			natts;			/* of the descriptor */
-	int16	   *stored;			/* per attribute: column of the schema, or -1 */
-	int			ncolumns;
-	MapColumn  *columns;
-	bool		raw;			/* values as they are stored: nothing decoded, overflow pointers left */
+	int natts; /* of the descriptor */
+	int16 *stored; /* per attribute: column of the schema, or -1 */
+	int ncolumns;
+	MapColumn *columns;
+	bool raw; /* values as they are stored: nothing decoded, overflow pointers left */
 } RowMap;
 
 /* Throws if the schema is malformed or does not fit. */
@@ -110,30 +110,27 @@ extern const char *schema_check(const S3am__BatchSchema *schema);
 /* Where the bytes of a batch are.  Lives as long as what reads from it. */
 typedef struct BatchSource
 {
-	uint64		epoch,			/* the segment; 0: inline */
-				number;
-	uint64		identity;
-	const uint8 *blob;			/* inline */
-	uint64		len;			/* of blob or object, without the footer */
-	uint64		nrows;
-	uint32		npages;
-	const PageStart *pages;		/* npages + 1 of them; NULL: one page, the whole blob */
+	uint64 epoch, /* the segment; 0: inline */
+		number;
+	uint64 identity;
+	const uint8 *blob; /* inline */
+	uint64 len; /* of blob or object, without the footer */
+	uint64 nrows;
+	uint32 npages;
+	const PageStart *pages; /* npages + 1 of them; NULL: one page, the whole blob */
 } BatchSource;
 
 /* A page in memory.  Counted: whoever keeps a pointer to it has a reference.  Gone with the transaction at the latest. */
 typedef struct RowPage
 {
-	int			refs;
-	uint64		first_row;		/* within its batch */
-	uint32		nrows;
-	uint32		raw;
-	const uint8 *blob;			/* for overflow values: of an inline batch */
-	uint64		blob_len,
-				identity,
-				epoch,
-				number;
+	int refs;
+	uint64 first_row; /* within its batch */
+	uint32 nrows;
+	uint32 raw;
+	const uint8 *blob; /* for overflow values: of an inline batch */
+	uint64 blob_len, identity, epoch, number;
 	const char *data;
-	char		object[64];		/* where it is from, for messages */
+	char object[64]; /* where it is from, for messages */
 } RowPage;
 
 /*
@@ -142,13 +139,12 @@ typedef struct RowPage
  */
 typedef struct ReadAhead
 {
-	uint64		epoch,			/* the segment */
-				number,
-				offset;			/* of the bytes */
-	Size		len;
-	uint8	   *bytes;
-	uint64		next;			/* end of the page that was read last */
-	Size		window;
+	uint64 epoch, /* the segment */
+		number, offset; /* of the bytes */
+	Size len;
+	uint8 *bytes;
+	uint64 next; /* end of the page that was read last */
+	Size window;
 } ReadAhead;
 
 extern void read_ahead_release(ReadAhead *ahead);
@@ -171,11 +167,11 @@ typedef struct RowCursor
 {
 	const RowPage *page;
 	const RowMap *map;
-	const char *data;			/* of its values */
-	const bits8 *nulls;			/* or NULL */
-	uint32		len;
-	uint32		offset;			/* of the next column */
-	int			column;			/* the next one */
+	const char *data; /* of its values */
+	const bits8 *nulls; /* or NULL */
+	uint32 len;
+	uint32 offset; /* of the next column */
+	int column; /* the next one */
 } RowCursor;
 
 extern void row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row);
@@ -184,8 +180,8 @@ extern void row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map,
  * Fills in attributes from + 1 to natts.  Values point into the page, or are palloc'ed in `cxt`.  Attributes that the batch does not
  * have get the missing values of `desc`.
  */
-extern void row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values, bool *nulls,
-					   MemoryContext cxt);
+extern void
+row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values, bool *nulls, MemoryContext cxt);
 
 /* ---------------------------------------------------------------- overflow values (overflow.c) */
 

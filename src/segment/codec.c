@@ -32,8 +32,7 @@
 
 typedef struct Cursor
 {
-	const uint8 *p,
-			   *end;
+	const uint8 *p, *end;
 	const char *object;
 } Cursor;
 
@@ -94,7 +93,7 @@ kind_of(Oid type, Oid *part)
 			*part = get_element_type(type);
 			if (OidIsValid(*part))
 			{
-				Oid			inner;
+				Oid inner;
 
 				/* an array holds the OID of its element type */
 				if (OID_IS_CONSTANT(*part) && kind_of(*part, &inner) == KIND(PLAIN))
@@ -103,9 +102,8 @@ kind_of(Oid type, Oid *part)
 			}
 			return KIND(PLAIN);
 		default:
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("values of type %s cannot be stored in an s3am table", format_type_be(type))));
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("values of type %s cannot be stored in an s3am table", format_type_be(type))));
 	}
 	return KIND(PLAIN);
 }
@@ -130,7 +128,7 @@ static void
 fields_for_writing(Codec *codec, TupleDesc desc)
 {
 	MemoryContext old = MemoryContextSwitchTo(codec->cxt);
-	int			known = codec->nfields ? codec->fields[codec->nfields - 1].number : 0;
+	int known = codec->nfields ? codec->fields[codec->nfields - 1].number : 0;
 	CodecField *fields = palloc(sizeof(CodecField) * Max(codec->nfields + desc->natts, 1));
 
 	if (codec->nfields)
@@ -151,8 +149,8 @@ fields_for_writing(Codec *codec, TupleDesc desc)
 Codec *
 codec_for_writing(Oid type, MemoryContext cxt)
 {
-	Codec	   *codec = MemoryContextAllocZero(cxt, sizeof(Codec));
-	Oid			part;
+	Codec *codec = MemoryContextAllocZero(cxt, sizeof(Codec));
+	Oid part;
 
 	check_stack_depth();
 	codec->cxt = cxt;
@@ -168,7 +166,7 @@ codec_for_writing(Oid type, MemoryContext cxt)
 		codec->part = codec_for_writing(part, cxt);
 	if (codec->kind == KIND(COMPOSITE))
 	{
-		TupleDesc	desc = lookup_rowtype_tupdesc(codec->type, -1);
+		TupleDesc desc = lookup_rowtype_tupdesc(codec->type, -1);
 
 		codec->row_type = assign_record_type_identifier(codec->type, -1);
 		fields_for_writing(codec, desc);
@@ -187,16 +185,16 @@ static void
 append_composite(StringInfo buf, Codec *codec, Datum value)
 {
 	HeapTupleHeader header = DatumGetHeapTupleHeader(value);
-	TupleDesc	desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
+	TupleDesc desc = lookup_rowtype_tupdesc(HeapTupleHeaderGetTypeId(header), HeapTupleHeaderGetTypMod(header));
 	HeapTupleData tuple = {0};
-	Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
-	uint16		n;
-	int			bitmap;
+	Datum *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+	uint16 n;
+	int bitmap;
 
 	if (HeapTupleHeaderGetTypeId(header) == codec->type)
 	{
-		uint64		now = assign_record_type_identifier(codec->type, -1);
+		uint64 now = assign_record_type_identifier(codec->type, -1);
 
 		if (now != codec->row_type)
 		{
@@ -215,7 +213,7 @@ append_composite(StringInfo buf, Codec *codec, Datum value)
 		appendStringInfoChar(buf, 0);
 	for (int i = 0; i < n; i++)
 	{
-		int			att = codec->fields[i].number - 1;
+		int att = codec->fields[i].number - 1;
 
 		if (att >= desc->natts || nulls[att] || TupleDescAttr(desc, att)->attisdropped)
 			continue;
@@ -228,17 +226,16 @@ append_composite(StringInfo buf, Codec *codec, Datum value)
 static void
 append_array(StringInfo buf, Codec *codec, Datum value)
 {
-	ArrayType  *array = DatumGetArrayTypeP(value);
-	int			ndim = ARR_NDIM(array);
-	uint32		head = ndim | (ARR_HASNULL(array) ? 0x100 : 0);
-	int16		typlen;
-	bool		byval;
-	char		align;
+	ArrayType *array = DatumGetArrayTypeP(value);
+	int ndim = ARR_NDIM(array);
+	uint32 head = ndim | (ARR_HASNULL(array) ? 0x100 : 0);
+	int16 typlen;
+	bool byval;
+	char align;
 	ArrayIterator iterator;
-	Datum		element;
-	bool		isnull;
-	int			bitmap = 0,
-				i = 0;
+	Datum element;
+	bool isnull;
+	int bitmap = 0, i = 0;
 
 	append_u32(buf, head);
 	for (int d = 0; d < ndim; d++)
@@ -250,7 +247,7 @@ append_array(StringInfo buf, Codec *codec, Datum value)
 		return;
 	if (ARR_HASNULL(array))
 	{
-		int			n = (ArrayGetNItems(ndim, ARR_DIMS(array)) + 7) / 8;
+		int n = (ArrayGetNItems(ndim, ARR_DIMS(array)) + 7) / 8;
 
 		bitmap = buf->len;
 		enlargeStringInfo(buf, n);
@@ -274,10 +271,9 @@ static void
 append_range(StringInfo buf, Codec *codec, RangeType *range)
 {
 	TypeCacheEntry *typcache = lookup_type_cache(codec->type, TYPECACHE_RANGE_INFO);
-	RangeBound	lower,
-				upper;
-	bool		empty;
-	uint8		flags = range_get_flags(range) & (RANGE_EMPTY | RANGE_LB_INC | RANGE_UB_INC | RANGE_LB_INF | RANGE_UB_INF);
+	RangeBound lower, upper;
+	bool empty;
+	uint8 flags = range_get_flags(range) & (RANGE_EMPTY | RANGE_LB_INC | RANGE_UB_INC | RANGE_LB_INF | RANGE_UB_INF);
 
 	range_deserialize(typcache, range, &lower, &upper, &empty);
 	appendStringInfoChar(buf, flags);
@@ -291,7 +287,7 @@ static void
 append_multirange(StringInfo buf, Codec *codec, MultirangeType *multirange)
 {
 	TypeCacheEntry *typcache = lookup_type_cache(codec->part->type, TYPECACHE_RANGE_INFO);
-	int32		n;
+	int32 n;
 	RangeType **ranges;
 
 	multirange_deserialize(typcache, multirange, &n, &ranges);
@@ -320,15 +316,15 @@ append_body(StringInfo buf, Codec *codec, Datum value)
 			append_multirange(buf, codec, DatumGetMultirangeTypeP(value));
 			break;
 		case KIND(REG):
-			{
-				Oid			object = DatumGetObjectId(value);
-				char	   *name = OidIsValid(object) ? reg_name(codec->reg, object) : NULL;
+		{
+			Oid object = DatumGetObjectId(value);
+			char *name = OidIsValid(object) ? reg_name(codec->reg, object) : NULL;
 
-				append_u32(buf, object);
-				if (name)
-					appendStringInfoString(buf, name);
-				break;
-			}
+			append_u32(buf, object);
+			if (name)
+				appendStringInfoString(buf, name);
+			break;
+		}
 		case KIND(ACLITEM):
 			reg_append_aclitem(buf, value);
 			break;
@@ -340,8 +336,8 @@ append_body(StringInfo buf, Codec *codec, Datum value)
 static void
 append_part(StringInfo buf, Codec *codec, Datum value)
 {
-	int			start;
-	uint32		len;
+	int start;
+	uint32 len;
 
 	if (codec->kind == KIND(ENUM))
 	{
@@ -350,7 +346,7 @@ append_part(StringInfo buf, Codec *codec, Datum value)
 	}
 	if (codec->kind == KIND(PLAIN) && codec->byval)
 	{
-		char		bytes[sizeof(Datum)];
+		char bytes[sizeof(Datum)];
 
 		store_att_byval(bytes, value, codec->typlen);
 		appendBinaryStringInfo(buf, bytes, codec->typlen);
@@ -411,7 +407,7 @@ codec_encode(Codec *codec, Datum value)
 static void
 qualified_name(Oid type, char **schema, char **name)
 {
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
 	Form_pg_type form;
 
 	if (!HeapTupleIsValid(tuple))
@@ -435,9 +431,8 @@ codec_describe(Codec *codec, DictionaryBuilder *builder)
 {
 	S3am__BatchSchema *schema = builder->schema;
 	S3am__StoredType *type;
-	char	   *nspname,
-			   *name;
-	uint32		part = 0;
+	char *nspname, *name;
+	uint32 part = 0;
 	S3am__StoredColumn **fields = NULL;
 
 	qualified_name(codec->type, &nspname, &name);
@@ -475,7 +470,7 @@ codec_describe(Codec *codec, DictionaryBuilder *builder)
 	}
 	if (codec->kind == KIND(ENUM) && builder->labels)
 	{
-		int			n;
+		int n;
 
 		type->labels = enum_label_names(codec->type, &n);
 		type->n_labels = n;
@@ -484,7 +479,7 @@ codec_describe(Codec *codec, DictionaryBuilder *builder)
 	{
 		builder->capacity = builder->capacity ? builder->capacity * 2 : 8;
 		schema->types = schema->types ? repalloc(schema->types, builder->capacity * sizeof(void *))
-			: palloc(builder->capacity * sizeof(void *));
+									  : palloc(builder->capacity * sizeof(void *));
 	}
 	schema->types[schema->n_types] = type;
 	return schema->n_types++;
@@ -495,10 +490,9 @@ codec_describe(Codec *codec, DictionaryBuilder *builder)
 static void
 mismatch(const S3am__StoredType *stored, Oid type)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("values stored as type \"%s%s%s\" cannot be read as type %s", stored->schema,
-					stored->schema[0] ? "." : "", stored->name, format_type_be(type))));
+	ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
+					errmsg("values stored as type \"%s%s%s\" cannot be read as type %s", stored->schema,
+						   stored->schema[0] ? "." : "", stored->name, format_type_be(type))));
 }
 
 /* Binds a composite's stored fields to the attributes that the type has now. */
@@ -513,7 +507,7 @@ fields_for_reading(Codec *codec, TupleDesc desc)
 	for (int i = 0; i < codec->nfields; i++)
 	{
 		CodecField *field = &codec->fields[i];
-		Oid			type = InvalidOid;
+		Oid type = InvalidOid;
 
 		field->number = stored->fields[i]->id;
 		if (desc && field->number >= 1 && field->number <= desc->natts &&
@@ -530,30 +524,31 @@ reg_type_of(const S3am__StoredType *stored)
 	static const struct
 	{
 		const char *name;
-		Oid			type;
-	}			regs[] = {
-		{"regclass", REGCLASSOID}, {"regproc", REGPROCOID}, {"regprocedure", REGPROCEDUREOID},
-		{"regoper", REGOPEROID}, {"regoperator", REGOPERATOROID}, {"regtype", REGTYPEOID}, {"regrole", REGROLEOID},
-		{"regnamespace", REGNAMESPACEOID}, {"regconfig", REGCONFIGOID}, {"regdictionary", REGDICTIONARYOID},
+		Oid type;
+	} regs[] = {
+		{"regclass", REGCLASSOID},         {"regproc", REGPROCOID},
+		{"regprocedure", REGPROCEDUREOID}, {"regoper", REGOPEROID},
+		{"regoperator", REGOPERATOROID},   {"regtype", REGTYPEOID},
+		{"regrole", REGROLEOID},           {"regnamespace", REGNAMESPACEOID},
+		{"regconfig", REGCONFIGOID},       {"regdictionary", REGDICTIONARYOID},
 		{"regcollation", REGCOLLATIONOID},
 	};
 
 	for (int i = 0; i < lengthof(regs); i++)
 		if (strcmp(regs[i].name, stored->name) == 0)
 			return regs[i].type;
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("values stored as type \"%s\" cannot be read by this version of s3am", stored->name)));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("values stored as type \"%s\" cannot be read by this version of s3am", stored->name)));
 	return InvalidOid;
 }
 
 Codec *
 codec_for_reading(const S3am__BatchSchema *dictionary, uint32 index, Oid type, MemoryContext cxt)
 {
-	Codec	   *codec = MemoryContextAllocZero(cxt, sizeof(Codec));
+	Codec *codec = MemoryContextAllocZero(cxt, sizeof(Codec));
 	const S3am__StoredType *stored = dictionary->types[index];
 	S3am__StoredType__Kind local = stored->kind;
-	Oid			part = InvalidOid;
+	Oid part = InvalidOid;
 
 	check_stack_depth();
 	codec->cxt = cxt;
@@ -567,12 +562,14 @@ codec_for_reading(const S3am__BatchSchema *dictionary, uint32 index, Oid type, M
 	{
 		codec->typlen = stored->length;
 		codec->byval = stored->by_value;
-		codec->align = stored->align == 1 ? TYPALIGN_CHAR : stored->align == 2 ? TYPALIGN_SHORT
-			: stored->align == 4 ? TYPALIGN_INT : TYPALIGN_DOUBLE;
+		codec->align = stored->align == 1   ? TYPALIGN_CHAR
+					   : stored->align == 2 ? TYPALIGN_SHORT
+					   : stored->align == 4 ? TYPALIGN_INT
+											: TYPALIGN_DOUBLE;
 		if (OidIsValid(codec->type))
 		{
-			int16		typlen;
-			bool		byval;
+			int16 typlen;
+			bool byval;
 
 			/* ALTER TYPE does not rewrite what is binary coercible: varchar to text, regclass to oid and back */
 			get_typlenbyval(codec->type, &typlen, &byval);
@@ -592,12 +589,12 @@ codec_for_reading(const S3am__BatchSchema *dictionary, uint32 index, Oid type, M
 	if (codec->kind != local)
 		mismatch(stored, codec->type);
 	if (!OidIsValid(codec->type))
-		return codec;			/* skipped by its length */
+		return codec; /* skipped by its length */
 	if (codec->kind == KIND(RANGE) || codec->kind == KIND(MULTIRANGE) || codec->kind == KIND(ARRAY))
 		codec->part = codec_for_reading(dictionary, stored->part, part, cxt);
 	else if (codec->kind == KIND(COMPOSITE))
 	{
-		TupleDesc	desc = lookup_rowtype_tupdesc(codec->type, -1);
+		TupleDesc desc = lookup_rowtype_tupdesc(codec->type, -1);
 
 		codec->row_type = assign_record_type_identifier(codec->type, -1);
 		fields_for_reading(codec, desc);
@@ -620,7 +617,7 @@ take(Cursor *in, Size len)
 static uint32
 take_u32(Cursor *in)
 {
-	uint32		n;
+	uint32 n;
 
 	memcpy(&n, take(in, sizeof(n)), sizeof(n));
 	return n;
@@ -629,14 +626,14 @@ take_u32(Cursor *in)
 static Datum
 read_composite(Cursor *in, Codec *codec)
 {
-	TupleDesc	desc = lookup_rowtype_tupdesc(codec->type, -1);
-	uint64		now = assign_record_type_identifier(codec->type, -1);
-	Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
-	uint16		n;
+	TupleDesc desc = lookup_rowtype_tupdesc(codec->type, -1);
+	uint64 now = assign_record_type_identifier(codec->type, -1);
+	Datum *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+	uint16 n;
 	const uint8 *bitmap;
-	HeapTuple	tuple;
-	Datum		result;
+	HeapTuple tuple;
+	Datum result;
 
 	if (now != codec->row_type)
 	{
@@ -650,8 +647,8 @@ read_composite(Cursor *in, Codec *codec)
 	bitmap = take(in, (n + 7) / 8);
 	for (int i = 0; i < n; i++)
 	{
-		Codec	   *field = codec->fields[i].codec;
-		Datum		value;
+		Codec *field = codec->fields[i].codec;
+		Datum value;
 
 		if (!(bitmap[i / 8] & (1 << (i % 8))))
 			continue;
@@ -672,18 +669,17 @@ read_composite(Cursor *in, Codec *codec)
 static Datum
 read_array(Cursor *in, Codec *codec)
 {
-	uint32		head = take_u32(in);
-	int			ndim = head & 0xff;
-	int			dims[MAXDIM],
-				bounds[MAXDIM];
-	int			n;
+	uint32 head = take_u32(in);
+	int ndim = head & 0xff;
+	int dims[MAXDIM], bounds[MAXDIM];
+	int n;
 	const uint8 *bitmap = NULL;
-	Datum	   *values;
-	bool	   *nulls;
-	Oid			element = codec->type ? get_element_type(codec->type) : InvalidOid;
-	int16		typlen;
-	bool		byval;
-	char		align;
+	Datum *values;
+	bool *nulls;
+	Oid element = codec->type ? get_element_type(codec->type) : InvalidOid;
+	int16 typlen;
+	bool byval;
+	char align;
 
 	if (head > 0x1ff || ndim > MAXDIM || !OidIsValid(element))
 		segment_damaged(in->object, "an array has an unknown shape");
@@ -717,9 +713,8 @@ static Datum
 read_range(Cursor *in, Codec *codec)
 {
 	TypeCacheEntry *typcache = lookup_type_cache(codec->type, TYPECACHE_RANGE_INFO);
-	uint8		flags = *take(in, 1);
-	RangeBound	lower = {0},
-				upper = {0};
+	uint8 flags = *take(in, 1);
+	RangeBound lower = {0}, upper = {0};
 
 	if (flags & ~(RANGE_EMPTY | RANGE_LB_INC | RANGE_UB_INC | RANGE_LB_INF | RANGE_UB_INF))
 		segment_damaged(in->object, "a range has unknown bounds");
@@ -740,7 +735,7 @@ static Datum
 read_multirange(Cursor *in, Codec *codec)
 {
 	TypeCacheEntry *typcache = lookup_type_cache(codec->part->type, TYPECACHE_RANGE_INFO);
-	uint32		n = take_u32(in);
+	uint32 n = take_u32(in);
 	RangeType **ranges;
 
 	/* each takes a length and its flags at least */
@@ -767,20 +762,20 @@ read_body(Cursor *in, Codec *codec)
 		case KIND(MULTIRANGE):
 			return read_multirange(in, codec);
 		case KIND(REG):
-			{
-				Oid			written = take_u32(in);
-				Size		len = in->end - in->p;
+		{
+			Oid written = take_u32(in);
+			Size len = in->end - in->p;
 
-				if (len == 0)
-					return ObjectIdGetDatum(OidIsValid(written) ? reg_object(codec->reg, NULL, written) : InvalidOid);
-				return ObjectIdGetDatum(reg_object(codec->reg, pnstrdup((const char *) take(in, len), len), written));
-			}
+			if (len == 0)
+				return ObjectIdGetDatum(OidIsValid(written) ? reg_object(codec->reg, NULL, written) : InvalidOid);
+			return ObjectIdGetDatum(reg_object(codec->reg, pnstrdup((const char *) take(in, len), len), written));
+		}
 		case KIND(ACLITEM):
-			{
-				Size		len = in->end - in->p;
+		{
+			Size len = in->end - in->p;
 
-				return reg_read_aclitem(take(in, len), len, in->object);
-			}
+			return reg_read_aclitem(take(in, len), len, in->object);
+		}
 		default:
 			elog(ERROR, "unexpected kind of type %d", codec->kind);
 	}
@@ -791,14 +786,14 @@ read_body(Cursor *in, Codec *codec)
 static Datum
 read_part(Cursor *in, Codec *codec)
 {
-	Cursor		inner;
-	uint32		len;
-	char	   *copy;
-	Datum		result;
+	Cursor inner;
+	uint32 len;
+	char *copy;
+	Datum result;
 
 	if (codec->kind == KIND(ENUM))
 	{
-		uint32		number = take_u32(in);
+		uint32 number = take_u32(in);
 
 		return OidIsValid(codec->type) ? ObjectIdGetDatum(enum_number_label(codec->type, number)) : (Datum) 0;
 	}
@@ -812,9 +807,9 @@ read_part(Cursor *in, Codec *codec)
 		{
 			union
 			{
-				Datum		aligned;
-				char		bytes[sizeof(Datum)];
-			}			value;
+				Datum aligned;
+				char bytes[sizeof(Datum)];
+			} value;
 
 			memcpy(value.bytes, p, codec->typlen);
 			return fetch_att(value.bytes, true, codec->typlen);
@@ -856,8 +851,8 @@ Datum
 codec_decode(Codec *codec, Datum stored, const char *object)
 {
 	struct varlena *v;
-	Cursor		in;
-	Datum		result;
+	Cursor in;
+	Datum result;
 
 	if (codec->kind == KIND(PLAIN))
 		return stored;

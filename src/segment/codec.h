@@ -16,26 +16,26 @@ typedef struct Codec Codec;
 
 typedef struct CodecField
 {
-	uint32		number;			/* of the composite type's attribute */
-	Codec	   *codec;
+	uint32 number; /* of the composite type's attribute */
+	Codec *codec;
 } CodecField;
 
 struct Codec
 {
 	S3am__StoredType__Kind kind;
-	Oid			type;			/* here; domains are gone.  InvalidOid: nothing here has it, it can only be skipped */
-	int16		typlen;			/* as stored in a row: of the type if it is plain */
-	bool		byval;
-	char		align;
-	uint32		reg;			/* REG: type OID of the catalog's own reg* type */
-	Codec	   *part;
+	Oid type; /* here; domains are gone.  InvalidOid: nothing here has it, it can only be skipped */
+	int16 typlen; /* as stored in a row: of the type if it is plain */
+	bool byval;
+	char align;
+	uint32 reg; /* REG: type OID of the catalog's own reg* type */
+	Codec *part;
 	CodecField *fields;
-	int			nfields;
-	uint64		row_type;		/* COMPOSITE: tupDesc_identifier that `fields` were made for */
-	MemoryContext cxt;			/* where it lives */
-	const S3am__BatchSchema *dictionary;	/* reading */
+	int nfields;
+	uint64 row_type; /* COMPOSITE: tupDesc_identifier that `fields` were made for */
+	MemoryContext cxt; /* where it lives */
+	const S3am__BatchSchema *dictionary; /* reading */
 	const S3am__StoredType *stored;
-	int			index;			/* writing: in the dictionary being made, or -1 */
+	int index; /* writing: in the dictionary being made, or -1 */
 };
 
 /* ---- writing */
@@ -50,8 +50,8 @@ extern Datum codec_encode(Codec *codec, Datum value);
 typedef struct DictionaryBuilder
 {
 	S3am__BatchSchema *schema;
-	int			capacity;
-	bool		labels;			/* with enum labels: for a footer */
+	int capacity;
+	bool labels; /* with enum labels: for a footer */
 } DictionaryBuilder;
 extern uint32 codec_describe(Codec *codec, DictionaryBuilder *builder);
 
@@ -78,7 +78,7 @@ codec_is_plain(const Codec *codec)
 /* The qualified name of an object, or NULL if it does not exist; palloc'ed. */
 extern char *reg_name(Oid reg_type, Oid object);
 /* The object of that name, or `written`, the number it had for the writer, if nothing else has it; else InvalidOid. */
-extern Oid	reg_object(Oid reg_type, const char *name, Oid written);
+extern Oid reg_object(Oid reg_type, const char *name, Oid written);
 extern void reg_append_aclitem(StringInfo buf, Datum aclitem);
 extern Datum reg_read_aclitem(const uint8 *data, Size len, const char *object);
 
@@ -86,7 +86,7 @@ extern Datum reg_read_aclitem(const uint8 *data, Size len, const char *object);
 
 extern uint32 enum_label_number(Oid type, Oid label);
 /* Throws if there is no such label. */
-extern Oid	enum_number_label(Oid type, uint32 number);
+extern Oid enum_number_label(Oid type, uint32 number);
 /* Names of labels 1 to n; palloc'ed. */
 extern char **enum_label_names(Oid type, int *n);
 /* Before a label is added to a type: keeps the numbers of those it has. */

@@ -22,13 +22,11 @@ segment_check_header(const char *object, const uint8 *bytes, Size len, const uin
 		segment_damaged(object, "the header's checksum does not fit");
 	if (header->min_reader > SEGMENT_LEVEL)
 		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("segment \"%s\" was written in a newer format", object),
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("segment \"%s\" was written in a newer format", object),
 				 errhint("Upgrade s3am on this server.")));
 	if (header->encryption != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("segment \"%s\" is encrypted, which this version of s3am cannot read", object)));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("segment \"%s\" is encrypted, which this version of s3am cannot read", object)));
 	if (memcmp(header->uuid, uuid, sizeof(header->uuid)) != 0 || header->epoch != epoch || header->number != number)
 		segment_damaged(object, "it was written under another name");
 }
@@ -41,8 +39,7 @@ segment_read_footer(const char *object, uint64 identity, const uint8 *bytes, Siz
 	S3am__SegmentFooter *footer;
 	const uint8 *start;
 	const char *wrong;
-	uint64		rows = 0,
-				end = SEGMENT_HEADER_SIZE / 8;
+	uint64 rows = 0, end = SEGMENT_HEADER_SIZE / 8;
 
 	if (len < sizeof(trailer))
 		segment_damaged(object, "cut off");
@@ -56,11 +53,12 @@ segment_read_footer(const char *object, uint64 identity, const uint8 *bytes, Siz
 	{
 		/* in the order in which they were hashed: the footer, then the trailer but for its checksum */
 		XXH3_state_t *state = XXH3_createState();
-		uint64		h;
+		uint64 h;
 
 		XXH3_64bits_reset_withSeed(state, identity);
 		XXH3_64bits_update(state, start, trailer.footer);
-		XXH3_64bits_update(state, (char *) &trailer + sizeof(trailer.checksum), sizeof(trailer) - sizeof(trailer.checksum));
+		XXH3_64bits_update(state, (char *) &trailer + sizeof(trailer.checksum),
+						   sizeof(trailer) - sizeof(trailer.checksum));
 		h = XXH3_64bits_digest(state);
 		XXH3_freeState(state);
 		if (h != trailer.checksum)

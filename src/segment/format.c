@@ -13,7 +13,7 @@
 uint64
 segment_identity(const uint8 uuid[16], uint64 epoch, uint64 number)
 {
-	uint8		id[32];
+	uint8 id[32];
 
 	memcpy(id, uuid, 16);
 	memcpy(id + 16, &epoch, 8);
@@ -25,19 +25,16 @@ uint64
 extent_checksum(uint64 identity, uint64 offset, const void *extent)
 {
 	const char *p = extent;
-	uint32		stored;
+	uint32 stored;
 
 	memcpy(&stored, p + offsetof(ExtentHeader, stored), sizeof(stored));
-	return XXH3_64bits_withSeed(p + EXTENT_CHECKED, sizeof(ExtentHeader) - EXTENT_CHECKED + stored,
-								identity + offset);
+	return XXH3_64bits_withSeed(p + EXTENT_CHECKED, sizeof(ExtentHeader) - EXTENT_CHECKED + stored, identity + offset);
 }
 
 void
 segment_damaged(const char *object, const char *what)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("rows in \"%s\" are damaged: %s", object, what)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("rows in \"%s\" are damaged: %s", object, what)));
 }
 
 /* `before` bytes are left free in front of what is returned. */
@@ -46,7 +43,7 @@ extent_open(const char *object, uint64 identity, uint64 offset, const uint8 *byt
 			uint32 max_raw, Size before, MemoryContext cxt, ExtentHeader *header)
 {
 	static ZSTD_DCtx *zstd;
-	char	   *memory;
+	char *memory;
 
 	if (size < sizeof(ExtentHeader))
 		segment_damaged(object, "cut off");

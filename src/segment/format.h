@@ -10,7 +10,7 @@
 
 #define SEGMENT_MAGIC "S3AMSEG1"
 #define SEGMENT_LEVEL 1
-#define TRAILER_MAGIC 0x31424753	/* "SGB1" */
+#define TRAILER_MAGIC 0x31424753 /* "SGB1" */
 
 #define PAGE_TARGET (64 * 1024) /* a page ends when its rows would take more, uncompressed */
 #define PAGE_MAX_RAW (64 * 1024 * 1024)
@@ -19,16 +19,14 @@
 
 typedef struct SegmentHeader
 {
-	char		magic[8];
-	uint16		level,			/* of the writer */
-				min_reader,
-				encryption,		/* 0: none */
-				mac;			/* bytes of MAC at the object's end, 0: none */
-	uint8		uuid[16];		/* of the repository */
-	uint64		epoch,
-				number;
-	uint64		unused;
-	uint64		checksum;		/* XXH3-64 of what stands before it */
+	char magic[8];
+	uint16 level, /* of the writer */
+		min_reader, encryption, /* 0: none */
+		mac; /* bytes of MAC at the object's end, 0: none */
+	uint8 uuid[16]; /* of the repository */
+	uint64 epoch, number;
+	uint64 unused;
+	uint64 checksum; /* XXH3-64 of what stands before it */
 } SegmentHeader;
 
 #define SEGMENT_HEADER_SIZE 64
@@ -37,18 +35,18 @@ StaticAssertDecl(sizeof(SegmentHeader) == SEGMENT_HEADER_SIZE, "segment header")
 typedef enum ExtentKind
 {
 	EXTENT_PAGE = 1,
-	EXTENT_CHUNK = 2			/* of an overflow value */
+	EXTENT_CHUNK = 2 /* of an overflow value */
 } ExtentKind;
 
 /* Before each page and each overflow chunk.  Both begin at a multiple of 8 in the object and are padded to one with zeros. */
 typedef struct ExtentHeader
 {
-	uint64		checksum;		/* XXH3-64 of what follows, up to the end of the stored bytes; seed: identity + offset */
-	uint32		stored;			/* bytes that follow this header */
-	uint32		raw;			/* when decompressed */
-	uint32		nrows;
-	uint16		kind;
-	uint16		compression;	/* 0 none, 1 zstd */
+	uint64 checksum; /* XXH3-64 of what follows, up to the end of the stored bytes; seed: identity + offset */
+	uint32 stored; /* bytes that follow this header */
+	uint32 raw; /* when decompressed */
+	uint32 nrows;
+	uint16 kind;
+	uint16 compression; /* 0 none, 1 zstd */
 } ExtentHeader;
 
 StaticAssertDecl(sizeof(ExtentHeader) == 24, "extent header");
@@ -56,9 +54,9 @@ StaticAssertDecl(sizeof(ExtentHeader) == 24, "extent header");
 
 typedef struct SegmentTrailer
 {
-	uint64		checksum;		/* XXH3-64 of the footer and the two numbers that follow; seed: identity */
-	uint32		footer;			/* bytes of SegmentFooter before the trailer */
-	uint32		magic;
+	uint64 checksum; /* XXH3-64 of the footer and the two numbers that follow; seed: identity */
+	uint32 footer; /* bytes of SegmentFooter before the trailer */
+	uint32 magic;
 } SegmentTrailer;
 
 StaticAssertDecl(sizeof(SegmentTrailer) == 16, "trailer");
@@ -73,11 +71,11 @@ StaticAssertDecl(sizeof(SegmentTrailer) == 16, "trailer");
 /* In place of a value that went to overflow chunks: looks like a varlena with a one-byte header, never aligned. */
 typedef struct OverflowPointer
 {
-	uint8		header;			/* 0x01 (0x80 on big-endian): an external varlena */
-	uint8		tag;
-	uint32		raw,			/* bytes of the value, without a varlena header */
-				stored,			/* bytes of its chunks, headers and padding included */
-				offset8;		/* of the first chunk, / 8 */
+	uint8 header; /* 0x01 (0x80 on big-endian): an external varlena */
+	uint8 tag;
+	uint32 raw, /* bytes of the value, without a varlena header */
+		stored, /* bytes of its chunks, headers and padding included */
+		offset8; /* of the first chunk, / 8 */
 } pg_attribute_packed() OverflowPointer;
 
 #define OVERFLOW_TAG 0x53
@@ -86,8 +84,8 @@ StaticAssertDecl(sizeof(OverflowPointer) == 14, "overflow pointer");
 /* Where a page begins, and its first row within the batch.  n + 1 of them describe n extents. */
 typedef struct PageStart
 {
-	uint32		first_row;
-	uint32		offset8;
+	uint32 first_row;
+	uint32 offset8;
 } PageStart;
 
 /* What checksums of a batch are seeded with, so that bytes of another segment do not pass.  Inline rows: 0. */

@@ -34,18 +34,18 @@
 
 typedef struct Label
 {
-	Oid			oid;
-	uint32		number;
-	float4		order;
+	Oid oid;
+	uint32 number;
+	float4 order;
 } Label;
 
 typedef struct EnumType
 {
-	Oid			type;			/* hash key */
-	bool		valid;
-	int			n;
-	Label	   *by_number;		/* element i has number i + 1 */
-	Label	   *by_oid;			/* sorted */
+	Oid type; /* hash key */
+	bool valid;
+	int n;
+	Label *by_number; /* element i has number i + 1 */
+	Label *by_oid; /* sorted */
 } EnumType;
 
 static HTAB *types;
@@ -53,7 +53,7 @@ static HTAB *types;
 static Oid
 table_named(const char *name)
 {
-	Oid			schema = get_namespace_oid("s3am", true);
+	Oid schema = get_namespace_oid("s3am", true);
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 }
@@ -61,8 +61,7 @@ table_named(const char *name)
 static int
 compare_order(const void *a, const void *b)
 {
-	const Label *x = a,
-			   *y = b;
+	const Label *x = a, *y = b;
 
 	/* numbered ones first, by number; then those that are new, in sort order */
 	if (x->number != y->number)
@@ -73,8 +72,7 @@ compare_order(const void *a, const void *b)
 static int
 compare_oid(const void *a, const void *b)
 {
-	Oid			x = ((const Label *) a)->oid,
-				y = ((const Label *) b)->oid;
+	Oid x = ((const Label *) a)->oid, y = ((const Label *) b)->oid;
 
 	return x < y ? -1 : x > y;
 }
@@ -83,26 +81,26 @@ compare_oid(const void *a, const void *b)
 static void
 recorded_numbers(Oid type, Label *labels, int n)
 {
-	Oid			relid = table_named("enum_label");
-	Relation	rel;
+	Oid relid = table_named("enum_label");
+	Relation rel;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	if (!OidIsValid(relid))
-		return;					/* the extension is being created */
+		return; /* the extension is being created */
 	rel = table_open(relid, AccessShareLock);
 	ScanKeyInit(&key, Anum_enum_label_type, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		Oid			label = DatumGetObjectId(heap_getattr(tuple, Anum_enum_label_label, RelationGetDescr(rel), &isnull));
+		bool isnull;
+		Oid label = DatumGetObjectId(heap_getattr(tuple, Anum_enum_label_label, RelationGetDescr(rel), &isnull));
 
 		for (int i = 0; i < n; i++)
 			if (labels[i].oid == label)
-				labels[i].number = DatumGetInt32(heap_getattr(tuple, Anum_enum_label_number, RelationGetDescr(rel),
-															  &isnull));
+				labels[i].number =
+					DatumGetInt32(heap_getattr(tuple, Anum_enum_label_number, RelationGetDescr(rel), &isnull));
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
@@ -112,13 +110,12 @@ recorded_numbers(Oid type, Label *labels, int n)
 static Label *
 read_labels(Oid type, int *count)
 {
-	Relation	rel = table_open(EnumRelationId, AccessShareLock);
+	Relation rel = table_open(EnumRelationId, AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	int			n = 0,
-				capacity = 16;
-	Label	   *labels = palloc(sizeof(Label) * capacity);
+	HeapTuple tuple;
+	int n = 0, capacity = 16;
+	Label *labels = palloc(sizeof(Label) * capacity);
 
 	ScanKeyInit(&key, Anum_pg_enum_enumtypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
 	scan = systable_beginscan(rel, EnumTypIdLabelIndexId, true, NULL, 1, &key);
@@ -152,7 +149,7 @@ static void
 forget_all(Datum arg, int cacheid, uint32 hashvalue)
 {
 	HASH_SEQ_STATUS status;
-	EnumType   *entry;
+	EnumType *entry;
 
 	hash_seq_init(&status, types);
 	while ((entry = hash_seq_search(&status)) != NULL)
@@ -162,14 +159,14 @@ forget_all(Datum arg, int cacheid, uint32 hashvalue)
 static EnumType *
 lookup(Oid type, bool again)
 {
-	bool		found;
-	EnumType   *entry;
-	int			n;
-	Label	   *labels;
+	bool found;
+	EnumType *entry;
+	int n;
+	Label *labels;
 
 	if (types == NULL)
 	{
-		HASHCTL		ctl = {0};
+		HASHCTL ctl = {0};
 
 		ctl.keysize = sizeof(Oid);
 		ctl.entrysize = sizeof(EnumType);
@@ -208,16 +205,15 @@ enum_label_number(Oid type, Oid label)
 {
 	for (int try = 0; try < 2; try++)
 	{
-		EnumType   *entry = lookup(type, try > 0);
-		Label		key = {label};
-		Label	   *found = bsearch(&key, entry->by_oid, entry->n, sizeof(Label), compare_oid);
+		EnumType *entry = lookup(type, try > 0);
+		Label key = {label};
+		Label *found = bsearch(&key, entry->by_oid, entry->n, sizeof(Label), compare_oid);
 
 		if (found)
 			return found->number;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
-			 errmsg("enum type %s has no label with OID %u", format_type_be(type), label)));
+	ereport(ERROR, (errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+					errmsg("enum type %s has no label with OID %u", format_type_be(type), label)));
 	return 0;
 }
 
@@ -226,27 +222,26 @@ enum_number_label(Oid type, uint32 number)
 {
 	for (int try = 0; try < 2; try++)
 	{
-		EnumType   *entry = lookup(type, try > 0);
+		EnumType *entry = lookup(type, try > 0);
 
 		if (number >= 1 && number <= entry->n)
 			return entry->by_number[number - 1].oid;
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("enum type %s has no label number %u on this server", format_type_be(type), number)));
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("enum type %s has no label number %u on this server", format_type_be(type), number)));
 	return InvalidOid;
 }
 
 char **
 enum_label_names(Oid type, int *count)
 {
-	EnumType   *entry = lookup(type, false);
-	char	  **names = palloc(sizeof(char *) * Max(entry->n, 1));
-	int			n = entry->n;
+	EnumType *entry = lookup(type, false);
+	char **names = palloc(sizeof(char *) * Max(entry->n, 1));
+	int n = entry->n;
 
 	for (int i = 0; i < n; i++)
 	{
-		HeapTuple	tuple = SearchSysCache1(ENUMOID, ObjectIdGetDatum(entry->by_number[i].oid));
+		HeapTuple tuple = SearchSysCache1(ENUMOID, ObjectIdGetDatum(entry->by_number[i].oid));
 
 		names[i] = pstrdup(HeapTupleIsValid(tuple) ? NameStr(((Form_pg_enum) GETSTRUCT(tuple))->enumlabel) : "?");
 		if (HeapTupleIsValid(tuple))
@@ -259,12 +254,12 @@ enum_label_names(Oid type, int *count)
 void
 enum_labels_freeze(Oid type)
 {
-	Oid			relid = table_named("enum_label");
-	Relation	rel;
-	Label	   *labels;
-	int			n;
+	Oid relid = table_named("enum_label");
+	Relation rel;
+	Label *labels;
+	int n;
 	CatalogIndexState indexes;
-	bool		any = false;
+	bool any = false;
 
 	if (!OidIsValid(relid) || get_typtype(type) != TYPTYPE_ENUM)
 		return;
@@ -275,7 +270,7 @@ enum_labels_freeze(Oid type)
 	indexes = CatalogOpenIndexes(rel);
 	{
 		/* which of them are recorded already */
-		Label	   *recorded = palloc(sizeof(Label) * Max(n, 1));
+		Label *recorded = palloc(sizeof(Label) * Max(n, 1));
 
 		memcpy(recorded, labels, sizeof(Label) * n);
 		for (int i = 0; i < n; i++)
@@ -283,9 +278,9 @@ enum_labels_freeze(Oid type)
 		recorded_numbers(type, recorded, n);
 		for (int i = 0; i < n; i++)
 		{
-			Datum		values[Natts_enum_label];
-			bool		nulls[Natts_enum_label] = {false};
-			HeapTuple	tuple;
+			Datum values[Natts_enum_label];
+			bool nulls[Natts_enum_label] = {false};
+			HeapTuple tuple;
 
 			if (recorded[i].number != PG_UINT32_MAX)
 				continue;
@@ -307,11 +302,11 @@ enum_labels_freeze(Oid type)
 void
 enum_labels_drop(Oid type)
 {
-	Oid			relid = table_named("enum_label");
-	Relation	rel;
+	Oid relid = table_named("enum_label");
+	Relation rel;
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	if (!OidIsValid(relid) || get_typtype(type) != TYPTYPE_ENUM)
 		return;

@@ -13,23 +13,21 @@
 
 #include "segment/batch.h"
 
-#define FETCH_BYTES (8 * 1024 * 1024)	/* of one request */
-#define KEEP_BYTES (16 * 1024 * 1024)	/* values up to this are kept */
+#define FETCH_BYTES (8 * 1024 * 1024) /* of one request */
+#define KEEP_BYTES (16 * 1024 * 1024) /* values up to this are kept */
 
 typedef struct LazyValue
 {
 	ExpandedObjectHeader header;
-	uint64		epoch,
-				number,
-				identity;
+	uint64 epoch, number, identity;
 	OverflowPointer pointer;
-	char	   *data;			/* fetched and kept, or NULL */
+	char *data; /* fetched and kept, or NULL */
 } LazyValue;
 
 static void
 check_pointer(const OverflowPointer *pointer, const char *object)
 {
-	uint64		chunks = ((uint64) pointer->raw + CHUNK_RAW - 1) / CHUNK_RAW;
+	uint64 chunks = ((uint64) pointer->raw + CHUNK_RAW - 1) / CHUNK_RAW;
 
 	if (pointer->raw == 0 || pointer->raw > MaxAllocSize - VARHDRSZ ||
 		pointer->stored > pointer->raw + chunks * (sizeof(ExtentHeader) + 8) ||
@@ -41,16 +39,15 @@ check_pointer(const OverflowPointer *pointer, const char *object)
  * Fetches the chunks and puts the value's bytes at `to`.  `blob`: of an inline batch, or NULL.
  */
 static void
-fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64 epoch, uint64 number,
-	  uint64 identity, char *to)
+fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64 epoch, uint64 number, uint64 identity,
+	  char *to)
 {
-	char		object[64];
-	uint64		offset = (uint64) pointer->offset8 * 8;
-	uint64		end = offset + pointer->stored;
-	uint32		done = 0;
-	const uint8 *bytes = NULL;	/* of the object, from `first` on */
-	uint64		first = offset,
-				have = 0;
+	char object[64];
+	uint64 offset = (uint64) pointer->offset8 * 8;
+	uint64 end = offset + pointer->stored;
+	uint32 done = 0;
+	const uint8 *bytes = NULL; /* of the object, from `first` on */
+	uint64 first = offset, have = 0;
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am overflow", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 
@@ -65,9 +62,9 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 	while (done < pointer->raw)
 	{
 		ExtentHeader header;
-		uint32		expect = Min(pointer->raw - done, CHUNK_RAW);
-		Size		size;
-		char	   *chunk;
+		uint32 expect = Min(pointer->raw - done, CHUNK_RAW);
+		Size size;
+		char *chunk;
 
 		CHECK_FOR_INTERRUPTS();
 		/* a chunk is never larger than this: have it all, or all there is */
@@ -81,8 +78,8 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 		}
 		if (offset >= first + have)
 			segment_damaged(object, "an overflow value is cut off");
-		chunk = extent_open(object, identity, offset, bytes + (offset - first), first + have - offset,
-							EXTENT_CHUNK, CHUNK_RAW, 0, cxt, &header);
+		chunk = extent_open(object, identity, offset, bytes + (offset - first), first + have - offset, EXTENT_CHUNK,
+							CHUNK_RAW, 0, cxt, &header);
 		if (header.raw != expect)
 			segment_damaged(object, "an overflow value has not the length that its row says");
 		memcpy(to + done, chunk, expect);
@@ -100,7 +97,7 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 Datum
 overflow_fetch(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt)
 {
-	char	   *value;
+	char *value;
 
 	check_pointer(pointer, page->object);
 	value = MemoryContextAlloc(cxt, VARHDRSZ + pointer->raw);
@@ -120,8 +117,8 @@ lazy_flat_size(ExpandedObjectHeader *eohptr)
 static void
 lazy_flatten_into(ExpandedObjectHeader *eohptr, void *result, Size allocated_size)
 {
-	LazyValue  *lazy = (LazyValue *) eohptr;
-	uint32		raw = lazy->pointer.raw;
+	LazyValue *lazy = (LazyValue *) eohptr;
+	uint32 raw = lazy->pointer.raw;
 
 	Assert(allocated_size == VARHDRSZ + raw);
 	SET_VARSIZE(result, VARHDRSZ + raw);
@@ -130,7 +127,7 @@ lazy_flatten_into(ExpandedObjectHeader *eohptr, void *result, Size allocated_siz
 		fetch(&lazy->pointer, NULL, 0, lazy->epoch, lazy->number, lazy->identity, VARDATA(result));
 		if (raw <= KEEP_BYTES)
 		{
-			char	   *data = MemoryContextAlloc(lazy->header.eoh_context, raw);
+			char *data = MemoryContextAlloc(lazy->header.eoh_context, raw);
 
 			memcpy(data, VARDATA(result), raw);
 			lazy->data = data;
@@ -146,7 +143,7 @@ Datum
 overflow_lazy(const RowPage *page, const OverflowPointer *pointer, MemoryContext parent)
 {
 	MemoryContext cxt;
-	LazyValue  *lazy;
+	LazyValue *lazy;
 
 	check_pointer(pointer, page->object);
 	cxt = AllocSetContextCreate(parent, "s3am overflow value", ALLOCSET_START_SMALL_SIZES);

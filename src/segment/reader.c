@@ -30,15 +30,14 @@ segment_object(uint64 epoch, uint64 number)
 const uint8 *
 segment_read(uint64 epoch, uint64 number, uint64 offset, Size len)
 {
-	Size		got;
+	Size got;
 	const uint8 *bytes = bucket_read(segment_object(epoch, number), offset, len, &got);
 
 	if (got != len)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("object \"%s\" of the repository is shorter than its manifest says",
-						segment_object(epoch, number)),
-				 errdetail("Wanted %zu bytes at " UINT64_FORMAT ", got %zu.", len, offset, got)));
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("object \"%s\" of the repository is shorter than its manifest says",
+							   segment_object(epoch, number)),
+						errdetail("Wanted %zu bytes at " UINT64_FORMAT ", got %zu.", len, offset, got)));
 	return bytes;
 }
 
@@ -48,12 +47,11 @@ segment_read(uint64 epoch, uint64 number, uint64 offset, Size len)
 static uint32
 find_page(const BatchSource *source, uint64 row)
 {
-	uint32		low = 0,
-				high = source->npages;
+	uint32 low = 0, high = source->npages;
 
 	while (low < high)
 	{
-		uint32		mid = low + (high - low) / 2;
+		uint32 mid = low + (high - low) / 2;
 
 		if (source->pages[mid + 1].first_row <= row)
 			low = mid + 1;
@@ -68,13 +66,13 @@ static const char *
 check_page(const RowPage *page)
 {
 	const uint32 *starts = (const uint32 *) page->data;
-	Size		before = TYPEALIGN(8, sizeof(uint32) * (Size) page->nrows);
+	Size before = TYPEALIGN(8, sizeof(uint32) * (Size) page->nrows);
 
 	if (before > page->raw)
 		return "a page is too short for its rows";
 	for (uint32 i = 0; i < page->nrows; i++)
 	{
-		uint32		start = ROW_START(starts[i]);
+		uint32 start = ROW_START(starts[i]);
 
 		if ((starts[i] & 6) != 0 || start < before || start > page->raw || (i == 0 && start != before))
 			return "a row lies outside its page";
@@ -96,20 +94,20 @@ static const uint8 *
 read_ahead(const BatchSource *source, uint32 n, ReadAhead *ahead)
 {
 	const PageStart *start = &source->pages[n];
-	uint64		offset = (uint64) start[0].offset8 * 8;
-	uint64		end = (uint64) start[1].offset8 * 8;
-	bool		same = ahead->epoch == source->epoch && ahead->number == source->number;
-	bool		sequential = same && offset == ahead->next;
+	uint64 offset = (uint64) start[0].offset8 * 8;
+	uint64 end = (uint64) start[1].offset8 * 8;
+	bool same = ahead->epoch == source->epoch && ahead->number == source->number;
+	bool sequential = same && offset == ahead->next;
 
 	if (!(same && ahead->bytes && offset >= ahead->offset && end <= ahead->offset + ahead->len))
 	{
-		Size		window = sequential ? Min(Max(ahead->window * 2, 2 * PAGE_TARGET), READ_AHEAD_MAX) : 0;
-		uint64		last = end;
+		Size window = sequential ? Min(Max(ahead->window * 2, 2 * PAGE_TARGET), READ_AHEAD_MAX) : 0;
+		uint64 last = end;
 
 		/* whole pages, and no overflow chunks */
 		for (uint32 i = n + 1; i < source->npages; i++)
 		{
-			uint64		next = (uint64) source->pages[i + 1].offset8 * 8;
+			uint64 next = (uint64) source->pages[i + 1].offset8 * 8;
 
 			if (next > offset + window || next < last || source->pages[i + 1].first_row == source->pages[i].first_row)
 				break;
@@ -132,17 +130,14 @@ read_ahead(const BatchSource *source, uint32 n, ReadAhead *ahead)
 RowPage *
 row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead)
 {
-	char		object[64];
-	uint64		offset = 0,
-				size = source->len,
-				first_row = 0,
-				nrows = source->nrows;
+	char object[64];
+	uint64 offset = 0, size = source->len, first_row = 0, nrows = source->nrows;
 	const uint8 *bytes;
 	const char *wrong;
 	ExtentHeader header;
-	RowPage    *page;
+	RowPage *page;
 	MemoryContext old;
-	uint32		n = 0;
+	uint32 n = 0;
 
 	strlcpy(object, segment_object(source->epoch, source->number), sizeof(object));
 	if (row >= source->nrows)
@@ -207,9 +202,9 @@ void
 row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
 {
 	const uint32 *starts = (const uint32 *) page->data;
-	uint32		n = row - page->first_row;
-	uint32		start = ROW_START(starts[n]);
-	uint32		end = n + 1 < page->nrows ? ROW_START(starts[n + 1]) : page->raw;
+	uint32 n = row - page->first_row;
+	uint32 start = ROW_START(starts[n]);
+	uint32 end = n + 1 < page->nrows ? ROW_START(starts[n + 1]) : page->raw;
 
 	cursor->page = page;
 	cursor->map = map;
@@ -220,7 +215,7 @@ row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
 	cursor->column = 0;
 	if (starts[n] & ROW_HAS_NULLS)
 	{
-		uint32		bitmap = TYPEALIGN(8, BITMAPLEN(map->ncolumns));
+		uint32 bitmap = TYPEALIGN(8, BITMAPLEN(map->ncolumns));
 
 		if (bitmap > cursor->len)
 			segment_damaged(page->object, "a row is cut off");
@@ -241,7 +236,7 @@ static inline uint32
 varlena_size(const RowCursor *cursor, uint32 offset)
 {
 	const char *p = cursor->data + offset;
-	uint32		size;
+	uint32 size;
 
 	if (VARATT_IS_1B_E(p))
 	{
@@ -301,13 +296,13 @@ row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values
 	const RowMap *map = cursor->map;
 	const char *data = cursor->data;
 	const bits8 *bitmap = cursor->nulls;
-	uint32		offset = cursor->offset;
-	uint32		len = cursor->len;
-	int			i = cursor->column;
+	uint32 offset = cursor->offset;
+	uint32 len = cursor->len;
+	int i = cursor->column;
 
 	for (int att = from; att < natts; att++)
 	{
-		int			wanted = att < map->natts ? map->stored[att] : -1;
+		int wanted = att < map->natts ? map->stored[att] : -1;
 
 		if (wanted < 0)
 		{
@@ -318,7 +313,7 @@ row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values
 		for (; i <= wanted; i++)
 		{
 			const MapColumn *column = &map->columns[i];
-			uint32		size;
+			uint32 size;
 			const char *p;
 
 			if (bitmap && att_isnull(i, bitmap))

@@ -28,17 +28,16 @@
 static char *
 qualified(int cache, Oid object, int name_attribute, int schema_attribute)
 {
-	HeapTuple	tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
-	bool		isnull;
-	char	   *schema,
-			   *result = NULL;
+	HeapTuple tuple = SearchSysCache1(cache, ObjectIdGetDatum(object));
+	bool isnull;
+	char *schema, *result = NULL;
 
 	if (!HeapTupleIsValid(tuple))
 		return NULL;
 	schema = get_namespace_name(DatumGetObjectId(SysCacheGetAttr(cache, tuple, schema_attribute, &isnull)));
 	if (schema)
-		result = quote_qualified_identifier(schema, NameStr(*DatumGetName(SysCacheGetAttr(cache, tuple,
-																						   name_attribute, &isnull))));
+		result = quote_qualified_identifier(
+			schema, NameStr(*DatumGetName(SysCacheGetAttr(cache, tuple, name_attribute, &isnull))));
 	ReleaseSysCache(tuple);
 	return result;
 }
@@ -46,8 +45,8 @@ qualified(int cache, Oid object, int name_attribute, int schema_attribute)
 static char *
 class_name(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
-	char	   *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+	char *name = get_rel_name(relid);
+	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
 
 	return schema ? quote_qualified_identifier(schema, name) : NULL;
 }
@@ -119,13 +118,13 @@ finder(Oid reg_type)
 static Oid
 find(Oid reg_type, const char *name)
 {
-	PGFunction	function = finder(reg_type);
+	PGFunction function = finder(reg_type);
 	LOCAL_FCINFO(fcinfo, 1);
-	Datum		result;
+	Datum result;
 
 	if (function == NULL)
 	{
-		List	   *names = stringToQualifiedNameList(name);
+		List *names = stringToQualifiedNameList(name);
 
 		return reg_type == REGCONFIGOID ? get_ts_config_oid(names, true) : get_ts_dict_oid(names, true);
 	}
@@ -139,12 +138,12 @@ find(Oid reg_type, const char *name)
 Oid
 reg_object(Oid reg_type, const char *name, Oid written)
 {
-	Oid			object = InvalidOid;
+	Oid object = InvalidOid;
 
 	if (name)
 	{
-		Oid			user;
-		int			context;
+		Oid user;
+		int context;
 
 		/* reading a value needs no USAGE on the schema of what it names; an error restores the user, too */
 		GetUserIdAndSecContext(&user, &context);
@@ -163,16 +162,15 @@ reg_object(Oid reg_type, const char *name, Oid written)
 void
 reg_append_aclitem(StringInfo buf, Datum value)
 {
-	AclItem    *item = (AclItem *) DatumGetPointer(value);
-	uint64		privileges = item->ai_privs;
+	AclItem *item = (AclItem *) DatumGetPointer(value);
+	uint64 privileges = item->ai_privs;
 	const char *grantee = item->ai_grantee == ACL_ID_PUBLIC ? "" : GetUserNameFromId(item->ai_grantee, true);
 	const char *grantor = GetUserNameFromId(item->ai_grantor, true);
 
 	if (grantee == NULL || grantor == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("role with OID %u does not exist", grantee ? item->ai_grantor : item->ai_grantee),
-				 errdetail("An aclitem is stored by the names of its roles.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("role with OID %u does not exist", grantee ? item->ai_grantor : item->ai_grantee),
+						errdetail("An aclitem is stored by the names of its roles.")));
 	appendBinaryStringInfo(buf, (char *) &privileges, sizeof(privileges));
 	appendBinaryStringInfo(buf, grantee, strlen(grantee) + 1);
 	appendBinaryStringInfo(buf, grantor, strlen(grantor) + 1);
@@ -181,8 +179,8 @@ reg_append_aclitem(StringInfo buf, Datum value)
 Datum
 reg_read_aclitem(const uint8 *data, Size len, const char *object)
 {
-	AclItem    *item = palloc0(sizeof(AclItem));
-	uint64		privileges;
+	AclItem *item = palloc0(sizeof(AclItem));
+	uint64 privileges;
 	const char *grantee = (const char *) data + sizeof(privileges);
 	const char *end = (const char *) data + len;
 	const char *grantor;

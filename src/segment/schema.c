@@ -93,15 +93,15 @@ typedef struct MapEntry
 	struct MapEntry *next;
 	MemoryContext cxt;
 	const PackedSchema *schema;
-	int			natts;
-	Oid		   *types;			/* of the attributes; 0: dropped */
-	RowMap		map;
+	int natts;
+	Oid *types; /* of the attributes; 0: dropped */
+	RowMap map;
 } MapEntry;
 
 #define BUCKETS 64
 static MapEntry *buckets[BUCKETS];
-static MapEntry *retired;		/* of this transaction: somebody may still use them */
-static int	nmaps;
+static MapEntry *retired; /* of this transaction: somebody may still use them */
+static int nmaps;
 static bool registered;
 
 static void
@@ -110,7 +110,7 @@ retire_all(void)
 	for (int i = 0; i < BUCKETS; i++)
 		while (buckets[i])
 		{
-			MapEntry   *entry = buckets[i];
+			MapEntry *entry = buckets[i];
 
 			buckets[i] = entry->next;
 			entry->next = retired;
@@ -134,7 +134,7 @@ transaction_ended(XactEvent event, void *arg)
 		retire_all();
 	while (retired)
 	{
-		MapEntry   *entry = retired;
+		MapEntry *entry = retired;
 
 		retired = entry->next;
 		MemoryContextDelete(entry->cxt);
@@ -153,15 +153,15 @@ may_be_lazy(Oid type)
 static void
 fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, MemoryContext cxt)
 {
-	int32		offset = 0;		/* -1: depends on the row */
+	int32 offset = 0; /* -1: depends on the row */
 
 	map->ncolumns = schema->n_columns;
 	map->columns = MemoryContextAllocZero(cxt, sizeof(MapColumn) * Max(schema->n_columns, 1));
 	for (int i = 0; i < map->ncolumns; i++)
 	{
-		MapColumn  *column = &map->columns[i];
-		uint32		id = schema->columns[i]->id;
-		Oid			type = InvalidOid;
+		MapColumn *column = &map->columns[i];
+		uint32 id = schema->columns[i]->id;
+		Oid type = InvalidOid;
 
 		column->target = -1;
 		if (desc && id <= desc->natts && !TupleDescAttr(desc, id - 1)->attisdropped)
@@ -179,7 +179,7 @@ fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, Memor
 		column->cached = -1;
 		if (offset >= 0)
 		{
-			int32		aligned = att_align_nominal(offset, column->align);
+			int32 aligned = att_align_nominal(offset, column->align);
 
 			/* a varlena with a short header is not aligned */
 			if (column->typlen > 0 || aligned == offset)
@@ -192,7 +192,7 @@ fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, Memor
 static void
 fill_map(MapEntry *entry, const S3am__BatchSchema *schema, TupleDesc desc)
 {
-	RowMap	   *map = &entry->map;
+	RowMap *map = &entry->map;
 
 	map->natts = desc->natts;
 	map->stored = MemoryContextAlloc(entry->cxt, sizeof(int16) * Max(desc->natts, 1));
@@ -204,7 +204,7 @@ fill_map(MapEntry *entry, const S3am__BatchSchema *schema, TupleDesc desc)
 const RowMap *
 row_map_raw(const S3am__BatchSchema *schema, MemoryContext cxt)
 {
-	RowMap	   *map = MemoryContextAllocZero(cxt, sizeof(RowMap));
+	RowMap *map = MemoryContextAllocZero(cxt, sizeof(RowMap));
 
 	fill_columns(map, schema, NULL, cxt);
 	map->raw = true;
@@ -221,11 +221,10 @@ row_map_raw(const S3am__BatchSchema *schema, MemoryContext cxt)
 const RowMap *
 row_map(const PackedSchema *packed, TupleDesc desc, const char *object)
 {
-	int			b = packed->hash % BUCKETS;
-	Size		size = offsetof(PackedSchema, bytes) + packed->len;
-	MapEntry   *entry;
-	MemoryContext cxt,
-				old;
+	int b = packed->hash % BUCKETS;
+	Size size = offsetof(PackedSchema, bytes) + packed->len;
+	MapEntry *entry;
+	MemoryContext cxt, old;
 	S3am__BatchSchema *schema;
 	const char *wrong;
 
@@ -237,12 +236,13 @@ row_map(const PackedSchema *packed, TupleDesc desc, const char *object)
 	}
 	for (entry = buckets[b]; entry; entry = entry->next)
 	{
-		int			i;
+		int i;
 
 		if (entry->natts != desc->natts || !schema_same(entry->schema, packed))
 			continue;
 		for (i = 0; i < desc->natts; i++)
-			if (entry->types[i] != (TupleDescAttr(desc, i)->attisdropped ? InvalidOid : TupleDescAttr(desc, i)->atttypid))
+			if (entry->types[i] !=
+				(TupleDescAttr(desc, i)->attisdropped ? InvalidOid : TupleDescAttr(desc, i)->atttypid))
 				break;
 		if (i == desc->natts)
 			return &entry->map;

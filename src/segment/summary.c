@@ -75,19 +75,20 @@ keep(char *bytes, int *len, const char *value, int n)
 static int
 compare_bytes(const char *a, int alen, const char *b, int blen)
 {
-	int			c = memcmp(a, b, Min(alen, blen));
+	int c = memcmp(a, b, Min(alen, blen));
 
 	return c ? c : alen - blen;
 }
 
-#define TRACK(member, value, less) \
-	do { \
-		if (!s->any) \
-			s->low.member = s->high.member = (value); \
-		else if (less(value, s->low.member)) \
-			s->low.member = (value); \
-		else if (less(s->high.member, value)) \
-			s->high.member = (value); \
+#define TRACK(member, value, less)                                                                                     \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		if (!s->any)                                                                                                   \
+			s->low.member = s->high.member = (value);                                                                  \
+		else if (less(value, s->low.member))                                                                           \
+			s->low.member = (value);                                                                                   \
+		else if (less(s->high.member, value))                                                                          \
+			s->high.member = (value);                                                                                  \
 	} while (0)
 #define LESS(a, b) ((a) < (b))
 
@@ -99,21 +100,23 @@ summary_add(Summary *s, Datum value)
 		case SUMMARY_NONE:
 			return;
 		case SUMMARY_SIGNED:
-			{
-				int64		v = s->typlen == 2 ? DatumGetInt16(value) : s->typlen == 4 ? DatumGetInt32(value)
-					: DatumGetInt64(value);
+		{
+			int64 v = s->typlen == 2   ? DatumGetInt16(value)
+					  : s->typlen == 4 ? DatumGetInt32(value)
+									   : DatumGetInt64(value);
 
-				TRACK(i, v, LESS);
-				break;
-			}
+			TRACK(i, v, LESS);
+			break;
+		}
 		case SUMMARY_UNSIGNED:
-			{
-				uint64		v = s->typlen == 1 ? DatumGetUInt8(value) : s->typlen == 4 ? DatumGetUInt32(value)
-					: DatumGetUInt64(value);
+		{
+			uint64 v = s->typlen == 1   ? DatumGetUInt8(value)
+					   : s->typlen == 4 ? DatumGetUInt32(value)
+										: DatumGetUInt64(value);
 
-				TRACK(u, v, LESS);
-				break;
-			}
+			TRACK(u, v, LESS);
+			break;
+		}
 		case SUMMARY_FLOAT4:
 			TRACK(f, (double) DatumGetFloat4(value), float8_lt);
 			break;
@@ -122,34 +125,34 @@ summary_add(Summary *s, Datum value)
 			break;
 		case SUMMARY_BYTES:
 		case SUMMARY_PREFIX_BYTES:
-			{
-				const char *p = DatumGetPointer(value);
-				int			n = s->typlen;
+		{
+			const char *p = DatumGetPointer(value);
+			int n = s->typlen;
 
-				if (s->kind == SUMMARY_PREFIX_BYTES)
-				{
-					p = VARDATA_ANY(DatumGetPointer(value));
-					n = Min(VARSIZE_ANY_EXHDR(DatumGetPointer(value)), SUMMARY_PREFIX);
-				}
-				if (!s->any || compare_bytes(p, n, s->low_bytes, s->low_len) < 0)
-					keep(s->low_bytes, &s->low_len, p, n);
-				if (!s->any || compare_bytes(p, n, s->high_bytes, s->high_len) > 0)
-					keep(s->high_bytes, &s->high_len, p, n);
-				break;
+			if (s->kind == SUMMARY_PREFIX_BYTES)
+			{
+				p = VARDATA_ANY(DatumGetPointer(value));
+				n = Min(VARSIZE_ANY_EXHDR(DatumGetPointer(value)), SUMMARY_PREFIX);
 			}
+			if (!s->any || compare_bytes(p, n, s->low_bytes, s->low_len) < 0)
+				keep(s->low_bytes, &s->low_len, p, n);
+			if (!s->any || compare_bytes(p, n, s->high_bytes, s->high_len) > 0)
+				keep(s->high_bytes, &s->high_len, p, n);
+			break;
+		}
 		case SUMMARY_PROCEDURE:
-			{
-				FmgrInfo   *cmp = &s->typcache->cmp_proc_finfo;
-				const char *p = DatumGetPointer(value);
+		{
+			FmgrInfo *cmp = &s->typcache->cmp_proc_finfo;
+			const char *p = DatumGetPointer(value);
 
-				if (!s->any ||
-					DatumGetInt32(FunctionCall2Coll(cmp, s->collation, value, PointerGetDatum(s->low_bytes))) < 0)
-					keep(s->low_bytes, &s->low_len, p, s->typlen);
-				if (!s->any ||
-					DatumGetInt32(FunctionCall2Coll(cmp, s->collation, value, PointerGetDatum(s->high_bytes))) > 0)
-					keep(s->high_bytes, &s->high_len, p, s->typlen);
-				break;
-			}
+			if (!s->any ||
+				DatumGetInt32(FunctionCall2Coll(cmp, s->collation, value, PointerGetDatum(s->low_bytes))) < 0)
+				keep(s->low_bytes, &s->low_len, p, s->typlen);
+			if (!s->any ||
+				DatumGetInt32(FunctionCall2Coll(cmp, s->collation, value, PointerGetDatum(s->high_bytes))) > 0)
+				keep(s->high_bytes, &s->high_len, p, s->typlen);
+			break;
+		}
 	}
 	s->any = true;
 }
@@ -158,8 +161,9 @@ summary_add(Summary *s, Datum value)
 static void
 set_number(const Summary *s, ProtobufCBinaryData *out, int64 i, double f)
 {
-	Datum		value = s->kind == SUMMARY_FLOAT4 ? Float4GetDatum((float4) f)
-		: s->kind == SUMMARY_FLOAT8 ? Float8GetDatum(f) : (Datum) i;
+	Datum value = s->kind == SUMMARY_FLOAT4   ? Float4GetDatum((float4) f)
+				  : s->kind == SUMMARY_FLOAT8 ? Float8GetDatum(f)
+											  : (Datum) i;
 
 	out->len = s->typlen;
 	out->data = palloc0(sizeof(Datum));

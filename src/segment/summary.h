@@ -10,39 +10,36 @@
 #include "segment/codec.h"
 #include "utils/typcache.h"
 
-#define SUMMARY_PREFIX 32		/* bytes kept of a text */
+#define SUMMARY_PREFIX 32 /* bytes kept of a text */
 
 typedef enum SummaryKind
 {
-	SUMMARY_NONE,				/* nulls are counted */
+	SUMMARY_NONE, /* nulls are counted */
 	SUMMARY_SIGNED,
 	SUMMARY_UNSIGNED,
 	SUMMARY_FLOAT4,
 	SUMMARY_FLOAT8,
-	SUMMARY_BYTES,				/* fixed length, compared byte by byte */
-	SUMMARY_PREFIX_BYTES,		/* text and bytea: the first 32 bytes, compared byte by byte */
-	SUMMARY_PROCEDURE			/* by the type's default btree comparison */
+	SUMMARY_BYTES, /* fixed length, compared byte by byte */
+	SUMMARY_PREFIX_BYTES, /* text and bytea: the first 32 bytes, compared byte by byte */
+	SUMMARY_PROCEDURE /* by the type's default btree comparison */
 } SummaryKind;
 
 typedef struct Summary
 {
 	SummaryKind kind;
-	uint64		nulls;
-	bool		any;
-	int16		typlen;
-	Oid			collation;
+	uint64 nulls;
+	bool any;
+	int16 typlen;
+	Oid collation;
 	TypeCacheEntry *typcache;
 	union
 	{
-		int64		i;
-		uint64		u;
-		double		f;
-	}			low,
-				high;
-	char		low_bytes[NAMEDATALEN],
-				high_bytes[NAMEDATALEN];
-	int			low_len,
-				high_len;
+		int64 i;
+		uint64 u;
+		double f;
+	} low, high;
+	char low_bytes[NAMEDATALEN], high_bytes[NAMEDATALEN];
+	int low_len, high_len;
 } Summary;
 
 extern void summary_init(Summary *summary, const Codec *codec, Oid collation);

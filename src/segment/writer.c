@@ -31,48 +31,43 @@
 
 typedef struct WriterColumn
 {
-	int			att;			/* attribute - 1 */
-	int16		typlen;
-	bool		byval;
-	char		align;
-	bool		pack;			/* may get a header of one byte */
-	bool		plain;
-	Codec	   *codec;
-	Summary		summary;
+	int att; /* attribute - 1 */
+	int16 typlen;
+	bool byval;
+	char align;
+	bool pack; /* may get a header of one byte */
+	bool plain;
+	Codec *codec;
+	Summary summary;
 } WriterColumn;
 
 struct RowWriter
 {
-	MemoryContext cxt,
-				row_cxt;		/* reset after each row */
-	TupleDesc	desc;
-	int			ncolumns;
+	MemoryContext cxt, row_cxt; /* reset after each row */
+	TupleDesc desc;
+	int ncolumns;
 	WriterColumn *columns;
-	Datum	   *values;			/* as stored */
-	bool	   *nulls;
-	OverflowPointer *overflow;	/* one per column; raw 0: the value is in the row */
+	Datum *values; /* as stored */
+	bool *nulls;
+	OverflowPointer *overflow; /* one per column; raw 0: the value is in the row */
 
-	char	   *page;			/* rows of the page in progress */
-	Size		page_len,
-				page_capacity;
-	uint32	   *starts;			/* relative to the first row */
-	uint32		nrows,
-				capacity;
-	uint64		total_rows;
-	Size		total_bytes;
+	char *page; /* rows of the page in progress */
+	Size page_len, page_capacity;
+	uint32 *starts; /* relative to the first row */
+	uint32 nrows, capacity;
+	uint64 total_rows;
+	Size total_bytes;
 
 	SegmentEmit emit;
-	void	   *emit_arg;
-	StringInfoData out;			/* inline: what is finished */
-	uint64		identity;
-	uint64		written;		/* bytes emitted */
-	uint32	   *extent_rows,
-			   *extent_size8;
-	size_t		nextents,
-				extents_capacity;
-	char	   *scratch;		/* for compression */
-	Size		scratch_size;
-	ZSTD_CCtx  *zstd;
+	void *emit_arg;
+	StringInfoData out; /* inline: what is finished */
+	uint64 identity;
+	uint64 written; /* bytes emitted */
+	uint32 *extent_rows, *extent_size8;
+	size_t nextents, extents_capacity;
+	char *scratch; /* for compression */
+	Size scratch_size;
+	ZSTD_CCtx *zstd;
 	MemoryContextCallback free_zstd;
 };
 
@@ -87,7 +82,7 @@ row_writer_create(TupleDesc desc, MemoryContext parent)
 {
 	MemoryContext cxt = AllocSetContextCreate(parent, "s3am row writer", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	RowWriter  *w = palloc0(sizeof(RowWriter));
+	RowWriter *w = palloc0(sizeof(RowWriter));
 
 	w->cxt = cxt;
 	w->row_cxt = AllocSetContextCreate(cxt, "s3am row", ALLOCSET_DEFAULT_SIZES);
@@ -99,7 +94,7 @@ row_writer_create(TupleDesc desc, MemoryContext parent)
 		WriterColumn *c = &w->columns[w->ncolumns];
 
 		if (att->attisdropped)
-			continue;			/* dropped ones are not stored */
+			continue; /* dropped ones are not stored */
 		c->att = i;
 		c->codec = codec_for_writing(att->atttypid, cxt);
 		c->plain = codec_is_plain(c->codec);
@@ -166,9 +161,9 @@ add_extent(RowWriter *w, uint32 nrows, Size size)
 
 		w->extents_capacity = w->extents_capacity ? w->extents_capacity * 2 : 16;
 		w->extent_rows = w->extent_rows ? repalloc_huge(w->extent_rows, w->extents_capacity * sizeof(uint32))
-			: palloc(w->extents_capacity * sizeof(uint32));
+										: palloc(w->extents_capacity * sizeof(uint32));
 		w->extent_size8 = w->extent_size8 ? repalloc_huge(w->extent_size8, w->extents_capacity * sizeof(uint32))
-			: palloc(w->extents_capacity * sizeof(uint32));
+										  : palloc(w->extents_capacity * sizeof(uint32));
 		MemoryContextSwitchTo(old);
 	}
 	w->extent_rows[w->nextents] = nrows;
@@ -180,13 +175,12 @@ static Size
 emit_extent(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint32 raw)
 {
 	ExtentHeader *header;
-	Size		bound = sizeof(ExtentHeader) + Max(ZSTD_compressBound(raw), raw) + 8;
-	Size		size;
+	Size bound = sizeof(ExtentHeader) + Max(ZSTD_compressBound(raw), raw) + 8;
+	Size size;
 
 	if (w->written / 8 + bound / 8 > PG_UINT32_MAX)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("rows of more than 32 GB do not fit into one segment")));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("rows of more than 32 GB do not fit into one segment")));
 	if (w->scratch_size < bound)
 	{
 		if (w->scratch)
@@ -202,7 +196,7 @@ emit_extent(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint3
 	header->raw = header->stored = raw;
 	if (raw >= COMPRESS_FROM)
 	{
-		Size		n = ZSTD_compressCCtx(w->zstd, header + 1, bound - sizeof(ExtentHeader), data, raw, ZSTD_LEVEL);
+		Size n = ZSTD_compressCCtx(w->zstd, header + 1, bound - sizeof(ExtentHeader), data, raw, ZSTD_LEVEL);
 
 		if (!ZSTD_isError(n) && n < raw)
 		{
@@ -223,8 +217,8 @@ emit_extent(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint3
 static void
 finish_page(RowWriter *w)
 {
-	Size		directory = TYPEALIGN(8, sizeof(uint32) * w->nrows);
-	char	   *page;
+	Size directory = TYPEALIGN(8, sizeof(uint32) * w->nrows);
+	char *page;
 
 	if (w->nrows == 0)
 		return;
@@ -253,12 +247,12 @@ packable(const WriterColumn *c, struct varlena *v)
 static Size
 values_size(RowWriter *w)
 {
-	Size		off = 0;
+	Size off = 0;
 
 	for (int i = 0; i < w->ncolumns; i++)
 	{
 		WriterColumn *c = &w->columns[i];
-		Datum		value = w->values[i];
+		Datum value = w->values[i];
 
 		if (w->nulls[i])
 			continue;
@@ -282,13 +276,13 @@ values_size(RowWriter *w)
 static void
 fill_values(RowWriter *w, char *data)
 {
-	Size		off = 0;
+	Size off = 0;
 
 	for (int i = 0; i < w->ncolumns; i++)
 	{
 		WriterColumn *c = &w->columns[i];
-		Datum		value = w->values[i];
-		Size		len;
+		Datum value = w->values[i];
+		Size len;
 
 		if (w->nulls[i])
 			continue;
@@ -340,7 +334,7 @@ move_out(RowWriter *w, int column)
 	struct varlena *v = (struct varlena *) DatumGetPointer(w->values[column]);
 	OverflowPointer *pointer = &w->overflow[column];
 	const char *data = VARDATA_ANY(v);
-	uint32		len = VARSIZE_ANY_EXHDR(v);
+	uint32 len = VARSIZE_ANY_EXHDR(v);
 
 	SET_VARTAG_1B_E((char *) pointer, OVERFLOW_TAG);
 	pointer->raw = len;
@@ -360,12 +354,12 @@ shrink_row(RowWriter *w, Size size, Size wanted, Size at_least)
 {
 	while (size > wanted)
 	{
-		int			largest = -1;
-		Size		largest_size = at_least;
+		int largest = -1;
+		Size largest_size = at_least;
 
 		for (int i = 0; i < w->ncolumns; i++)
 		{
-			Size		n;
+			Size n;
 
 			if (w->nulls[i] || w->columns[i].typlen != -1 || w->overflow[i].raw)
 				continue;
@@ -388,11 +382,9 @@ uint64
 row_writer_add(RowWriter *w, const Datum *values, const bool *nulls)
 {
 	MemoryContext old = MemoryContextSwitchTo(w->row_cxt);
-	bool		has_nulls = false;
-	Size		bitmap = 0,
-				len,
-				size;
-	char	   *row;
+	bool has_nulls = false;
+	Size bitmap = 0, len, size;
+	char *row;
 
 	for (int i = 0; i < w->ncolumns; i++)
 	{
@@ -420,16 +412,14 @@ row_writer_add(RowWriter *w, const Datum *values, const bool *nulls)
 		bitmap = TYPEALIGN(8, BITMAPLEN(w->ncolumns));
 	size = TYPEALIGN(8, bitmap + len);
 	if (size > PAGE_MAX_RAW - PAGE_TARGET)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("row is too big: size %zu, maximum size %d", size, PAGE_MAX_RAW - PAGE_TARGET)));
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("row is too big: size %zu, maximum size %d", size, PAGE_MAX_RAW - PAGE_TARGET)));
 	if (w->nrows > 0 && w->page_len + size + sizeof(uint32) * (w->nrows + 1) > PAGE_TARGET)
 		finish_page(w);
 	if (w->page_len + size > w->page_capacity)
 	{
 		w->page_capacity = Max(PAGE_TARGET, w->page_len + size);
-		w->page = w->page ? repalloc_huge(w->page, w->page_capacity)
-			: MemoryContextAllocHuge(w->cxt, w->page_capacity);
+		w->page = w->page ? repalloc_huge(w->page, w->page_capacity) : MemoryContextAllocHuge(w->cxt, w->page_capacity);
 	}
 	row = w->page + w->page_len;
 	memset(row, 0, size);
@@ -489,7 +479,7 @@ static S3am__PageDirectory *
 directory(RowWriter *w)
 {
 	S3am__PageDirectory *pages = palloc(sizeof(*pages));
-	Size		bytes = sizeof(uint32) * w->nextents;
+	Size bytes = sizeof(uint32) * w->nextents;
 
 	s3am__page_directory__init(pages);
 	pages->n_rows = pages->n_size8 = w->nextents;
@@ -503,8 +493,8 @@ emit_footer(RowWriter *w, S3am__PageDirectory *pages)
 {
 	S3am__SegmentFooter footer = S3AM__SEGMENT_FOOTER__INIT;
 	SegmentTrailer trailer = {0};
-	Size		len;
-	uint8	   *bytes;
+	Size len;
+	uint8 *bytes;
 
 	footer.nrows = w->total_rows;
 	footer.raw_bytes = w->total_bytes;

@@ -16,7 +16,7 @@
 #include "store/answer.h"
 #include "store/text.h"
 
-#define ERROR_BODY 8192			/* as much of an error is read */
+#define ERROR_BODY 8192 /* as much of an error is read */
 #define MAX_RETRY_AFTER 60
 
 void
@@ -41,7 +41,7 @@ answer_free(Answer *a)
 static bool
 header_value(const char *line, size_t len, const char *name, char *value, size_t size)
 {
-	size_t		n = strlen(name);
+	size_t n = strlen(name);
 
 	if (len <= n || line[n] != ':' || strncasecmp(line, name, n) != 0)
 		return false;
@@ -64,7 +64,7 @@ header_value(const char *line, size_t len, const char *name, char *value, size_t
 void
 answer_header(Answer *a, const char *line, size_t len)
 {
-	char		value[256];
+	char value[256];
 
 	if (len >= 12 && strncmp(line, "HTTP/", 5) == 0)
 	{
@@ -79,7 +79,7 @@ answer_header(Answer *a, const char *line, size_t len)
 		strcpy(a->etag, value);
 	else if (header_value(line, len, "Date", value, sizeof(value)))
 	{
-		time_t		t = curl_getdate(value, NULL);
+		time_t t = curl_getdate(value, NULL);
 
 		a->date_ms = t > 0 ? (int64_t) t * 1000 : 0;
 	}
@@ -89,9 +89,7 @@ answer_header(Answer *a, const char *line, size_t len)
 		a->chunked = strcasecmp(value, "chunked") == 0;
 	else if (header_value(line, len, "Content-Range", value, sizeof(value)))
 	{
-		unsigned long long first,
-					last,
-					total;
+		unsigned long long first, last, total;
 
 		if (sscanf(value, "bytes %llu-%llu/%llu", &first, &last, &total) == 3)
 		{
@@ -104,14 +102,14 @@ answer_header(Answer *a, const char *line, size_t len)
 	}
 	else if (header_value(line, len, "Retry-After", value, sizeof(value)))
 	{
-		long long	seconds;
+		long long seconds;
 
 		if (isdigit((unsigned char) value[0]))
 			seconds = strtoll(value, NULL, 10);
 		else
 		{
 			/* a date: by the server's clock if it told it already, which only matters where clocks differ */
-			time_t		when = curl_getdate(value, NULL);
+			time_t when = curl_getdate(value, NULL);
 
 			seconds = when > 0 ? (long long) when - (a->date_ms ? a->date_ms / 1000 : time(NULL)) : 0;
 		}
@@ -130,8 +128,8 @@ answer_header(Answer *a, const char *line, size_t len)
 bool
 answer_body(Answer *a, const void *data, size_t len)
 {
-	bool		success = a->status >= 200 && a->status < 300;
-	size_t		limit = success ? a->limit : ERROR_BODY;
+	bool success = a->status >= 200 && a->status < 300;
+	size_t limit = success ? a->limit : ERROR_BODY;
 
 	if (len > limit - a->len)
 	{
@@ -144,8 +142,8 @@ answer_body(Answer *a, const void *data, size_t len)
 	}
 	if (a->len + len > a->capacity)
 	{
-		size_t		capacity = a->capacity ? a->capacity * 2 : 4096;
-		uint8_t    *grown;
+		size_t capacity = a->capacity ? a->capacity * 2 : 4096;
+		uint8_t *grown;
 
 		/* what was announced, as far as it is wanted, in one piece */
 		if (a->capacity == 0 && a->content_length >= 0)
@@ -171,17 +169,15 @@ answer_body(Answer *a, const void *data, size_t len)
 
 typedef struct Piece
 {
-	const char *start,
-			   *end;
+	const char *start, *end;
 } Piece;
 
 /* The first <name>...</name> in a piece of text. */
 static bool
 element(Piece in, const char *name, Piece *out)
 {
-	char		tag[64];
-	const char *start,
-			   *end;
+	char tag[64];
+	const char *start, *end;
 
 	(void) snprintf(tag, sizeof(tag), "<%s>", name);
 	start = memmem(in.start, in.end - in.start, tag, strlen(tag));
@@ -204,9 +200,9 @@ one_character(Piece *in, char out[4])
 	static const struct
 	{
 		const char *name;
-		char		c;
-	}			names[] = {{"&lt;", '<'}, {"&gt;", '>'}, {"&amp;", '&'}, {"&quot;", '"'}, {"&apos;", '\''}};
-	size_t		left = in->end - in->start;
+		char c;
+	} names[] = {{"&lt;", '<'}, {"&gt;", '>'}, {"&amp;", '&'}, {"&quot;", '"'}, {"&apos;", '\''}};
+	size_t left = in->end - in->start;
 
 	if (*in->start == '&')
 	{
@@ -220,7 +216,7 @@ one_character(Piece *in, char out[4])
 		if (left >= 4 && in->start[1] == '#')
 		{
 			const char *end = memchr(in->start, ';', left < 12 ? left : 12);
-			bool		hex = in->start[2] == 'x';
+			bool hex = in->start[2] == 'x';
 			unsigned long c = end ? strtoul(in->start + (hex ? 3 : 2), NULL, hex ? 16 : 10) : 0;
 
 			if (c > 0 && c < 0x110000)
@@ -260,15 +256,15 @@ one_character(Piece *in, char out[4])
 static char *
 content(Piece in)
 {
-	char	   *text = malloc(in.end - in.start + 1);	/* a reference is never shorter than what it stands for */
-	size_t		n = 0;
+	char *text = malloc(in.end - in.start + 1); /* a reference is never shorter than what it stands for */
+	size_t n = 0;
 
 	if (text == NULL)
 		return NULL;
 	while (in.start < in.end)
 	{
-		char		c[4];
-		int			bytes = one_character(&in, c);
+		char c[4];
+		int bytes = one_character(&in, c);
 
 		memcpy(text + n, c, bytes);
 		n += bytes;
@@ -281,8 +277,8 @@ content(Piece in)
 static void
 copy_content(Piece in, char *out, size_t size)
 {
-	char	   *text = content(in);
-	size_t		n = 0;
+	char *text = content(in);
+	size_t n = 0;
 
 	for (const char *p = text; p && *p && n + 1 < size; p++)
 		out[n++] = iscntrl((unsigned char) *p) ? ' ' : *p;
@@ -293,9 +289,8 @@ copy_content(Piece in, char *out, size_t size)
 bool
 answer_error(Answer *a)
 {
-	Piece		all = {(const char *) a->body, (const char *) a->body + a->len};
-	Piece		error,
-				piece;
+	Piece all = {(const char *) a->body, (const char *) a->body + a->len};
+	Piece error, piece;
 
 	if (a->body == NULL || !element(all, "Error", &error))
 		return false;
@@ -311,14 +306,17 @@ answer_error(Answer *a)
 static int
 hex_digit(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'   ? c - '0'
+		   : c >= 'A' && c <= 'F' ? c - 'A' + 10
+		   : c >= 'a' && c <= 'f' ? c - 'a' + 10
+								  : -1;
 }
 
 /* encoding-type=url, which some write with + for a blank. */
 static void
 decode_url(char *text)
 {
-	char	   *out = text;
+	char *out = text;
 
 	for (const char *p = text; *p; p++)
 	{
@@ -336,10 +334,10 @@ decode_url(char *text)
 static int64_t
 parse_time_ms(Piece in)
 {
-	char		text[40];
-	struct tm	t = {0};
+	char text[40];
+	struct tm t = {0};
 	const char *rest;
-	int64_t		ms;
+	int64_t ms;
 
 	copy_content(in, text, sizeof(text));
 	rest = strptime(text, "%Y-%m-%dT%H:%M:%S", &t);
@@ -355,11 +353,11 @@ parse_time_ms(Piece in)
 static bool
 add_entry(Listed *l, char *key, Piece entry)
 {
-	Piece		piece;
+	Piece piece;
 
 	if (l->n == l->capacity)
 	{
-		int			capacity = l->capacity ? l->capacity * 2 : 64;
+		int capacity = l->capacity ? l->capacity * 2 : 64;
 		StoreEntry *grown = realloc(l->entries, capacity * sizeof(StoreEntry));
 
 		if (grown == NULL)
@@ -378,14 +376,13 @@ const char *
 answer_list(const Answer *a, const char *store_prefix, const char *prefix, Listed *l)
 {
 	static const char end_tag[] = "</ListBucketResult>";
-	Piece		all = {(const char *) a->body, (const char *) a->body + a->len};
-	size_t		prefix_len = strlen(store_prefix);
+	Piece all = {(const char *) a->body, (const char *) a->body + a->len};
+	size_t prefix_len = strlen(store_prefix);
 	const char *start;
 	const char *end;
-	Piece		piece,
-				entry;
-	char	   *token;
-	bool		encoded;
+	Piece piece, entry;
+	char *token;
+	bool encoded;
 
 	if (a->len == 0 || (start = memmem(all.start, a->len, "<ListBucketResult", 17)) == NULL)
 		return "the answer is no list of objects";
@@ -396,7 +393,7 @@ answer_list(const Answer *a, const char *store_prefix, const char *prefix, Liste
 	encoded = element(all, "EncodingType", &piece);
 	for (Piece rest = all; element(rest, "Contents", &entry); rest.start = entry.end)
 	{
-		char	   *key = element(entry, "Key", &piece) ? content(piece) : NULL;
+		char *key = element(entry, "Key", &piece) ? content(piece) : NULL;
 
 		if (key == NULL)
 			return "the list of objects has an entry without a key";

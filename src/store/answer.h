@@ -12,26 +12,22 @@
 
 typedef struct Answer
 {
-	int			status;			/* HTTP; 0: none came */
-	char		etag[136];
-	int64_t		date_ms;		/* 0: unknown */
-	int64_t		content_length; /* -1: unknown */
-	bool		chunked;
-	bool		has_range;		/* Content-Range was there: */
-	uint64_t	range_first,
-				object_size;	/* 0: unknown */
-	int64_t		retry_after_ms; /* -1: not told */
-	char		region[64];		/* the bucket's, told with some refusals */
-	bool		etag_is_no_md5; /* encrypted in a way that makes the ETag something else */
-	uint8_t    *body;			/* malloc'ed */
-	size_t		len,
-				capacity,
-				limit;			/* longest body that is wanted */
-	bool		too_long,
-				no_memory;
+	int status; /* HTTP; 0: none came */
+	char etag[136];
+	int64_t date_ms; /* 0: unknown */
+	int64_t content_length; /* -1: unknown */
+	bool chunked;
+	bool has_range; /* Content-Range was there: */
+	uint64_t range_first, object_size; /* 0: unknown */
+	int64_t retry_after_ms; /* -1: not told */
+	char region[64]; /* the bucket's, told with some refusals */
+	bool etag_is_no_md5; /* encrypted in a way that makes the ETag something else */
+	uint8_t *body; /* malloc'ed */
+	size_t len, capacity, limit; /* longest body that is wanted */
+	bool too_long, no_memory;
 	/* of an error body: */
-	char		code[64];
-	char		message[200];
+	char code[64];
+	char message[200];
 } Answer;
 
 extern void answer_begin(Answer *answer, size_t limit);
@@ -49,9 +45,8 @@ extern bool answer_error(Answer *answer);
 typedef struct Listed
 {
 	StoreEntry *entries;
-	int			n,
-				capacity;
-	char	   *token;			/* where the list goes on; NULL: that was all */
+	int n, capacity;
+	char *token; /* where the list goes on; NULL: that was all */
 } Listed;
 
 /*

@@ -19,33 +19,33 @@
 
 typedef struct Racer
 {
-	bool		done;
+	bool done;
 	StoreStatus status;
-	uint8_t    *data;
-	size_t		len;
-	char		etag[136];
-	int			nentries;
-	char		first[96];		/* of a list */
-	char		body[BODY];
-	char		error[400];
+	uint8_t *data;
+	size_t len;
+	char etag[136];
+	int nentries;
+	char first[96]; /* of a list */
+	char body[BODY];
+	char error[400];
 } Racer;
 
 typedef struct Check
 {
-	Store	   *store;
-	bool		(*interrupted) (void);
+	Store *store;
+	bool (*interrupted)(void);
 	StoreVerdict *verdict;
-	int			writers;
-	uint64_t	nonce;
-	int			nkeys;			/* keys so far; all are removed at the end */
-	char		key[96];		/* the one at hand */
-	Racer		racers[MAX_WRITERS];
+	int writers;
+	uint64_t nonce;
+	int nkeys; /* keys so far; all are removed at the end */
+	char key[96]; /* the one at hand */
+	Racer racers[MAX_WRITERS];
 } Check;
 
 static void
 finished(void *arg, StoreResult *result)
 {
-	Racer	   *r = arg;
+	Racer *r = arg;
 
 	r->status = result->status;
 	memcpy(r->etag, result->etag, sizeof(r->etag));
@@ -93,8 +93,8 @@ begin_grace(void)
 static bool
 wait_for(Check *c, Racer *racers, StoreOp **ops, int n)
 {
-	bool		(*interrupted) (void) = c->interrupted;
-	bool		going_on = true;
+	bool (*interrupted)(void) = c->interrupted;
+	bool going_on = true;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -111,7 +111,7 @@ wait_for(Check *c, Racer *racers, StoreOp **ops, int n)
 			going_on = false;
 			begin_grace();
 			interrupted = grace_over;
-			i--;				/* once more */
+			i--; /* once more */
 			continue;
 		}
 		for (int j = i; j < n; j++)
@@ -133,15 +133,20 @@ next_key(Check *c)
 
 typedef enum Verb
 {
-	GET, PUT, CREATE, REPLACE, LIST, REMOVE
+	GET,
+	PUT,
+	CREATE,
+	REPLACE,
+	LIST,
+	REMOVE
 } Verb;
 
 /* One operation on the key at hand; the caller frees r->data.  False: interrupted. */
 static bool
 one(Check *c, Verb verb, const char *body, const char *etag, uint64_t offset, int64_t length, Racer *r)
 {
-	StoreOp    *op = NULL;
-	size_t		len = body ? strlen(body) : 0;
+	StoreOp *op = NULL;
+	size_t len = body ? strlen(body) : 0;
 
 	memset(r, 0, sizeof(*r));
 	switch (verb)
@@ -182,11 +187,10 @@ cannot(Check *c, const Racer *r)
 }
 
 /* The store is unfit; the first reason is kept. */
-static bool __attribute__((format(printf, 3, 4)))
-unfit(Check *c, bool *property, const char *format, ...)
+static bool __attribute__((format(printf, 3, 4))) unfit(Check *c, bool *property, const char *format, ...)
 {
-	va_list		args;
-	size_t		used = strlen(c->verdict->detail);
+	va_list args;
+	size_t used = strlen(c->verdict->detail);
 
 	*property = false;
 	if (used > 0)
@@ -201,24 +205,24 @@ unfit(Check *c, bool *property, const char *format, ...)
 static bool
 race(Check *c, const char *etag, int *winners, int *undecided, const Racer **winner)
 {
-	StoreOp    *ops[MAX_WRITERS];
+	StoreOp *ops[MAX_WRITERS];
 
 	*winners = *undecided = 0;
 	*winner = NULL;
 	memset(c->racers, 0, sizeof(c->racers));
 	for (int i = 0; i < c->writers; i++)
 	{
-		Racer	   *r = &c->racers[i];
+		Racer *r = &c->racers[i];
 
 		snprintf(r->body, sizeof(r->body), "%s %d", etag ? "replaced" : "writer", i);
-		ops[i] = etag ? store_replace(c->store, c->key, etag, r->body, strlen(r->body), finished, r) :
-			store_create(c->store, c->key, r->body, strlen(r->body), finished, r);
+		ops[i] = etag ? store_replace(c->store, c->key, etag, r->body, strlen(r->body), finished, r)
+					  : store_create(c->store, c->key, r->body, strlen(r->body), finished, r);
 	}
 	if (!wait_for(c, c->racers, ops, c->writers))
 		return false;
 	for (int i = 0; i < c->writers; i++)
 	{
-		Racer	   *r = &c->racers[i];
+		Racer *r = &c->racers[i];
 
 		if (r->status == STORE_OK)
 		{
@@ -244,26 +248,26 @@ holds(const Racer *read, const char *body)
 static bool
 refused(Check *c, const Racer *r)
 {
-	Racer		plain;
+	Racer plain;
 
 	if (!one(c, PUT, "plain", NULL, 0, 0, &plain))
 		return false;
 	if (plain.status != STORE_OK)
 		return cannot(c, r);
-	return unfit(c, &c->verdict->create_if_absent, "writes are taken, but not those that depend on the key being absent; something "
-				 "between here and the store may change or remove the header If-None-Match (%s)", r->error);
+	return unfit(c, &c->verdict->create_if_absent,
+				 "writes are taken, but not those that depend on the key being absent; something "
+				 "between here and the store may change or remove the header If-None-Match (%s)",
+				 r->error);
 }
 
 /* Concurrent creators of one key.  False: the race cannot go on. */
 static bool
 create_round(Check *c)
 {
-	int			winners,
-				undecided;
+	int winners, undecided;
 	const Racer *winner;
-	Racer		back,
-				again;
-	bool		same;
+	Racer back, again;
+	bool same;
 
 	if (!race(c, NULL, &winners, &undecided, &winner))
 		return false;
@@ -274,8 +278,8 @@ create_round(Check *c)
 				return refused(c, &c->racers[i]);
 		if (undecided > 0)
 			return cannot(c, &c->racers[0]);
-		return unfit(c, &c->verdict->create_if_absent, "of %d writers that created one new key at once none was told that it did",
-					 c->writers);
+		return unfit(c, &c->verdict->create_if_absent,
+					 "of %d writers that created one new key at once none was told that it did", c->writers);
 	}
 	if (!one(c, GET, NULL, NULL, 0, -1, &back))
 		return false;
@@ -284,12 +288,12 @@ create_round(Check *c)
 	if (back.status != STORE_OK && back.status != STORE_NOT_FOUND)
 		return cannot(c, &back);
 	if (winners != 1)
-		return unfit(c, &c->verdict->create_if_absent, "of %d writers that created one key at once %d were told that they did",
-					 c->writers, winners);
+		return unfit(c, &c->verdict->create_if_absent,
+					 "of %d writers that created one key at once %d were told that they did", c->writers, winners);
 	if (!same)
 		return unfit(c, back.status == STORE_OK ? &c->verdict->create_if_absent : &c->verdict->read_after_write,
 					 back.status == STORE_OK ? "a key holds something else than what its creator wrote"
-					 : "a key that was created is not there");
+											 : "a key that was created is not there");
 	/* and one that comes late */
 	if (!one(c, CREATE, "late", NULL, 0, 0, &again))
 		return false;
@@ -302,7 +306,7 @@ create_round(Check *c)
 static bool
 find_etag_form(Check *c, const char *etag)
 {
-	Racer		r;
+	Racer r;
 
 	for (int form = 0; form < 2; form++)
 	{
@@ -318,20 +322,18 @@ find_etag_form(Check *c, const char *etag)
 			return cannot(c, &r);
 	}
 	c->store->unquoted_etag = false;
-	return unfit(c, &c->verdict->compare_and_set, "a write that depends on the key's ETag %s is refused (%s)", etag, r.error);
+	return unfit(c, &c->verdict->compare_and_set, "a write that depends on the key's ETag %s is refused (%s)", etag,
+				 r.error);
 }
 
 /* Concurrent replacers that know the same ETag. */
 static bool
 replace_round(Check *c, bool first)
 {
-	int			winners,
-				undecided;
+	int winners, undecided;
 	const Racer *winner;
-	Racer		before,
-				back,
-				stale;
-	bool		same;
+	Racer before, back, stale;
+	bool same;
 
 	if (first)
 	{
@@ -357,8 +359,8 @@ replace_round(Check *c, bool first)
 	if (winners == 0 && undecided > 0)
 		return cannot(c, &c->racers[0]);
 	if (winners != 1)
-		return unfit(c, &c->verdict->compare_and_set, "of %d writers that replaced one key at once %d were told that they did",
-					 c->writers, winners);
+		return unfit(c, &c->verdict->compare_and_set,
+					 "of %d writers that replaced one key at once %d were told that they did", c->writers, winners);
 	if (!one(c, GET, NULL, NULL, 0, -1, &back))
 		return false;
 	same = holds(&back, winner->body);
@@ -366,7 +368,8 @@ replace_round(Check *c, bool first)
 	if (back.status != STORE_OK)
 		return cannot(c, &back);
 	if (!same)
-		return unfit(c, &c->verdict->compare_and_set, "a key holds something else than what the one who replaced it wrote");
+		return unfit(c, &c->verdict->compare_and_set,
+					 "a key holds something else than what the one who replaced it wrote");
 	if (!one(c, REPLACE, "stale", before.etag, 0, 0, &stale))
 		return false;
 	if (stale.status == STORE_OK)
@@ -378,7 +381,7 @@ replace_round(Check *c, bool first)
 static bool
 absent_round(Check *c)
 {
-	Racer		r;
+	Racer r;
 
 	next_key(c);
 	if (!one(c, REPLACE, "absent", "\"00000000000000000000000000000000\"", 0, 0, &r))
@@ -393,8 +396,8 @@ absent_round(Check *c)
 static bool
 overwrite_round(Check *c, int round)
 {
-	char		body[BODY];
-	Racer		r;
+	char body[BODY];
+	Racer r;
 
 	snprintf(body, sizeof(body), "0123456789 %d", round);
 	if (!one(c, PUT, body, NULL, 0, 0, &r))
@@ -411,7 +414,8 @@ overwrite_round(Check *c, int round)
 	if (!one(c, GET, NULL, NULL, 3, 4, &r))
 		return false;
 	if (!holds(&r, "3456"))
-		(void) unfit(c, &c->verdict->ranged_get, "a part of an object cannot be read%s%s", r.error[0] ? ": " : "", r.error);
+		(void) unfit(c, &c->verdict->ranged_get, "a part of an object cannot be read%s%s", r.error[0] ? ": " : "",
+					 r.error);
 	free(r.data);
 	if (!one(c, LIST, NULL, NULL, 0, 0, &r))
 		return false;
@@ -427,7 +431,7 @@ static void
 remove_keys(Check *c)
 {
 	StoreVerdict verdict = *c->verdict;
-	StoreOp    *ops[MAX_WRITERS];
+	StoreOp *ops[MAX_WRITERS];
 
 	if (verdict.status == STORE_CANCELLED)
 	{
@@ -436,7 +440,7 @@ remove_keys(Check *c)
 	}
 	for (int first = 0; first < c->nkeys; first += MAX_WRITERS)
 	{
-		int			n = c->nkeys - first < MAX_WRITERS ? c->nkeys - first : MAX_WRITERS;
+		int n = c->nkeys - first < MAX_WRITERS ? c->nkeys - first : MAX_WRITERS;
 
 		memset(c->racers, 0, sizeof(c->racers));
 		for (int i = 0; i < n; i++)
@@ -451,10 +455,10 @@ remove_keys(Check *c)
 }
 
 void
-store_check(Store *store, int writers, int rounds, bool (*interrupted) (void), StoreVerdict *verdict)
+store_check(Store *store, int writers, int rounds, bool (*interrupted)(void), StoreVerdict *verdict)
 {
-	Check	   *c = calloc(1, sizeof(Check));
-	bool		going_on;
+	Check *c = calloc(1, sizeof(Check));
+	bool going_on;
 
 	memset(verdict, 0, sizeof(*verdict));
 	if (c == NULL)

@@ -16,13 +16,15 @@
 
 typedef enum Found
 {
-	FOUND, NOT_HERE, BROKEN
+	FOUND,
+	NOT_HERE,
+	BROKEN
 } Found;
 
 typedef struct Source
 {
 	const char *name;
-	Found		(*load) (const CredentialSettings *settings, Credentials *credentials, char **error);
+	Found (*load)(const CredentialSettings *settings, Credentials *credentials, char **error);
 } Source;
 
 static bool
@@ -44,8 +46,8 @@ printable(const char *s)
 }
 
 static Found
-take_pair(const char *access_key, const char *secret_key, const char *session_token, const char *expires, const char *where,
-		  Credentials *c, char **error)
+take_pair(const char *access_key, const char *secret_key, const char *session_token, const char *expires,
+		  const char *where, Credentials *c, char **error)
 {
 	if (access_key == NULL && secret_key == NULL)
 		return NOT_HERE;
@@ -64,8 +66,8 @@ take_pair(const char *access_key, const char *secret_key, const char *session_to
 	}
 	if (expires)
 	{
-		struct tm	t = {0};
-		time_t		when = strptime(expires, "%Y-%m-%dT%H:%M:%S", &t) ? timegm(&t) : curl_getdate(expires, NULL);
+		struct tm t = {0};
+		time_t when = strptime(expires, "%Y-%m-%dT%H:%M:%S", &t) ? timegm(&t) : curl_getdate(expires, NULL);
 
 		c->expires = when > 0 ? when : 0;
 	}
@@ -75,8 +77,8 @@ take_pair(const char *access_key, const char *secret_key, const char *session_to
 static Found
 from_settings(const CredentialSettings *s, Credentials *c, char **error)
 {
-	return take_pair(s->access_key, s->secret_key, s->session_token, NULL, "settings s3am.access_key and s3am.secret_key",
-					 c, error);
+	return take_pair(s->access_key, s->secret_key, s->session_token, NULL,
+					 "settings s3am.access_key and s3am.secret_key", c, error);
 }
 
 static Found
@@ -93,8 +95,8 @@ from_environment(const CredentialSettings *s, Credentials *c, char **error)
 static Found
 from_profile(const CredentialSettings *s, Credentials *c, char **error)
 {
-	Profile		profile;
-	Found		found;
+	Profile profile;
+	Found found;
 
 	if (!profile_read(s->profile, &profile, error))
 		return BROKEN;
@@ -102,8 +104,10 @@ from_profile(const CredentialSettings *s, Credentials *c, char **error)
 					  "shared credentials file", c, error);
 	if (found == NOT_HERE && profile.elsewhere)
 	{
-		*error = text_format("profile \"%s\" gets its keys by %s, which s3am does not follow: give it keys, or set s3am.access_key "
-							 "and s3am.secret_key", profile.name, profile.elsewhere);
+		*error = text_format(
+			"profile \"%s\" gets its keys by %s, which s3am does not follow: give it keys, or set s3am.access_key "
+			"and s3am.secret_key",
+			profile.name, profile.elsewhere);
 		found = BROKEN;
 	}
 	profile_free(&profile);
@@ -122,7 +126,7 @@ credentials_load(const CredentialSettings *settings, Credentials *credentials, c
 	*error = NULL;
 	for (size_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++)
 	{
-		Found		found;
+		Found found;
 
 		memset(credentials, 0, sizeof(*credentials));
 		found = sources[i].load(settings, credentials, error);
@@ -148,7 +152,7 @@ bool
 credentials_equal(const Credentials *a, const Credentials *b)
 {
 	return same(a->access_key, b->access_key) && same(a->secret_key, b->secret_key) &&
-		same(a->session_token, b->session_token);
+		   same(a->session_token, b->session_token);
 }
 
 void

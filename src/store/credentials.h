@@ -9,20 +9,20 @@
 
 typedef struct Credentials
 {
-	char	   *access_key;		/* NULL: there are none */
-	char	   *secret_key;
-	char	   *session_token;	/* may be NULL */
-	int64_t		expires;		/* seconds since 1970; 0: never, as far as we know */
-	const char *source;			/* for error messages */
+	char *access_key; /* NULL: there are none */
+	char *secret_key;
+	char *session_token; /* may be NULL */
+	int64_t expires; /* seconds since 1970; 0: never, as far as we know */
+	const char *source; /* for error messages */
 } Credentials;
 
 /* What the settings say; NULL where they are silent. */
 typedef struct CredentialSettings
 {
-	char	   *access_key;
-	char	   *secret_key;
-	char	   *session_token;
-	char	   *profile;
+	char *access_key;
+	char *secret_key;
+	char *session_token;
+	char *profile;
 } CredentialSettings;
 
 /*

@@ -26,7 +26,7 @@ digest_hex(const uint8_t *bytes, size_t len, char *hex)
 bool
 digest_sha256(const void *data, size_t len, char hex[SHA256_HEX])
 {
-	uint8_t		sum[SHA256_BYTES];
+	uint8_t sum[SHA256_BYTES];
 
 	if (EVP_Digest(data, len, sum, NULL, EVP_sha256(), NULL) != 1)
 		return false;

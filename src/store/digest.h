@@ -9,9 +9,9 @@
 #include <stdint.h>
 
 #define SHA256_BYTES 32
-#define SHA256_HEX 65			/* with the NUL */
+#define SHA256_HEX 65 /* with the NUL */
 #define MD5_BYTES 16
-#define MD5_BASE64 25			/* with the NUL */
+#define MD5_BASE64 25 /* with the NUL */
 
 extern void digest_hex(const uint8_t *bytes, size_t len, char *hex);
 extern bool digest_sha256(const void *data, size_t len, char hex[SHA256_HEX]);

@@ -46,10 +46,10 @@ take(DirQueue *queue, StoreOp *before, StoreOp *op)
 static void
 signal_event(DirStore *dir)
 {
-	uint64_t	one = 1;
+	uint64_t one = 1;
 
 	if (write(dir->event, &one, sizeof(one)) < 0)
-		(void) 0;				/* the counter is full: it is readable already */
+		(void) 0; /* the counter is full: it is readable already */
 }
 
 /* ------------------------------------------------------------------------------------ threads */
@@ -58,7 +58,7 @@ signal_event(DirStore *dir)
 static StoreOp *
 next_op(DirStore *dir)
 {
-	StoreOp    *before = NULL;
+	StoreOp *before = NULL;
 
 	for (StoreOp *op = dir->queued.first; op; before = op, op = op->next)
 		if (!writes(op) || dir->nwriting < MAX_WRITING)
@@ -74,7 +74,7 @@ next_op(DirStore *dir)
 static void
 run_op(DirStore *dir, StoreOp *op)
 {
-	bool		sweep = writes(op) && !dir->swept;
+	bool sweep = writes(op) && !dir->swept;
 
 	op->running = true;
 	dir->nrunning++;
@@ -97,8 +97,8 @@ run_op(DirStore *dir, StoreOp *op)
 static void *
 thread_main(void *arg)
 {
-	DirStore   *dir = arg;
-	StoreOp    *op;
+	DirStore *dir = arg;
+	StoreOp *op;
 
 	pthread_mutex_lock(&dir->mutex);
 	while (!dir->stopping)
@@ -124,8 +124,7 @@ static void
 need_thread(DirStore *dir)
 {
 	pthread_attr_t attributes;
-	sigset_t	all,
-				before;
+	sigset_t all, before;
 
 	if (dir->nidle >= dir->nqueued || dir->nthreads == MAX_THREADS || pthread_attr_init(&attributes) != 0)
 		return;
@@ -143,7 +142,7 @@ need_thread(DirStore *dir)
 static StoreOp *
 new_op(Store *store, DirKind kind, const char *key, const char *extra, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = calloc(1, sizeof(StoreOp));
+	StoreOp *op = calloc(1, sizeof(StoreOp));
 
 	if (op == NULL)
 		return NULL;
@@ -166,7 +165,7 @@ new_op(Store *store, DirKind kind, const char *key, const char *extra, StoreCall
 static StoreOp *
 submit(StoreOp *op)
 {
-	DirStore   *dir;
+	DirStore *dir;
 
 	if (op == NULL)
 		return NULL;
@@ -186,7 +185,7 @@ submit(StoreOp *op)
 static StoreOp *
 dir_get(Store *store, const char *key, uint64_t offset, int64_t length, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = new_op(store, DIR_GET, key, NULL, cb, arg);
+	StoreOp *op = new_op(store, DIR_GET, key, NULL, cb, arg);
 
 	if (op)
 	{
@@ -198,9 +197,10 @@ dir_get(Store *store, const char *key, uint64_t offset, int64_t length, StoreCal
 }
 
 static StoreOp *
-write_op(Store *store, DirKind kind, const char *key, const char *etag, const void *data, size_t len, StoreCallback cb, void *arg)
+write_op(Store *store, DirKind kind, const char *key, const char *etag, const void *data, size_t len, StoreCallback cb,
+		 void *arg)
 {
-	StoreOp    *op = new_op(store, kind, key, etag, cb, arg);
+	StoreOp *op = new_op(store, kind, key, etag, cb, arg);
 
 	if (op)
 	{
@@ -233,7 +233,7 @@ dir_replace(Store *store, const char *key, const char *etag, const void *data, s
 static StoreOp *
 dir_list(Store *store, const char *prefix, const char *after, int limit, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = new_op(store, DIR_LIST, prefix, after, cb, arg);
+	StoreOp *op = new_op(store, DIR_LIST, prefix, after, cb, arg);
 
 	if (op)
 		op->limit = limit;
@@ -251,7 +251,7 @@ dir_remove(Store *store, const char *key, StoreCallback cb, void *arg)
 static void
 dir_cancel(StoreOp *op)
 {
-	DirStore   *dir = op->dir;
+	DirStore *dir = op->dir;
 
 	if (op->cancelled)
 		return;
@@ -307,7 +307,7 @@ tell(DirStore *dir, StoreOp *op)
 static void
 end_cancelled(DirStore *dir)
 {
-	StoreOp    *before = NULL;
+	StoreOp *before = NULL;
 
 	for (StoreOp *op = dir->queued.first, *next; op; op = next)
 	{
@@ -323,7 +323,7 @@ end_cancelled(DirStore *dir)
 	}
 	for (;;)
 	{
-		int			ended = 0;
+		int ended = 0;
 
 		for (StoreOp *op = dir->finished.first; op; op = op->next)
 			ended += op->cancelled;
@@ -337,20 +337,20 @@ end_cancelled(DirStore *dir)
 static void
 dir_dispatch(Store *store)
 {
-	DirStore   *dir = (DirStore *) store;
-	uint64_t	n;
-	DirQueue	finished;
-	StoreOp    *op;
+	DirStore *dir = (DirStore *) store;
+	uint64_t n;
+	DirQueue finished;
+	StoreOp *op;
 
 	if (read(dir->event, &n, sizeof(n)) < 0)
-		(void) 0;				/* nothing was signalled */
+		(void) 0; /* nothing was signalled */
 	pthread_mutex_lock(&dir->mutex);
 	if (dir->nthreads == 0 && (op = next_op(dir)) != NULL)
 		run_op(dir, op);
 	if (dir->ncancelled > 0)
 		end_cancelled(dir);
 	finished = dir->finished;
-	dir->finished = (DirQueue) {0};
+	dir->finished = (DirQueue){0};
 	pthread_mutex_unlock(&dir->mutex);
 	while ((op = finished.first) != NULL)
 	{
@@ -368,8 +368,8 @@ dir_fd(Store *store)
 static int
 dir_timeout(Store *store)
 {
-	DirStore   *dir = (DirStore *) store;
-	bool		mine;
+	DirStore *dir = (DirStore *) store;
+	bool mine;
 
 	pthread_mutex_lock(&dir->mutex);
 	mine = dir->nthreads == 0 && dir->queued.first;
@@ -386,7 +386,7 @@ dir_configure(Store *store, const StoreOptions *options, char **error)
 static void
 dir_close(Store *store)
 {
-	DirStore   *dir = (DirStore *) store;
+	DirStore *dir = (DirStore *) store;
 
 	pthread_mutex_lock(&dir->mutex);
 	while (dir->queued.first || dir->finished.first || dir->nrunning > 0)
@@ -440,8 +440,8 @@ static const StoreDriver dir_driver = {
 Store *
 dir_open(const char *path, char **error)
 {
-	DirStore   *dir = calloc(1, sizeof(DirStore));
-	size_t		len = strlen(path);
+	DirStore *dir = calloc(1, sizeof(DirStore));
+	size_t len = strlen(path);
 
 	if (path[0] != '/')
 	{

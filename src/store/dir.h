@@ -9,74 +9,74 @@
 
 #include "store/driver.h"
 
-#define DIR_TEMPORARY ".tmp"	/* no key begins with a dot */
+#define DIR_TEMPORARY ".tmp" /* no key begins with a dot */
 #define DIR_LOCK ".lock"
-#define DIR_PAGE 1000			/* longest list, as S3's */
-#define DIR_KNOWN 1024			/* a power of two */
+#define DIR_PAGE 1000 /* longest list, as S3's */
+#define DIR_KNOWN 1024 /* a power of two */
 
 typedef enum DirKind
 {
-	DIR_GET, DIR_PUT, DIR_CREATE, DIR_REPLACE, DIR_LIST, DIR_REMOVE
+	DIR_GET,
+	DIR_PUT,
+	DIR_CREATE,
+	DIR_REPLACE,
+	DIR_LIST,
+	DIR_REMOVE
 } DirKind;
 
 typedef struct DirStore DirStore;
 
 struct StoreOp
 {
-	StoreOp    *next;
-	DirStore   *dir;
-	DirKind		kind;
-	char	   *key;
-	char	   *extra;			/* ETag, or where a list goes on */
+	StoreOp *next;
+	DirStore *dir;
+	DirKind kind;
+	char *key;
+	char *extra; /* ETag, or where a list goes on */
 	const uint8_t *data;
-	size_t		len;
-	uint64_t	offset;
-	int64_t		length;
-	int			limit;
-	bool		running;		/* a thread has it; under the mutex */
+	size_t len;
+	uint64_t offset;
+	int64_t length;
+	int limit;
+	bool running; /* a thread has it; under the mutex */
 	atomic_bool cancelled;
 	StoreCallback cb;
-	void	   *arg;
+	void *arg;
 
 	/* what the thread found */
 	StoreStatus status;
-	char		etag[136];
-	uint8_t    *bytes;
-	size_t		nbytes;
-	uint64_t	object_size;
+	char etag[136];
+	uint8_t *bytes;
+	size_t nbytes;
+	uint64_t object_size;
 	StoreEntry *entries;
-	int			nentries;
-	bool		more;
-	char		error[512];
+	int nentries;
+	bool more;
+	char error[512];
 };
 
 typedef struct DirQueue
 {
-	StoreOp    *first,
-			   *last;
+	StoreOp *first, *last;
 } DirQueue;
 
 struct DirStore
 {
-	Store		store;
-	char	   *root;
-	int			event;			/* readable: something is finished or cancelled */
+	Store store;
+	char *root;
+	int event; /* readable: something is finished or cancelled */
 
-	pthread_mutex_t mutex;		/* guards all that follows */
-	pthread_cond_t work;		/* something is queued, or the end has come */
-	pthread_cond_t ended;		/* a thread finished an operation */
-	DirQueue	queued,
-				finished;
-	int			nqueued,
-				nrunning,
-				nwriting,		/* of them */
-				nthreads,
-				nidle;
-	int			ncancelled;
-	bool		stopping;
-	bool		swept;			/* what crashes left behind was looked for */
-	uint64_t	known[DIR_KNOWN];	/* hashes of directories whose entries above them are durable */
-	pthread_t	threads[8];
+	pthread_mutex_t mutex; /* guards all that follows */
+	pthread_cond_t work; /* something is queued, or the end has come */
+	pthread_cond_t ended; /* a thread finished an operation */
+	DirQueue queued, finished;
+	int nqueued, nrunning, nwriting, /* of them */
+		nthreads, nidle;
+	int ncancelled;
+	bool stopping;
+	bool swept; /* what crashes left behind was looked for */
+	uint64_t known[DIR_KNOWN]; /* hashes of directories whose entries above them are durable */
+	pthread_t threads[8];
 };
 
 /* dir_files.c: does what an operation asks for; in any thread. */

@@ -32,13 +32,13 @@
 #include "store/text.h"
 
 #define LOCK_TIMEOUT_MS 30000
-#define WRITE_PIECE (1 << 20)	/* a cancel is noticed between two of them */
+#define WRITE_PIECE (1 << 20) /* a cancel is noticed between two of them */
 #define LEFTOVER_AGE 3600
 
 void
 dir_error(StoreOp *op, StoreStatus status, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	op->status = status;
 	va_start(args, format);
@@ -49,7 +49,7 @@ dir_error(StoreOp *op, StoreStatus status, const char *format, ...)
 void
 dir_errno(StoreOp *op, int error, const char *what, const char *path)
 {
-	char		text[128];
+	char text[128];
 	const char *remedy = "";
 	StoreStatus status = STORE_UNAVAILABLE;
 
@@ -100,7 +100,7 @@ dir_errno(StoreOp *op, int error, const char *what, const char *path)
 static char *
 path_of(StoreOp *op, const char *key)
 {
-	char	   *path = text_format("%s/%s", op->dir->root, key);
+	char *path = text_format("%s/%s", op->dir->root, key);
 
 	if (path == NULL)
 		dir_errno(op, ENOMEM, "use", key);
@@ -111,8 +111,9 @@ path_of(StoreOp *op, const char *key)
 static void
 etag_of(const struct stat *st, char etag[136])
 {
-	snprintf(etag, 136, "\"%llx-%llx%08lx-%llx\"", (unsigned long long) st->st_ino, (unsigned long long) st->st_mtim.tv_sec,
-			 (unsigned long) st->st_mtim.tv_nsec, (unsigned long long) st->st_size);
+	snprintf(etag, 136, "\"%llx-%llx%08lx-%llx\"", (unsigned long long) st->st_ino,
+			 (unsigned long long) st->st_mtim.tv_sec, (unsigned long) st->st_mtim.tv_nsec,
+			 (unsigned long long) st->st_size);
 }
 
 /* ------------------------------------------------------------------------------------ directories */
@@ -120,9 +121,8 @@ etag_of(const struct stat *st, char etag[136])
 static int
 sync_directory(const char *path)
 {
-	int			fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int			result,
-				error;
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int result, error;
 
 	if (fd < 0)
 		return -1;
@@ -138,9 +138,8 @@ static int
 sync_parent(const char *path)
 {
 	const char *slash = strrchr(path, '/');
-	char	   *parent = strndup(path, slash > path ? slash - path : 1);
-	int			result,
-				error;
+	char *parent = strndup(path, slash > path ? slash - path : 1);
+	int result, error;
 
 	if (parent == NULL)
 	{
@@ -168,12 +167,12 @@ known_slot(DirStore *dir, const char *path, uint64_t *hash)
 static int
 need_directory(DirStore *dir, char *path)
 {
-	uint64_t	hash;
-	uint64_t   *slot = known_slot(dir, path, &hash);
-	bool		known;
-	bool		above = strlen(path) < strlen(dir->root);
-	char	   *slash;
-	int			result;
+	uint64_t hash;
+	uint64_t *slot = known_slot(dir, path, &hash);
+	bool known;
+	bool above = strlen(path) < strlen(dir->root);
+	char *slash;
+	int result;
 
 	pthread_mutex_lock(&dir->mutex);
 	known = *slot == hash;
@@ -181,7 +180,7 @@ need_directory(DirStore *dir, char *path)
 	if (known)
 		return 0;
 	if (mkdir(path, 0700) == 0)
-		above = false;			/* ours to make durable, wherever it is */
+		above = false; /* ours to make durable, wherever it is */
 	else if (errno == ENOENT)
 	{
 		slash = strrchr(path, '/');
@@ -219,8 +218,8 @@ need_directory(DirStore *dir, char *path)
 static int
 need_parent(DirStore *dir, char *path)
 {
-	char	   *slash = strrchr(path, '/');
-	int			result;
+	char *slash = strrchr(path, '/');
+	int result;
 
 	*slash = '\0';
 	result = need_directory(dir, path);
@@ -239,10 +238,9 @@ new_temporary(DirStore *dir, char **name)
 {
 	for (int i = 0; i < 100; i++)
 	{
-		uint64_t	random[2];
+		uint64_t random[2];
 		struct stat st;
-		int			fd,
-					error;
+		int fd, error;
 
 		if (getrandom(random, sizeof(random), 0) != sizeof(random))
 			return -1;
@@ -275,10 +273,10 @@ new_temporary(DirStore *dir, char **name)
 static int
 write_temporary(StoreOp *op, char **name, struct stat *st)
 {
-	int			fd = new_temporary(op->dir, name);
-	size_t		done = 0;
+	int fd = new_temporary(op->dir, name);
+	size_t done = 0;
 	struct timespec times[2];
-	uint32_t	random = 0;
+	uint32_t random = 0;
 
 	if (fd < 0)
 	{
@@ -290,8 +288,8 @@ write_temporary(StoreOp *op, char **name, struct stat *st)
 	}
 	while (done < op->len && !op->cancelled)
 	{
-		size_t		piece = op->len - done < WRITE_PIECE ? op->len - done : WRITE_PIECE;
-		ssize_t		n = write(fd, op->data + done, piece);
+		size_t piece = op->len - done < WRITE_PIECE ? op->len - done : WRITE_PIECE;
+		ssize_t n = write(fd, op->data + done, piece);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -322,14 +320,14 @@ failed:
 void
 dir_sweep(DirStore *dir)
 {
-	char	   *path = text_format("%s/" DIR_TEMPORARY, dir->root);
-	DIR		   *d = path ? opendir(path) : NULL;
+	char *path = text_format("%s/" DIR_TEMPORARY, dir->root);
+	DIR *d = path ? opendir(path) : NULL;
 	struct dirent *e;
 
 	free(path);
 	while (d && (e = readdir(d)) != NULL)
 	{
-		int			fd;
+		int fd;
 		struct stat st;
 
 		if (e->d_name[0] == '.' || (fd = openat(dirfd(d), e->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
@@ -349,8 +347,8 @@ dir_sweep(DirStore *dir)
 static int
 lock_store(StoreOp *op, bool exclusive)
 {
-	char	   *path = path_of(op, DIR_LOCK);
-	int			fd = -1;
+	char *path = path_of(op, DIR_LOCK);
+	int fd = -1;
 
 	if (path == NULL)
 		return -1;
@@ -384,7 +382,7 @@ static bool
 compare_etag(StoreOp *op, const char *path)
 {
 	struct stat st;
-	char		etag[136];
+	char etag[136];
 
 	if (stat(path, &st) != 0)
 	{
@@ -403,7 +401,7 @@ static void
 publish(StoreOp *op, const char *temporary, int fd, char *path)
 {
 	struct stat st;
-	int			lock = -1;
+	int lock = -1;
 
 	if (need_parent(op->dir, path) != 0)
 	{
@@ -437,10 +435,10 @@ publish(StoreOp *op, const char *temporary, int fd, char *path)
 static void
 run_write(StoreOp *op)
 {
-	char	   *path = path_of(op, op->key);
-	char	   *temporary = NULL;
+	char *path = path_of(op, op->key);
+	char *temporary = NULL;
 	struct stat st;
-	int			fd;
+	int fd;
 
 	if (path == NULL)
 		return;
@@ -462,10 +460,10 @@ run_write(StoreOp *op)
 static void
 run_get(StoreOp *op)
 {
-	char	   *path = path_of(op, op->key);
-	int			fd;
+	char *path = path_of(op, op->key);
+	int fd;
 	struct stat st;
-	uint64_t	want;
+	uint64_t want;
 
 	if (path == NULL)
 		return;
@@ -488,8 +486,9 @@ run_get(StoreOp *op)
 		dir_errno(op, ENOMEM, "read", path);
 	while (op->bytes && op->nbytes < want && !op->cancelled)
 	{
-		size_t		left = want - op->nbytes;
-		ssize_t		n = pread(fd, op->bytes + op->nbytes, left < 8 * WRITE_PIECE ? left : 8 * WRITE_PIECE, op->offset + op->nbytes);
+		size_t left = want - op->nbytes;
+		ssize_t n =
+			pread(fd, op->bytes + op->nbytes, left < 8 * WRITE_PIECE ? left : 8 * WRITE_PIECE, op->offset + op->nbytes);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -509,8 +508,8 @@ run_get(StoreOp *op)
 static void
 run_remove(StoreOp *op)
 {
-	char	   *path = path_of(op, op->key);
-	int			lock = path ? lock_store(op, false) : -1;
+	char *path = path_of(op, op->key);
+	int lock = path ? lock_store(op, false) : -1;
 
 	if (lock >= 0)
 	{

@@ -18,9 +18,8 @@
 
 typedef struct Names
 {
-	char	  **names;			/* of directories with a slash at the end */
-	int			n,
-				capacity;
+	char **names; /* of directories with a slash at the end */
+	int n, capacity;
 } Names;
 
 static int
@@ -42,8 +41,8 @@ add_name(Names *names, const char *directory, const char *name, bool is_director
 {
 	if (names->n == names->capacity)
 	{
-		int			capacity = names->capacity ? names->capacity * 2 : 64;
-		char	  **grown = realloc(names->names, capacity * sizeof(char *));
+		int capacity = names->capacity ? names->capacity * 2 : 64;
+		char **grown = realloc(names->names, capacity * sizeof(char *));
 
 		if (grown == NULL)
 			return false;
@@ -58,8 +57,8 @@ add_name(Names *names, const char *directory, const char *name, bool is_director
 static bool
 wanted(const StoreOp *op, const char *name, bool is_directory)
 {
-	size_t		len = strlen(name);
-	size_t		prefix_len = strlen(op->key);
+	size_t len = strlen(name);
+	size_t prefix_len = strlen(op->key);
 
 	if (strncmp(name, op->key, is_directory && len < prefix_len ? len : prefix_len) != 0)
 		return false;
@@ -89,15 +88,15 @@ add_entry(StoreOp *op, const char *key, const struct stat *st)
 static bool
 walk(StoreOp *op, const char *directory)
 {
-	Names		names = {0};
-	char	   *path = text_format("%s/%s", op->dir->root, directory);
-	DIR		   *d = path ? opendir(path) : NULL;
+	Names names = {0};
+	char *path = text_format("%s/%s", op->dir->root, directory);
+	DIR *d = path ? opendir(path) : NULL;
 	struct dirent *e;
-	bool		going_on = true;
+	bool going_on = true;
 
 	if (d == NULL)
 	{
-		int			error = path ? errno : ENOMEM;
+		int error = path ? errno : ENOMEM;
 
 		/* nobody made it yet */
 		going_on = error == ENOENT || error == ENOTDIR;
@@ -109,7 +108,7 @@ walk(StoreOp *op, const char *directory)
 	errno = 0;
 	while (going_on && (e = readdir(d)) != NULL)
 	{
-		bool		is_directory = e->d_type == DT_DIR;
+		bool is_directory = e->d_type == DT_DIR;
 		struct stat st;
 
 		if (e->d_name[0] == '.')
@@ -141,7 +140,7 @@ walk(StoreOp *op, const char *directory)
 		else if (name[strlen(name) - 1] == '/')
 			going_on = walk(op, name);
 		else if (fstatat(dirfd(d), name + strlen(directory), &st, 0) != 0 || !S_ISREG(st.st_mode))
-			continue;			/* gone meanwhile */
+			continue; /* gone meanwhile */
 		else if (op->nentries == op->limit)
 		{
 			op->more = true;
@@ -163,7 +162,7 @@ void
 dir_list_keys(StoreOp *op)
 {
 	const char *slash = strrchr(op->key, '/');
-	char	   *directory = strndup(op->key, slash ? slash + 1 - op->key : 0);
+	char *directory = strndup(op->key, slash ? slash + 1 - op->key : 0);
 
 	if (!store_prefix_possible(op->key))
 	{

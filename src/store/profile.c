@@ -46,7 +46,7 @@ file_name(const char *variable, const char *beneath_home)
 static char *
 trim(char *s)
 {
-	char	   *end;
+	char *end;
 
 	while (isspace((unsigned char) *s))
 		s++;
@@ -60,7 +60,7 @@ trim(char *s)
 static bool
 is_section(char *line, const char *name, bool config)
 {
-	char	   *end = strchr(line, ']');
+	char *end = strchr(line, ']');
 
 	if (end == NULL)
 		return false;
@@ -76,7 +76,7 @@ is_section(char *line, const char *name, bool config)
 static bool
 set(char **field, const char *value)
 {
-	char	   *copy = strdup(value);
+	char *copy = strdup(value);
 
 	if (copy == NULL)
 		return false;
@@ -88,23 +88,19 @@ set(char **field, const char *value)
 static bool
 property(Profile *p, const char *name, const char *value)
 {
-	static const char *const elsewhere[] = {"role_arn", "credential_process", "credential_source", "sso_session",
-	"sso_start_url", "web_identity_token_file", NULL};
+	static const char *const elsewhere[] = {"role_arn",    "credential_process", "credential_source",
+											"sso_session", "sso_start_url",      "web_identity_token_file",
+											NULL};
 	const struct
 	{
 		const char *name;
-		char	  **field;
-	}			known[] = {
-		{"aws_access_key_id", &p->access_key},
-		{"aws_secret_access_key", &p->secret_key},
-		{"aws_session_token", &p->session_token},
-		{"aws_security_token", &p->session_token},
-		{"aws_expiration", &p->expiration},
-		{"expiration", &p->expiration},
-		{"x_security_token_expires", &p->expiration},
-		{"region", &p->region},
-		{"endpoint_url", &p->endpoint_url},
-		{"ca_bundle", &p->ca_bundle},
+		char **field;
+	} known[] = {
+		{"aws_access_key_id", &p->access_key},        {"aws_secret_access_key", &p->secret_key},
+		{"aws_session_token", &p->session_token},     {"aws_security_token", &p->session_token},
+		{"aws_expiration", &p->expiration},           {"expiration", &p->expiration},
+		{"x_security_token_expires", &p->expiration}, {"region", &p->region},
+		{"endpoint_url", &p->endpoint_url},           {"ca_bundle", &p->ca_bundle},
 	};
 
 	if (value[0] == '\0')
@@ -121,12 +117,12 @@ property(Profile *p, const char *name, const char *value)
 static bool
 read_file(const char *file_name, bool named, bool config, Profile *p, char **error)
 {
-	FILE	   *file = fopen(file_name, "re");
-	char	   *line = NULL;
-	size_t		size = 0;
-	ssize_t		len;
-	bool		inside = false;
-	bool		good = true;
+	FILE *file = fopen(file_name, "re");
+	char *line = NULL;
+	size_t size = 0;
+	ssize_t len;
+	bool inside = false;
+	bool good = true;
 
 	if (file == NULL)
 	{
@@ -138,7 +134,7 @@ read_file(const char *file_name, bool named, bool config, Profile *p, char **err
 	}
 	while (good && (len = getline(&line, &size, file)) >= 0)
 	{
-		char	   *equals;
+		char *equals;
 
 		if (line[0] == '#' || line[0] == ';')
 			continue;
@@ -170,10 +166,10 @@ read_file(const char *file_name, bool named, bool config, Profile *p, char **err
 bool
 profile_read(const char *name, Profile *profile, char **error)
 {
-	char	   *config = file_name("AWS_CONFIG_FILE", ".aws/config");
-	char	   *credentials = file_name("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
-	bool		asked;
-	bool		good;
+	char *config = file_name("AWS_CONFIG_FILE", ".aws/config");
+	char *credentials = file_name("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
+	bool asked;
+	bool good;
 
 	memset(profile, 0, sizeof(*profile));
 	*error = NULL;
@@ -184,8 +180,8 @@ profile_read(const char *name, Profile *profile, char **error)
 	asked = name != NULL;
 	profile->name = strdup(name ? name : "default");
 	good = config && credentials && profile->name &&
-		read_file(config, environment("AWS_CONFIG_FILE") != NULL, true, profile, error) &&
-		read_file(credentials, environment("AWS_SHARED_CREDENTIALS_FILE") != NULL, false, profile, error);
+		   read_file(config, environment("AWS_CONFIG_FILE") != NULL, true, profile, error) &&
+		   read_file(credentials, environment("AWS_SHARED_CREDENTIALS_FILE") != NULL, false, profile, error);
 	if (good && asked && !profile->found)
 	{
 		*error = text_format("there is no profile \"%s\" in \"%s\" or \"%s\"", profile->name, config, credentials);

@@ -8,16 +8,16 @@
 
 typedef struct Profile
 {
-	char	   *name;
-	bool		found;			/* in one of the files */
-	char	   *access_key;		/* NULL where not there */
-	char	   *secret_key;
-	char	   *session_token;
-	char	   *expiration;		/* of the session token, ISO 8601 */
-	char	   *region;
-	char	   *endpoint_url;
-	char	   *ca_bundle;
-	char	   *elsewhere;		/* name of a property that says where the keys really are: role_arn, credential_process, ... */
+	char *name;
+	bool found; /* in one of the files */
+	char *access_key; /* NULL where not there */
+	char *secret_key;
+	char *session_token;
+	char *expiration; /* of the session token, ISO 8601 */
+	char *region;
+	char *endpoint_url;
+	char *ca_bundle;
+	char *elsewhere; /* name of a property that says where the keys really are: role_arn, credential_process, ... */
 } Profile;
 
 /*

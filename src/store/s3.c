@@ -25,8 +25,8 @@
 #define BACKOFF_MIN_MS 50
 #define BACKOFF_MAX_MS 5000
 #define SLOW_DOWN_MIN_MS 200
-#define CREDENTIALS_MARGIN_S 60	/* read again so long before they expire */
-#define CREDENTIALS_PAUSE_MS 2000	/* and not more often than this */
+#define CREDENTIALS_MARGIN_S 60 /* read again so long before they expire */
+#define CREDENTIALS_PAUSE_MS 2000 /* and not more often than this */
 
 int64_t
 s3_now(void)
@@ -58,7 +58,7 @@ list_of(StoreOp *op)
 static void
 unlink_op(StoreOp *op)
 {
-	S3List	   *list = list_of(op);
+	S3List *list = list_of(op);
 
 	*(op->prev ? &op->prev->next : &list->first) = op->next;
 	*(op->next ? &op->next->prev : &list->last) = op->prev;
@@ -69,7 +69,7 @@ unlink_op(StoreOp *op)
 static void
 link_op(StoreOp *op, S3Where where)
 {
-	S3List	   *list;
+	S3List *list;
 
 	op->where = where;
 	list = list_of(op);
@@ -92,8 +92,8 @@ move_op(StoreOp *op, S3Where where)
 static StoreOp *
 submit(Store *store, S3Kind kind, const char *key, const char *extra, StoreCallback cb, void *arg)
 {
-	S3Store    *s3 = (S3Store *) store;
-	StoreOp    *op = calloc(1, sizeof(StoreOp));
+	S3Store *s3 = (S3Store *) store;
+	StoreOp *op = calloc(1, sizeof(StoreOp));
 	const char *wrong;
 
 	if (op == NULL)
@@ -118,7 +118,7 @@ submit(Store *store, S3Kind kind, const char *key, const char *extra, StoreCallb
 static StoreOp *
 s3_get(Store *store, const char *key, uint64_t offset, int64_t length, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = submit(store, S3_GET, key, NULL, cb, arg);
+	StoreOp *op = submit(store, S3_GET, key, NULL, cb, arg);
 
 	if (op == NULL)
 		return NULL;
@@ -129,10 +129,10 @@ s3_get(Store *store, const char *key, uint64_t offset, int64_t length, StoreCall
 }
 
 static StoreOp *
-submit_write(Store *store, S3Kind kind, const char *key, const char *etag, const void *data, size_t len, StoreCallback cb,
-			 void *arg)
+submit_write(Store *store, S3Kind kind, const char *key, const char *etag, const void *data, size_t len,
+			 StoreCallback cb, void *arg)
 {
-	StoreOp    *op = submit(store, kind, key, etag, cb, arg);
+	StoreOp *op = submit(store, kind, key, etag, cb, arg);
 
 	if (op == NULL)
 		return NULL;
@@ -163,7 +163,7 @@ s3_replace(Store *store, const char *key, const char *etag, const void *data, si
 static StoreOp *
 s3_list(Store *store, const char *prefix, const char *after, int limit, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = submit(store, S3_LIST, prefix, after && after[0] ? after : NULL, cb, arg);
+	StoreOp *op = submit(store, S3_LIST, prefix, after && after[0] ? after : NULL, cb, arg);
 
 	if (op == NULL)
 		return NULL;
@@ -200,10 +200,11 @@ s3_cancel(StoreOp *op)
 static bool
 have_credentials(S3Store *s3, StoreOp *op)
 {
-	int64_t		now = s3_now();
-	bool		expired = s3->credentials.expires > 0 && time(NULL) + CREDENTIALS_MARGIN_S >= s3->credentials.expires;
+	int64_t now = s3_now();
+	bool expired = s3->credentials.expires > 0 && time(NULL) + CREDENTIALS_MARGIN_S >= s3->credentials.expires;
 
-	if (s3->credentials_at == 0 || ((expired || s3->credentials.access_key == NULL) && now >= s3->credentials_at + CREDENTIALS_PAUSE_MS))
+	if (s3->credentials_at == 0 ||
+		((expired || s3->credentials.access_key == NULL) && now >= s3->credentials_at + CREDENTIALS_PAUSE_MS))
 	{
 		credentials_wipe(&s3->credentials);
 		free(s3->credentials_error);
@@ -229,14 +230,14 @@ static bool
 other_credentials(S3Store *s3, StoreOp *op)
 {
 	Credentials fresh;
-	char	   *error = NULL;
-	bool		other;
+	char *error = NULL;
+	bool other;
 
 	if (op->reread_credentials)
 		return false;
 	op->reread_credentials = true;
 	if (op->credentials_at != s3->credentials_at)
-		return true;			/* somebody read them since this attempt began */
+		return true; /* somebody read them since this attempt began */
 	if (s3_now() < s3->credentials_at + CREDENTIALS_PAUSE_MS || !credentials_load(&s3->settings, &fresh, &error))
 	{
 		free(error);
@@ -260,10 +261,10 @@ finish(StoreOp *op)
 static void
 start(StoreOp *op)
 {
-	S3Store    *s3 = op->s3;
-	char		text[SIGV4_TIME];
-	time_t		t = time(NULL);
-	struct tm	tm;
+	S3Store *s3 = op->s3;
+	char text[SIGV4_TIME];
+	time_t t = time(NULL);
+	struct tm tm;
 
 	if (!have_credentials(s3, op))
 	{
@@ -295,7 +296,7 @@ start(StoreOp *op)
 static void
 end_attempt(StoreOp *op, bool good)
 {
-	S3Store    *s3 = op->s3;
+	S3Store *s3 = op->s3;
 
 	s3->store.stats.bytes_out += op->sent;
 	s3->store.stats.bytes_in += op->answer.len;
@@ -325,11 +326,11 @@ adjust_window(S3Store *s3, StoreOp *op, bool slow_down, int64_t wait)
 static void
 attempt_ended(StoreOp *op, CURLcode code)
 {
-	S3Store    *s3 = op->s3;
-	bool		slow_down;
-	S3Next		next = s3_verdict(op, code, &slow_down);
-	int64_t		limit = slow_down ? SLOW_DOWN_MIN_MS : BACKOFF_MIN_MS;
-	int64_t		wait;
+	S3Store *s3 = op->s3;
+	bool slow_down;
+	S3Next next = s3_verdict(op, code, &slow_down);
+	int64_t limit = slow_down ? SLOW_DOWN_MIN_MS : BACKOFF_MIN_MS;
+	int64_t wait;
 
 	for (int i = 1; i < op->attempts && limit < BACKOFF_MAX_MS; i++)
 		limit *= 2;
@@ -379,7 +380,7 @@ next_to_start(S3Store *s3, int64_t now, int64_t *when)
 static void
 cancel_marked(S3Store *s3)
 {
-	S3List	   *const lists[] = {&s3->queued, &s3->active, &s3->finished};
+	S3List *const lists[] = {&s3->queued, &s3->active, &s3->finished};
 
 	for (int i = 0; i < 3 && s3->ncancelled > 0; i++)
 		for (StoreOp *op = lists[i]->first, *next; op; op = next)
@@ -399,7 +400,7 @@ cancel_marked(S3Store *s3)
 static void
 end_stalled(S3Store *s3)
 {
-	int64_t		now = s3_now();
+	int64_t now = s3_now();
 
 	if (now < s3->next_look)
 		return;
@@ -423,7 +424,7 @@ end_stalled(S3Store *s3)
 static int
 on_socket(CURL *easy, curl_socket_t fd, int what, void *arg, void *known)
 {
-	S3Store    *s3 = arg;
+	S3Store *s3 = arg;
 	struct epoll_event event = {.data.fd = fd};
 
 	if (what == CURL_POLL_REMOVE)
@@ -447,13 +448,13 @@ on_timer(CURLM *multi, long timeout_ms, void *arg)
 static void
 collect_ended(S3Store *s3)
 {
-	CURLMsg    *message;
-	int			left;
+	CURLMsg *message;
+	int left;
 
 	while ((message = curl_multi_info_read(s3->multi, &left)) != NULL)
 	{
-		StoreOp    *op;
-		CURLcode	code = message->data.result;
+		StoreOp *op;
+		CURLcode code = message->data.result;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
@@ -467,14 +468,15 @@ static void
 run_curl(S3Store *s3)
 {
 	struct epoll_event events[64];
-	int			n = epoll_wait(s3->epoll, events, 64, 0);
-	int			running;
+	int n = epoll_wait(s3->epoll, events, 64, 0);
+	int running;
 
 	for (int i = 0; i < n; i++)
 		(void) curl_multi_socket_action(s3->multi, events[i].data.fd,
 										(events[i].events & EPOLLIN ? CURL_CSELECT_IN : 0) |
-										(events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-										(events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0), &running);
+											(events[i].events & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
+											(events[i].events & (EPOLLERR | EPOLLHUP) ? CURL_CSELECT_ERR : 0),
+										&running);
 	if (s3->curl_deadline >= 0 && s3->curl_deadline <= s3_now())
 	{
 		s3->curl_deadline = -1;
@@ -486,10 +488,10 @@ run_curl(S3Store *s3)
 static void
 start_queued(S3Store *s3)
 {
-	int64_t		when = INT64_MAX;
-	StoreOp    *op;
-	bool		some = false;
-	int			running;
+	int64_t when = INT64_MAX;
+	StoreOp *op;
+	bool some = false;
+	int running;
 
 	while ((op = next_to_start(s3, s3_now(), &when)) != NULL)
 	{
@@ -508,7 +510,7 @@ start_queued(S3Store *s3)
 static void
 block_signals(sigset_t *before)
 {
-	sigset_t	all;
+	sigset_t all;
 
 	sigfillset(&all);
 	/* these come from the code itself, and blocked would only end it in silence */
@@ -564,8 +566,8 @@ tell(StoreOp *op)
 static void
 s3_dispatch(Store *store)
 {
-	S3Store    *s3 = (S3Store *) store;
-	sigset_t	before;
+	S3Store *s3 = (S3Store *) store;
+	sigset_t before;
 
 	block_signals(&before);
 	cancel_marked(s3);
@@ -596,9 +598,9 @@ s3_fd(Store *store)
 static int
 s3_timeout(Store *store)
 {
-	S3Store    *s3 = (S3Store *) store;
-	int64_t		now = s3_now();
-	int64_t		when = s3->active.n > 0 ? s3->next_look : INT64_MAX;
+	S3Store *s3 = (S3Store *) store;
+	int64_t now = s3_now();
+	int64_t when = s3->active.n > 0 ? s3->next_look : INT64_MAX;
 
 	if (s3->finished.n > 0 || s3->ncancelled > 0 || next_to_start(s3, now, &when) != NULL)
 		return 0;
@@ -625,10 +627,10 @@ copy_setting(char **to, const char *from)
 static bool
 s3_configure(Store *store, const StoreOptions *given, char **error)
 {
-	S3Store    *s3 = (S3Store *) store;
+	S3Store *s3 = (S3Store *) store;
 	StoreOptions options = *given;
 	CredentialSettings settings = {0};
-	Target		target;
+	Target target;
 
 	options.endpoint = nonempty(given->endpoint);
 	options.region = nonempty(given->region);
@@ -640,8 +642,10 @@ s3_configure(Store *store, const StoreOptions *given, char **error)
 			*error = strdup("out of memory");
 		return false;
 	}
-	if (!copy_setting(&settings.access_key, given->access_key) || !copy_setting(&settings.secret_key, given->secret_key) ||
-		!copy_setting(&settings.session_token, given->session_token) || !copy_setting(&settings.profile, given->profile))
+	if (!copy_setting(&settings.access_key, given->access_key) ||
+		!copy_setting(&settings.secret_key, given->secret_key) ||
+		!copy_setting(&settings.session_token, given->session_token) ||
+		!copy_setting(&settings.profile, given->profile))
 	{
 		credential_settings_wipe(&settings);
 		target_free(&target);
@@ -656,7 +660,9 @@ s3_configure(Store *store, const StoreOptions *given, char **error)
 	s3->credentials_at = 0;
 	s3->connect_timeout = given->connect_timeout_ms > 0 ? given->connect_timeout_ms : 5000;
 	s3->request_timeout = given->request_timeout_ms > 0 ? given->request_timeout_ms : 30000;
-	s3->retry_timeout = given->retry_timeout_ms == 0 ? 60000 : given->retry_timeout_ms < 0 ? 0 : given->retry_timeout_ms;
+	s3->retry_timeout = given->retry_timeout_ms == 0  ? 60000
+						: given->retry_timeout_ms < 0 ? 0
+													  : given->retry_timeout_ms;
 	s3->max_connections = given->max_connections > 0 ? given->max_connections : 64;
 	if (s3->max_connections > S3_MAX_CONNECTIONS)
 		s3->max_connections = S3_MAX_CONNECTIONS;
@@ -670,13 +676,13 @@ s3_configure(Store *store, const StoreOptions *given, char **error)
 static void
 s3_close(Store *store)
 {
-	S3Store    *s3 = (S3Store *) store;
-	sigset_t	before;
+	S3Store *s3 = (S3Store *) store;
+	sigset_t before;
 
 	/* callbacks may submit again; that is cancelled, too */
 	while (s3->queued.n + s3->active.n + s3->finished.n > 0)
 	{
-		S3List	   *const lists[] = {&s3->queued, &s3->active, &s3->finished};
+		S3List *const lists[] = {&s3->queued, &s3->active, &s3->finished};
 
 		for (int i = 0; i < 3; i++)
 			for (StoreOp *op = lists[i]->first; op; op = op->next)
@@ -715,7 +721,7 @@ static const StoreDriver s3_driver = {
 Store *
 s3_open(const StoreOptions *options, char **error)
 {
-	S3Store    *s3 = calloc(1, sizeof(S3Store));
+	S3Store *s3 = calloc(1, sizeof(S3Store));
 
 	if (s3 == NULL || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 	{

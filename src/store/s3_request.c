@@ -19,7 +19,7 @@
 static size_t
 on_header(char *line, size_t size, size_t n, void *arg)
 {
-	StoreOp    *op = arg;
+	StoreOp *op = arg;
 
 	op->progress = s3_now();
 	answer_header(&op->answer, line, size * n);
@@ -29,7 +29,7 @@ on_header(char *line, size_t size, size_t n, void *arg)
 static size_t
 on_body(char *data, size_t size, size_t n, void *arg)
 {
-	StoreOp    *op = arg;
+	StoreOp *op = arg;
 
 	op->progress = s3_now();
 	return answer_body(&op->answer, data, size * n) ? size * n : 0;
@@ -38,7 +38,7 @@ on_body(char *data, size_t size, size_t n, void *arg)
 static int
 on_request(void *arg, char *to, char *from, int to_port, int from_port)
 {
-	StoreOp    *op = arg;
+	StoreOp *op = arg;
 
 	if (op->asked && s3_conditional(op))
 		return CURL_PREREQFUNC_ABORT;
@@ -51,9 +51,9 @@ on_request(void *arg, char *to, char *from, int to_port, int from_port)
 static size_t
 on_send(char *buffer, size_t size, size_t n, void *arg)
 {
-	StoreOp    *op = arg;
-	size_t		left = op->len - op->sent;
-	size_t		len = size * n < left ? size * n : left;
+	StoreOp *op = arg;
+	size_t left = op->len - op->sent;
+	size_t len = size * n < left ? size * n : left;
 
 	op->progress = s3_now();
 	memcpy(buffer, op->data + op->sent, len);
@@ -70,7 +70,7 @@ hash_body(StoreOp *op)
 		return false;
 	/* where policy forbids MD5 the signed SHA-256 has to do */
 	op->has_md5 = (op->kind == S3_PUT || s3_conditional(op)) &&
-		digest_md5(op->data ? op->data : (const uint8_t *) "", op->len, op->md5);
+				  digest_md5(op->data ? op->data : (const uint8_t *) "", op->len, op->md5);
 	op->hashed = true;
 	return true;
 }
@@ -80,7 +80,7 @@ static char *
 list_query(const StoreOp *op)
 {
 	const char *prefix = op->s3->target.prefix;
-	Text		query = {0};
+	Text query = {0};
 
 	if (op->extra && op->extra[0] == STORE_LIST_TOKEN)
 	{
@@ -88,7 +88,8 @@ list_query(const StoreOp *op)
 		text_add_encoded(&query, op->extra + 1, false);
 		text_adds(&query, "&");
 	}
-	text_addf(&query, "encoding-type=url&list-type=2&max-keys=%d&prefix=", op->limit > 0 && op->limit < 1000 ? op->limit : 1000);
+	text_addf(&query, "encoding-type=url&list-type=2&max-keys=%d&prefix=",
+			  op->limit > 0 && op->limit < 1000 ? op->limit : 1000);
 	text_add_encoded(&query, prefix, false);
 	text_add_encoded(&query, op->key, false);
 	if (op->extra && op->extra[0] != STORE_LIST_TOKEN)
@@ -104,7 +105,7 @@ list_query(const StoreOp *op)
 static bool
 add_header(StoreOp *op, const char *name, const char *value)
 {
-	char	   *line = text_format("%s:%s%s", name, value[0] ? " " : "", value);
+	char *line = text_format("%s:%s%s", name, value[0] ? " " : "", value);
 	struct curl_slist *list = line ? curl_slist_append(op->headers, line) : NULL;
 
 	free_secret(line);
@@ -118,39 +119,39 @@ add_header(StoreOp *op, const char *name, const char *value)
 static bool
 sign(StoreOp *op, const char *time, const char *method, const char *path, const char *query)
 {
-	S3Store    *s3 = op->s3;
-	SigHeader	headers[MAX_SIGNED];
-	SigRequest	request = {0};
-	char		md5[MD5_BASE64];
-	char		etag[160];
-	int			n = 0;
-	char	   *authorization;
-	bool		good;
+	S3Store *s3 = op->s3;
+	SigHeader headers[MAX_SIGNED];
+	SigRequest request = {0};
+	char md5[MD5_BASE64];
+	char etag[160];
+	int n = 0;
+	char *authorization;
+	bool good;
 
 	if (op->has_md5)
 	{
 		digest_base64(op->md5, MD5_BYTES, md5);
-		headers[n++] = (SigHeader) {"content-md5", md5};
+		headers[n++] = (SigHeader){"content-md5", md5};
 	}
-	headers[n++] = (SigHeader) {"host", s3->target.host};
+	headers[n++] = (SigHeader){"host", s3->target.host};
 	if (op->kind == S3_REPLACE)
 	{
-		size_t		len = strlen(op->extra);
+		size_t len = strlen(op->extra);
 
 		/* the ETag as the store gave it, or without its quotes */
 		if (s3->store.unquoted_etag && len >= 2 && op->extra[0] == '"' && op->extra[len - 1] == '"')
 			(void) snprintf(etag, sizeof(etag), "%.*s", (int) len - 2, op->extra + 1);
 		else
 			(void) snprintf(etag, sizeof(etag), "%s", op->extra);
-		headers[n++] = (SigHeader) {"if-match", etag};
+		headers[n++] = (SigHeader){"if-match", etag};
 	}
 	/* signed, so that nothing on the way can take the condition out of a write that the server then accepts */
 	if (op->kind == S3_CREATE)
-		headers[n++] = (SigHeader) {"if-none-match", "*"};
-	headers[n++] = (SigHeader) {"x-amz-content-sha256", op->sha256};
-	headers[n++] = (SigHeader) {"x-amz-date", time};
+		headers[n++] = (SigHeader){"if-none-match", "*"};
+	headers[n++] = (SigHeader){"x-amz-content-sha256", op->sha256};
+	headers[n++] = (SigHeader){"x-amz-date", time};
 	if (s3->credentials.session_token)
-		headers[n++] = (SigHeader) {"x-amz-security-token", s3->credentials.session_token};
+		headers[n++] = (SigHeader){"x-amz-security-token", s3->credentials.session_token};
 	request.method = method;
 	request.path = path;
 	request.query = query;
@@ -175,7 +176,7 @@ sign(StoreOp *op, const char *time, const char *method, const char *path, const 
 static size_t
 range(StoreOp *op, char *text, size_t size)
 {
-	uint64_t	length = op->length > 0 ? op->length : 1;	/* a range of nothing cannot be asked for */
+	uint64_t length = op->length > 0 ? op->length : 1; /* a range of nothing cannot be asked for */
 
 	text[0] = '\0';
 	if (op->kind == S3_LIST)
@@ -189,7 +190,8 @@ range(StoreOp *op, char *text, size_t size)
 		(void) snprintf(text, size, "%llu-", (unsigned long long) op->offset);
 		return SIZE_MAX / 2;
 	}
-	(void) snprintf(text, size, "%llu-%llu", (unsigned long long) op->offset, (unsigned long long) (op->offset + length - 1));
+	(void) snprintf(text, size, "%llu-%llu", (unsigned long long) op->offset,
+					(unsigned long long) (op->offset + length - 1));
 	return length;
 }
 
@@ -211,14 +213,14 @@ method_of(const StoreOp *op)
 bool
 s3_request(StoreOp *op, const char *time)
 {
-	S3Store    *s3 = op->s3;
-	CURL	   *easy;
+	S3Store *s3 = op->s3;
+	CURL *easy;
 	const char *method = method_of(op);
-	char		bytes[64];
-	char	   *path = target_path(&s3->target, op->kind == S3_LIST ? NULL : op->key);
-	char	   *query = op->kind == S3_LIST ? list_query(op) : strdup("");
-	char	   *url = path && query ? text_format("%s%s%s%s", s3->target.base, path, query[0] ? "?" : "", query) : NULL;
-	CURLcode	code = CURLE_OK;
+	char bytes[64];
+	char *path = target_path(&s3->target, op->kind == S3_LIST ? NULL : op->key);
+	char *query = op->kind == S3_LIST ? list_query(op) : strdup("");
+	char *url = path && query ? text_format("%s%s%s%s", s3->target.base, path, query[0] ? "?" : "", query) : NULL;
+	CURLcode code = CURLE_OK;
 
 	easy = s3->nidle > 0 ? s3->idle[--s3->nidle] : curl_easy_init();
 	op->easy = easy;
@@ -232,7 +234,12 @@ s3_request(StoreOp *op, const char *time)
 		code = CURLE_OUT_OF_MEMORY;
 		goto done;
 	}
-#define SET(option, value) do { if (code == CURLE_OK) code = curl_easy_setopt(easy, option, value); } while (0)
+#define SET(option, value)                                                                                             \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		if (code == CURLE_OK)                                                                                          \
+			code = curl_easy_setopt(easy, option, value);                                                              \
+	} while (0)
 	SET(CURLOPT_URL, url);
 	SET(CURLOPT_PRIVATE, op);
 	SET(CURLOPT_PATH_AS_IS, 1L);
@@ -289,7 +296,7 @@ done:
 void
 s3_request_end(StoreOp *op, bool good)
 {
-	S3Store    *s3 = op->s3;
+	S3Store *s3 = op->s3;
 
 	for (struct curl_slist *h = op->headers; h; h = h->next)
 		digest_wipe(h->data, strlen(h->data));

@@ -18,8 +18,8 @@ s3_error(StoreOp *op, StoreStatus status, const char *format, ...)
 {
 	static const char *const verbs[] = {"read", "write", "create", "replace", "list", "remove", "make"};
 	const Target *t = &op->s3->target;
-	va_list		args;
-	int			n;
+	va_list args;
+	int n;
 
 	op->status = status;
 	if (op->key)
@@ -46,8 +46,8 @@ code_is(const Answer *a, const char *const codes[])
 static void
 clock_text(int64_t ms, char *text, size_t size)
 {
-	time_t		t = ms / 1000;
-	struct tm	tm;
+	time_t t = ms / 1000;
+	struct tm tm;
 
 	(void) strftime(text, size, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&t, &tm));
 }
@@ -56,40 +56,45 @@ clock_text(int64_t ms, char *text, size_t size)
 static void
 remedy(const StoreOp *op, char *text, size_t size)
 {
-	static const char *const wrong_keys[] = {"InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "TokenRefreshRequired",
-	"InvalidClientTokenId", NULL};
-	static const char *const wrong_region[] = {"AuthorizationHeaderMalformed", "PermanentRedirect", "TemporaryRedirect",
-	"IllegalLocationConstraintException", "Redirect", NULL};
+	static const char *const wrong_keys[] = {"InvalidAccessKeyId",   "InvalidToken",         "ExpiredToken",
+											 "TokenRefreshRequired", "InvalidClientTokenId", NULL};
+	static const char *const wrong_region[] = {
+		"AuthorizationHeaderMalformed",       "PermanentRedirect", "TemporaryRedirect",
+		"IllegalLocationConstraintException", "Redirect",          NULL};
 	const Answer *a = &op->answer;
 	const Target *t = &op->s3->target;
 
 	text[0] = '\0';
 	if (strcmp(a->code, "RequestTimeTooSkewed") == 0)
 	{
-		char		here[40],
-					there[40] = "unknown";
+		char here[40], there[40] = "unknown";
 
 		clock_text((int64_t) time(NULL) * 1000, here, sizeof(here));
 		if (a->date_ms)
 			clock_text(a->date_ms, there, sizeof(there));
-		(void) snprintf(text, size, "; this server's clock says %s, the store's %s: set the one that is wrong", here, there);
+		(void) snprintf(text, size, "; this server's clock says %s, the store's %s: set the one that is wrong", here,
+						there);
 	}
 	else if (code_is(a, wrong_keys))
 		(void) snprintf(text, size, "; the credentials came from %s: correct them there",
 						op->s3->credentials.source ? op->s3->credentials.source : "nowhere");
 	else if (strcmp(a->code, "SignatureDoesNotMatch") == 0)
-		(void) snprintf(text, size, "; the secret key (from %s) is wrong, or something between here and the store changes requests",
+		(void) snprintf(text, size,
+						"; the secret key (from %s) is wrong, or something between here and the store changes requests",
 						op->s3->credentials.source ? op->s3->credentials.source : "nowhere");
 	else if (a->region[0] && strcmp(a->region, t->region) != 0 &&
 			 (code_is(a, wrong_region) || (a->status >= 300 && a->status < 400) || a->status == 400))
-		(void) snprintf(text, size, "; the bucket is in region \"%s\", not \"%s\": set s3am.region", a->region, t->region);
+		(void) snprintf(text, size, "; the bucket is in region \"%s\", not \"%s\": set s3am.region", a->region,
+						t->region);
 	else if (a->status >= 300 && a->status < 400)
 		(void) snprintf(text, size, "; the bucket is elsewhere: check s3am.endpoint and s3am.region");
 	else if (strcmp(a->code, "NoSuchBucket") == 0)
-		(void) snprintf(text, size, "; there is no bucket \"%s\" at %s: create it, or correct s3am.repository or s3am.endpoint",
+		(void) snprintf(text, size,
+						"; there is no bucket \"%s\" at %s: create it, or correct s3am.repository or s3am.endpoint",
 						t->bucket, t->endpoint);
 	else if (strcmp(a->code, "AccessDenied") == 0 || a->status == 401 || a->status == 403)
-		(void) snprintf(text, size, "; allow these credentials to get, put, list and delete objects under \"s3://%s/%.100s\"",
+		(void) snprintf(text, size,
+						"; allow these credentials to get, put, list and delete objects under \"s3://%s/%.100s\"",
 						t->bucket, t->prefix);
 	else if (a->status == 404 && a->code[0] == '\0')
 		(void) snprintf(text, size, "; is %s an S3 server?  Check s3am.endpoint and s3am.addressing", t->endpoint);
@@ -99,11 +104,11 @@ static void
 answered(StoreOp *op, StoreStatus status)
 {
 	const Answer *a = &op->answer;
-	char		what[400];
+	char what[400];
 
 	remedy(op, what, sizeof(what));
-	s3_error(op, status, "%s answered %d%s%s%s%s%s%s", op->s3->target.endpoint, a->status, a->code[0] ? " " : "", a->code,
-			 a->message[0] ? " (" : "", a->message, a->message[0] ? ")" : "", what);
+	s3_error(op, status, "%s answered %d%s%s%s%s%s%s", op->s3->target.endpoint, a->status, a->code[0] ? " " : "",
+			 a->code, a->message[0] ? " (" : "", a->message, a->message[0] ? ")" : "", what);
 }
 
 /* libcurl gave up.  Its own words name hosts and files, never credentials. */
@@ -112,7 +117,7 @@ transport_failed(StoreOp *op, CURLcode code)
 {
 	const char *words = op->curl_error[0] ? op->curl_error : curl_easy_strerror(code);
 	const char *what = "";
-	S3Next		next = S3_TRY_AGAIN;
+	S3Next next = S3_TRY_AGAIN;
 	StoreStatus status = s3_conditional(op) && op->asked ? STORE_UNDECIDED : STORE_UNAVAILABLE;
 
 	switch (code)
@@ -146,14 +151,15 @@ transport_failed(StoreOp *op, CURLcode code)
 static S3Next
 check_bytes(StoreOp *op)
 {
-	Answer	   *a = &op->answer;
-	bool		ranged = op->offset > 0 || op->length >= 0;
-	uint8_t		md5[MD5_BYTES];
-	char		hex[2 * MD5_BYTES + 1];
+	Answer *a = &op->answer;
+	bool ranged = op->offset > 0 || op->length >= 0;
+	uint8_t md5[MD5_BYTES];
+	char hex[2 * MD5_BYTES + 1];
 
 	if (a->content_length < 0 && !a->chunked)
 	{
-		s3_error(op, STORE_DAMAGED, "%s did not say how long the object is, so it may be truncated", op->s3->target.endpoint);
+		s3_error(op, STORE_DAMAGED, "%s did not say how long the object is, so it may be truncated",
+				 op->s3->target.endpoint);
 		return S3_TRY_AGAIN;
 	}
 	if (a->status == 200 && ranged && op->offset > 0)
@@ -164,12 +170,13 @@ check_bytes(StoreOp *op)
 	}
 	if (a->status == 206)
 	{
-		uint64_t	want = op->length > 0 ? (uint64_t) op->length : op->length == 0 ? 1 : UINT64_MAX;
+		uint64_t want = op->length > 0 ? (uint64_t) op->length : op->length == 0 ? 1 : UINT64_MAX;
 
 		if (!a->has_range || a->range_first != op->offset || op->offset > a->object_size ||
 			a->len != (want < a->object_size - op->offset ? want : a->object_size - op->offset))
 		{
-			s3_error(op, STORE_DAMAGED, "%s answered with %zu bytes from %llu of %llu, which is not the part that was asked for",
+			s3_error(op, STORE_DAMAGED,
+					 "%s answered with %zu bytes from %llu of %llu, which is not the part that was asked for",
 					 op->s3->target.endpoint, a->len, (unsigned long long) a->range_first,
 					 (unsigned long long) a->object_size);
 			return S3_TRY_AGAIN;
@@ -179,7 +186,8 @@ check_bytes(StoreOp *op)
 	{
 		a->object_size = a->len;
 		/* the whole object: then its ETag may tell whether it is right */
-		if (op->s3->etags_are_md5 > 0 && !a->etag_is_no_md5 && strlen(a->etag) == 34 && digest_md5(a->body, a->len, md5))
+		if (op->s3->etags_are_md5 > 0 && !a->etag_is_no_md5 && strlen(a->etag) == 34 &&
+			digest_md5(a->body, a->len, md5))
 		{
 			digest_hex(md5, MD5_BYTES, hex);
 			if (strspn(a->etag + 1, "0123456789abcdef") == 32 && strncmp(a->etag + 1, hex, 32) != 0)
@@ -200,19 +208,20 @@ check_bytes(StoreOp *op)
 static void
 learn_etags(StoreOp *op)
 {
-	char		hex[2 * MD5_BYTES + 1];
+	char hex[2 * MD5_BYTES + 1];
 
 	if (!op->has_md5 || op->s3->etags_are_md5 < 0 || op->answer.etag[0] == '\0')
 		return;
 	digest_hex(op->md5, MD5_BYTES, hex);
-	op->s3->etags_are_md5 = strlen(op->answer.etag) == 34 && strncmp(op->answer.etag + 1, hex, 32) == 0 &&
-		!op->answer.etag_is_no_md5 ? 1 : -1;
+	op->s3->etags_are_md5 =
+		strlen(op->answer.etag) == 34 && strncmp(op->answer.etag + 1, hex, 32) == 0 && !op->answer.etag_is_no_md5 ? 1
+																												  : -1;
 }
 
 static S3Next
 succeeded(StoreOp *op)
 {
-	Answer	   *a = &op->answer;
+	Answer *a = &op->answer;
 	const char *wrong;
 
 	switch (op->kind)
@@ -243,15 +252,22 @@ succeeded(StoreOp *op)
 S3Next
 s3_verdict(StoreOp *op, CURLcode code, bool *slow_down)
 {
-	static const char *const busy[] = {"SlowDown", "ServiceUnavailable", "TooManyRequests", "ThrottlingException",
-	"RequestLimitExceeded", "Throttling", "BandwidthLimitExceeded", NULL};
-	static const char *const passing[] = {"RequestTimeout", "InternalError", "OperationAborted", "BadDigest",
-		"XAmzContentSHA256Mismatch", "XMinioInvalidDigest", "IncompleteBody", "ConditionalRequestConflict", "Timeout",
-	NULL};
-	static const char *const credentials[] = {"InvalidAccessKeyId", "InvalidToken", "ExpiredToken", "TokenRefreshRequired",
-	"SignatureDoesNotMatch", "AccessDenied", "InvalidClientTokenId", NULL};
-	Answer	   *a = &op->answer;
-	bool		success = a->status >= 200 && a->status < 300;
+	static const char *const busy[] = {"SlowDown",
+									   "ServiceUnavailable",
+									   "TooManyRequests",
+									   "ThrottlingException",
+									   "RequestLimitExceeded",
+									   "Throttling",
+									   "BandwidthLimitExceeded",
+									   NULL};
+	static const char *const passing[] = {
+		"RequestTimeout",      "InternalError",  "OperationAborted",           "BadDigest", "XAmzContentSHA256Mismatch",
+		"XMinioInvalidDigest", "IncompleteBody", "ConditionalRequestConflict", "Timeout",   NULL};
+	static const char *const credentials[] = {
+		"InvalidAccessKeyId",    "InvalidToken", "ExpiredToken",         "TokenRefreshRequired",
+		"SignatureDoesNotMatch", "AccessDenied", "InvalidClientTokenId", NULL};
+	Answer *a = &op->answer;
+	bool success = a->status >= 200 && a->status < 300;
 
 	*slow_down = false;
 	if (a->no_memory)
@@ -263,7 +279,8 @@ s3_verdict(StoreOp *op, CURLcode code, bool *slow_down)
 	{
 		/* only where a range was asked for, or of a list */
 		if (op->kind == S3_GET)
-			s3_error(op, STORE_DENIED, "%s answered with more than the part that was asked for: s3am needs ranged reads",
+			s3_error(op, STORE_DENIED,
+					 "%s answered with more than the part that was asked for: s3am needs ranged reads",
 					 op->s3->target.endpoint);
 		else
 			s3_error(op, s3_conditional(op) ? STORE_UNDECIDED : STORE_DAMAGED, "%s answered with far too much",

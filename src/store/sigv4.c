@@ -35,7 +35,7 @@ add_trimmed(Text *text, const char *value)
 static char *
 header_names(const SigRequest *r)
 {
-	Text		names = {0};
+	Text names = {0};
 
 	for (int i = 0; i < r->nheaders; i++)
 		text_addf(&names, "%s%s", i ? ";" : "", r->headers[i].name);
@@ -45,7 +45,7 @@ header_names(const SigRequest *r)
 static char *
 canonical_request(const SigRequest *r, const char *names)
 {
-	Text		text = {0};
+	Text text = {0};
 
 	text_addf(&text, "%s\n%s\n%s\n", r->method, r->path, r->query);
 	for (int i = 0; i < r->nheaders; i++)
@@ -62,15 +62,15 @@ canonical_request(const SigRequest *r, const char *names)
 static bool
 signing_key(const SigRequest *r, uint8_t key[SHA256_BYTES])
 {
-	char	   *start = text_format("AWS4%s", r->secret_key);
-	bool		good;
+	char *start = text_format("AWS4%s", r->secret_key);
+	bool good;
 
 	if (start == NULL)
 		return false;
 	good = digest_hmac((const uint8_t *) start, strlen(start), r->time, 8, key) &&
-		digest_hmac(key, SHA256_BYTES, r->region, strlen(r->region), key) &&
-		digest_hmac(key, SHA256_BYTES, r->service, strlen(r->service), key) &&
-		digest_hmac(key, SHA256_BYTES, "aws4_request", 12, key);
+		   digest_hmac(key, SHA256_BYTES, r->region, strlen(r->region), key) &&
+		   digest_hmac(key, SHA256_BYTES, r->service, strlen(r->service), key) &&
+		   digest_hmac(key, SHA256_BYTES, "aws4_request", 12, key);
 	free_secret(start);
 	return good;
 }
@@ -78,23 +78,22 @@ signing_key(const SigRequest *r, uint8_t key[SHA256_BYTES])
 char *
 sigv4_authorization(const SigRequest *r, char **canonical, char **to_sign)
 {
-	char	   *names = header_names(r);
-	char	   *request = names ? canonical_request(r, names) : NULL;
-	char	   *scope = text_format("%.8s/%s/%s/aws4_request", r->time, r->region, r->service);
-	char	   *string = NULL;
-	char	   *authorization = NULL;
-	char		hash[SHA256_HEX];
-	uint8_t		key[SHA256_BYTES],
-				mac[SHA256_BYTES];
-	char		signature[SHA256_HEX];
+	char *names = header_names(r);
+	char *request = names ? canonical_request(r, names) : NULL;
+	char *scope = text_format("%.8s/%s/%s/aws4_request", r->time, r->region, r->service);
+	char *string = NULL;
+	char *authorization = NULL;
+	char hash[SHA256_HEX];
+	uint8_t key[SHA256_BYTES], mac[SHA256_BYTES];
+	char signature[SHA256_HEX];
 
 	if (request && scope && digest_sha256(request, strlen(request), hash))
 		string = text_format("AWS4-HMAC-SHA256\n%s\n%s\n%s", r->time, scope, hash);
 	if (string && signing_key(r, key) && digest_hmac(key, sizeof(key), string, strlen(string), mac))
 	{
 		digest_hex(mac, sizeof(mac), signature);
-		authorization = text_format("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s",
-									r->access_key, scope, names, signature);
+		authorization = text_format("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s", r->access_key,
+									scope, names, signature);
 	}
 	digest_wipe(key, sizeof(key));
 	if (canonical)

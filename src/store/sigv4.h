@@ -10,23 +10,23 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define SIGV4_TIME 17			/* 20130524T000000Z and the NUL */
+#define SIGV4_TIME 17 /* 20130524T000000Z and the NUL */
 
 typedef struct SigHeader
 {
-	const char *name;			/* lower case */
+	const char *name; /* lower case */
 	const char *value;
 } SigHeader;
 
 typedef struct SigRequest
 {
 	const char *method;
-	const char *path;			/* encoded, begins with a slash */
-	const char *query;			/* encoded, sorted by name; "" for none */
-	const SigHeader *headers;	/* all that are signed: sorted by name, host and x-amz-date among them */
-	int			nheaders;
+	const char *path; /* encoded, begins with a slash */
+	const char *query; /* encoded, sorted by name; "" for none */
+	const SigHeader *headers; /* all that are signed: sorted by name, host and x-amz-date among them */
+	int nheaders;
 	const char *payload_sha256; /* in hex */
-	const char *time;			/* the value of x-amz-date */
+	const char *time; /* the value of x-amz-date */
 	const char *region;
 	const char *service;
 	const char *access_key;

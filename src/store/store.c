@@ -24,7 +24,7 @@ store_open(const StoreOptions *options, char **error)
 const char *
 store_key_error(const char *key)
 {
-	size_t		name = 0;
+	size_t name = 0;
 
 	if (key[0] == '\0')
 		return "a key may not be empty";
@@ -55,7 +55,7 @@ store_prefix_possible(const char *prefix)
 {
 	for (const char *p = prefix; *p; p++)
 	{
-		bool		begins = p == prefix || p[-1] == '/';
+		bool begins = p == prefix || p[-1] == '/';
 
 		if ((unsigned char) *p < 32 || *p == 127 || (begins && (*p == '.' || *p == '/')))
 			return false;
@@ -72,19 +72,19 @@ store_cancel(Store *store, StoreOp *op)
 uint8_t *
 store_take(StoreResult *result)
 {
-	uint8_t    *data = result->data;
+	uint8_t *data = result->data;
 
 	result->data = NULL;
 	return data;
 }
 
 bool
-store_wait(Store *store, volatile const bool *done, bool (*interrupted) (void))
+store_wait(Store *store, volatile const bool *done, bool (*interrupted)(void))
 {
 	while (!*done)
 	{
 		struct pollfd p = {.fd = store_fd(store), .events = POLLIN};
-		int			timeout = store_timeout_ms(store);
+		int timeout = store_timeout_ms(store);
 
 		if (interrupted && interrupted())
 			return false;
@@ -95,7 +95,7 @@ store_wait(Store *store, volatile const bool *done, bool (*interrupted) (void))
 }
 
 bool
-store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interrupted) (void))
+store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interrupted)(void))
 {
 	if (op == NULL)
 		return false;

@@ -17,52 +17,47 @@
 typedef enum StoreStatus
 {
 	STORE_OK,
-	STORE_NOT_FOUND,			/* no such object; only if the server said just that */
-	STORE_PRECONDITION,			/* 412, 304: create: the key exists; compare-and-set: the ETag differs */
-	STORE_UNDECIDED,			/* conditional write: 409, timeout, reset, 5xx, 200 with an error body */
-	STORE_UNAVAILABLE,			/* of other operations, retries were spent; of conditional writes, nothing was sent */
-	STORE_DENIED,				/* 400, 401, 403, no such bucket, quota, a key that may not be: a verdict on this attempt */
-	STORE_DAMAGED,				/* shorter than announced, or its checksum differs */
+	STORE_NOT_FOUND, /* no such object; only if the server said just that */
+	STORE_PRECONDITION, /* 412, 304: create: the key exists; compare-and-set: the ETag differs */
+	STORE_UNDECIDED, /* conditional write: 409, timeout, reset, 5xx, 200 with an error body */
+	STORE_UNAVAILABLE, /* of other operations, retries were spent; of conditional writes, nothing was sent */
+	STORE_DENIED, /* 400, 401, 403, no such bucket, quota, a key that may not be: a verdict on this attempt */
+	STORE_DAMAGED, /* shorter than announced, or its checksum differs */
 	STORE_CANCELLED
 } StoreStatus;
 
 typedef struct StoreResult
 {
 	StoreStatus status;
-	int			http_status;	/* 0 where there was none */
-	int64_t		date_ms;		/* the store's own clock (Date header), ms since 1970; 0 unknown */
-	uint8_t    *data;			/* get: the bytes; valid during the callback unless taken by store_take() */
-	size_t		len;
-	uint64_t	object_size;	/* get: of the whole object, where known, else 0 */
-	char		etag[136];		/* get, put: with its quotes; "" unknown */
-	const char *error;			/* what happened, to which object, without credentials; NULL when STORE_OK */
+	int http_status; /* 0 where there was none */
+	int64_t date_ms; /* the store's own clock (Date header), ms since 1970; 0 unknown */
+	uint8_t *data; /* get: the bytes; valid during the callback unless taken by store_take() */
+	size_t len;
+	uint64_t object_size; /* get: of the whole object, where known, else 0 */
+	char etag[136]; /* get, put: with its quotes; "" unknown */
+	const char *error; /* what happened, to which object, without credentials; NULL when STORE_OK */
 	/* list: names relative to the store's prefix, in no particular order */
 	const struct StoreEntry *entries;
-	int			nentries;
-	const char *next;			/* list: what the next call gets as `after`, not always a key; NULL: that was all */
+	int nentries;
+	const char *next; /* list: what the next call gets as `after`, not always a key; NULL: that was all */
 } StoreResult;
 
 typedef struct StoreEntry
 {
 	const char *key;
-	uint64_t	size;
-	int64_t		modified_ms;
+	uint64_t size;
+	int64_t modified_ms;
 } StoreEntry;
 
 typedef struct Store Store;
 typedef struct StoreOp StoreOp;
-typedef void (*StoreCallback) (void *arg, StoreResult *result);
+typedef void (*StoreCallback)(void *arg, StoreResult *result);
 
 /* Counters since the store was opened. */
 typedef struct StoreStats
 {
-	uint64_t	gets,
-				puts,			/* conditional ones included */
-				lists,
-				deletes,
-				retries,
-				bytes_in,
-				bytes_out;
+	uint64_t gets, puts, /* conditional ones included */
+		lists, deletes, retries, bytes_in, bytes_out;
 } StoreStats;
 
 /*
@@ -71,19 +66,19 @@ typedef struct StoreStats
  */
 typedef struct StoreOptions
 {
-	const char *url;			/* s3://bucket/prefix or file:///directory */
-	const char *endpoint;		/* http(s)://host[:port] of an S3 look-alike; NULL: AWS */
+	const char *url; /* s3://bucket/prefix or file:///directory */
+	const char *endpoint; /* http(s)://host[:port] of an S3 look-alike; NULL: AWS */
 	const char *region;
 	const char *access_key;
 	const char *secret_key;
 	const char *session_token;
 	const char *profile;
 	const char *ca_file;
-	int			virtual_host;	/* 1: bucket in the host name; 0: in the path; -1: by the endpoint */
-	int			connect_timeout_ms; /* default 5000 */
-	int			request_timeout_ms; /* without progress; default 30000 */
-	int			retry_timeout_ms;	/* how long reads, plain puts, lists and deletes are retried; default 60000; -1: not */
-	int			max_connections;	/* default 64 */
+	int virtual_host; /* 1: bucket in the host name; 0: in the path; -1: by the endpoint */
+	int connect_timeout_ms; /* default 5000 */
+	int request_timeout_ms; /* without progress; default 30000 */
+	int retry_timeout_ms; /* how long reads, plain puts, lists and deletes are retried; default 60000; -1: not */
+	int max_connections; /* default 64 */
 } StoreOptions;
 
 /*
@@ -93,30 +88,30 @@ typedef struct StoreDriver
 {
 	const char *name;
 	/* length < 0: to the end.  Past the end: STORE_OK and fewer bytes. */
-	StoreOp    *(*get) (Store *store, const char *key, uint64_t offset, int64_t length, StoreCallback cb, void *arg);
-	StoreOp    *(*put) (Store *store, const char *key, const void *data, size_t len, StoreCallback cb, void *arg);
+	StoreOp *(*get)(Store *store, const char *key, uint64_t offset, int64_t length, StoreCallback cb, void *arg);
+	StoreOp *(*put)(Store *store, const char *key, const void *data, size_t len, StoreCallback cb, void *arg);
 	/* create: if the key is absent.  One attempt, no hidden retry.  The data must live until the callback. */
-	StoreOp    *(*create) (Store *store, const char *key, const void *data, size_t len, StoreCallback cb, void *arg);
+	StoreOp *(*create)(Store *store, const char *key, const void *data, size_t len, StoreCallback cb, void *arg);
 	/* replace if the ETag is this one.  One attempt. */
-	StoreOp    *(*replace) (Store *store, const char *key, const char *etag, const void *data, size_t len,
-							StoreCallback cb, void *arg);
+	StoreOp *(*replace)(Store *store, const char *key, const char *etag, const void *data, size_t len, StoreCallback cb,
+						void *arg);
 	/* keys that begin with prefix and sort after `after` (NULL: all), at most `limit` */
-	StoreOp    *(*list) (Store *store, const char *prefix, const char *after, int limit, StoreCallback cb, void *arg);
-	StoreOp    *(*remove) (Store *store, const char *key, StoreCallback cb, void *arg);	/* absent: STORE_OK */
-	void		(*cancel) (StoreOp *op);	/* the callback comes with STORE_CANCELLED, from dispatch */
-	int			(*fd) (Store *store);
-	int			(*timeout_ms) (Store *store);	/* dispatch at the latest after this; -1: no need */
-	void		(*dispatch) (Store *store);		/* run what is ready; never blocks */
+	StoreOp *(*list)(Store *store, const char *prefix, const char *after, int limit, StoreCallback cb, void *arg);
+	StoreOp *(*remove)(Store *store, const char *key, StoreCallback cb, void *arg); /* absent: STORE_OK */
+	void (*cancel)(StoreOp *op); /* the callback comes with STORE_CANCELLED, from dispatch */
+	int (*fd)(Store *store);
+	int (*timeout_ms)(Store *store); /* dispatch at the latest after this; -1: no need */
+	void (*dispatch)(Store *store); /* run what is ready; never blocks */
 	/* other options for the same url, from the next request on; false: nothing changed, *error says why */
-	bool		(*configure) (Store *store, const StoreOptions *options, char **error);
-	void		(*close) (Store *store);		/* cancels what is under way, callbacks included */
+	bool (*configure)(Store *store, const StoreOptions *options, char **error);
+	void (*close)(Store *store); /* cancels what is under way, callbacks included */
 } StoreDriver;
 
 struct Store
 {
 	const StoreDriver *driver;
-	StoreStats	stats;
-	bool		unquoted_etag;	/* replace sends If-Match without quotes: some servers need it (see StoreVerdict) */
+	StoreStats stats;
+	bool unquoted_etag; /* replace sends If-Match without quotes: some servers need it (see StoreVerdict) */
 };
 
 /* The first byte of a `next` that is no key. */
@@ -150,10 +145,10 @@ extern uint8_t *store_take(StoreResult *result);
 /*
  * For synchronous callers: runs the store until *done.  False: `interrupted` (may be NULL) said so first.
  */
-extern bool store_wait(Store *store, volatile const bool *done, bool (*interrupted) (void));
+extern bool store_wait(Store *store, volatile const bool *done, bool (*interrupted)(void));
 
 /* The same for one operation (NULL: nothing is done), which an interrupt cancels: after it the operation has ended, either way. */
-extern bool store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interrupted) (void));
+extern bool store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interrupted)(void));
 
 /*
  * The conformance race: `writers` concurrent creators of one key over `rounds` rounds, the same with If-Match,
@@ -162,16 +157,12 @@ extern bool store_finish(Store *store, StoreOp *op, volatile const bool *done, b
  */
 typedef struct StoreVerdict
 {
-	bool		create_if_absent,
-				compare_and_set,
-				read_after_write,
-				list_after_write,
-				ranged_get,
-				unquoted_etag;	/* If-Match works only without quotes */
-	StoreStatus status;			/* not STORE_OK: the race could not run; see detail */
-	char		detail[1024];
+	bool create_if_absent, compare_and_set, read_after_write, list_after_write, ranged_get,
+		unquoted_etag; /* If-Match works only without quotes */
+	StoreStatus status; /* not STORE_OK: the race could not run; see detail */
+	char detail[1024];
 } StoreVerdict;
 
-extern void store_check(Store *store, int writers, int rounds, bool (*interrupted) (void), StoreVerdict *verdict);
+extern void store_check(Store *store, int writers, int rounds, bool (*interrupted)(void), StoreVerdict *verdict);
 
 #endif

@@ -14,16 +14,18 @@ static bool
 parse_url(const char *url, Target *t, char **error)
 {
 	const char *bucket = url + strlen("s3://");
-	size_t		len = strcspn(bucket, "/");
-	size_t		prefix_len;
+	size_t len = strcspn(bucket, "/");
+	size_t prefix_len;
 
 	for (size_t i = 0; i < len; i++)
 		if (!isalnum((unsigned char) bucket[i]) && !strchr(".-_", bucket[i]))
 			len = 0;
 	if (len < 3 || len > 255 || bucket[0] == '.')
 	{
-		*error = text_format("\"%.100s\" names no bucket: an address is s3://bucket/prefix, and a bucket's name has three "
-							 "letters, digits, dots or hyphens at least", url);
+		*error =
+			text_format("\"%.100s\" names no bucket: an address is s3://bucket/prefix, and a bucket's name has three "
+						"letters, digits, dots or hyphens at least",
+						url);
 		return false;
 	}
 	t->bucket = strndup(bucket, len);
@@ -38,13 +40,14 @@ parse_url(const char *url, Target *t, char **error)
 		return false;
 	if (prefix_len)
 	{
-		char	   *name = strndup(bucket, prefix_len);
+		char *name = strndup(bucket, prefix_len);
 		const char *wrong = name ? store_key_error(name) : "no memory";
 
 		free(name);
 		if (wrong)
 		{
-			*error = text_format("prefix \"%.*s\" cannot be used: %s", (int) (prefix_len > 100 ? 100 : prefix_len), bucket, wrong);
+			*error = text_format("prefix \"%.*s\" cannot be used: %s", (int) (prefix_len > 100 ? 100 : prefix_len),
+								 bucket, wrong);
 			return false;
 		}
 	}
@@ -56,7 +59,7 @@ static bool
 parse_endpoint(const char *endpoint, char **scheme, char **host, char **error)
 {
 	const char *rest;
-	size_t		len;
+	size_t len;
 
 	if (strncmp(endpoint, "https://", 8) == 0)
 		rest = endpoint + 8;
@@ -70,7 +73,8 @@ parse_endpoint(const char *endpoint, char **scheme, char **host, char **error)
 			len = 0;
 	if (len == 0 || rest[len + strspn(rest + len, "/")] != '\0')
 	{
-		*error = strdup("the endpoint must be http://host[:port] or https://host[:port], without a path, a user or a query");
+		*error =
+			strdup("the endpoint must be http://host[:port] or https://host[:port], without a path, a user or a query");
 		return false;
 	}
 	*scheme = strndup(endpoint, rest - endpoint);
@@ -96,25 +100,26 @@ first(const char *a, const char *b)
 bool
 target_resolve(const StoreOptions *options, Target *t, char **error)
 {
-	Profile		profile;
+	Profile profile;
 	const char *endpoint;
 	const char *ca_file;
-	char	   *scheme = NULL,
-			   *host = NULL;
-	bool		good = false;
+	char *scheme = NULL, *host = NULL;
+	bool good = false;
 
 	memset(t, 0, sizeof(*t));
 	*error = NULL;
 	if (!profile_read(options->profile, &profile, error))
 		return false;
 	t->region = strdup(first(first(first(options->region, environment("AWS_REGION")),
-								   first(environment("AWS_DEFAULT_REGION"), profile.region)), "us-east-1"));
+								   first(environment("AWS_DEFAULT_REGION"), profile.region)),
+							 "us-east-1"));
 	endpoint = first(first(options->endpoint, environment("AWS_ENDPOINT_URL_S3")),
 					 first(environment("AWS_ENDPOINT_URL"), profile.endpoint_url));
 	ca_file = first(options->ca_file, first(environment("AWS_CA_BUNDLE"), profile.ca_bundle));
 	if (t->region == NULL || (ca_file && (t->ca_file = strdup(ca_file)) == NULL) || !parse_url(options->url, t, error))
 		goto done;
-	if (strlen(t->region) > 64 || t->region[strspn(t->region, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")])
+	if (strlen(t->region) > 64 ||
+		t->region[strspn(t->region, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")])
 	{
 		*error = text_format("\"%.64s\" is no name of a region", t->region);
 		goto done;
@@ -163,7 +168,7 @@ target_free(Target *t)
 char *
 target_path(const Target *t, const char *key)
 {
-	Text		path = {0};
+	Text path = {0};
 
 	text_adds(&path, "/");
 	if (t->path_style)

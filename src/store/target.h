@@ -10,14 +10,14 @@
 
 typedef struct Target
 {
-	char	   *bucket;
-	char	   *prefix;			/* "" or ends with a slash */
-	char	   *base;			/* scheme and host of every request's URL */
-	char	   *host;			/* the Host header */
-	char	   *endpoint;		/* as error messages name it */
-	char	   *region;
-	char	   *ca_file;		/* NULL: the system's */
-	bool		path_style;		/* bucket in the path */
+	char *bucket;
+	char *prefix; /* "" or ends with a slash */
+	char *base; /* scheme and host of every request's URL */
+	char *host; /* the Host header */
+	char *endpoint; /* as error messages name it */
+	char *region;
+	char *ca_file; /* NULL: the system's */
+	bool path_style; /* bucket in the path */
 } Target;
 
 /* Resolves the options, the environment and the shared config file.  On failure false and a malloc'ed message. */

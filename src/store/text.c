@@ -11,8 +11,8 @@
 static bool
 room(Text *text, size_t more)
 {
-	size_t		capacity = text->capacity ? text->capacity : 128;
-	char	   *grown;
+	size_t capacity = text->capacity ? text->capacity : 128;
+	char *grown;
 
 	if (text->failed)
 		return false;
@@ -47,11 +47,10 @@ text_adds(Text *text, const char *string)
 	text_add(text, string, strlen(string));
 }
 
-static void __attribute__((format(printf, 2, 0)))
-add_formatted(Text *text, const char *format, va_list args)
+static void __attribute__((format(printf, 2, 0))) add_formatted(Text *text, const char *format, va_list args)
 {
-	va_list		again;
-	int			n;
+	va_list again;
+	int n;
 
 	va_copy(again, args);
 	n = vsnprintf(NULL, 0, format, again);
@@ -68,7 +67,7 @@ add_formatted(Text *text, const char *format, va_list args)
 void
 text_addf(Text *text, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	va_start(args, format);
 	add_formatted(text, format, args);
@@ -92,24 +91,24 @@ text_add_encoded(Text *text, const char *string, bool keep_slash)
 char *
 text_take(Text *text)
 {
-	char	   *data;
+	char *data;
 
-	text_add(text, "", 0);		/* an empty string is a string, too */
+	text_add(text, "", 0); /* an empty string is a string, too */
 	data = text->data;
 	if (text->failed)
 	{
 		free(data);
 		data = NULL;
 	}
-	*text = (Text) {0};
+	*text = (Text){0};
 	return data;
 }
 
 char *
 text_format(const char *format, ...)
 {
-	Text		text = {0};
-	va_list		args;
+	Text text = {0};
+	va_list args;
 
 	va_start(args, format);
 	add_formatted(&text, format, args);

@@ -10,10 +10,9 @@
 
 typedef struct Text
 {
-	char	   *data;			/* NUL-terminated once something was added */
-	size_t		len,
-				capacity;
-	bool		failed;
+	char *data; /* NUL-terminated once something was added */
+	size_t len, capacity;
+	bool failed;
 } Text;
 
 extern void text_add(Text *text, const char *bytes, size_t len);

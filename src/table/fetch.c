@@ -15,10 +15,10 @@
 static bool
 fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {
-	TableView  *view = view_for_fetch(rel, snapshot);
-	uint64		row = tid_to_row(tid);
-	RowState	state;
-	int			batch;
+	TableView *view = view_for_fetch(rel, snapshot);
+	uint64 row = tid_to_row(tid);
+	RowState state;
+	int batch;
 
 	if (snapshot->snapshot_type == SNAPSHOT_DIRTY)
 	{
@@ -58,18 +58,18 @@ tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
 static void
 tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 {
-	TableView  *view = view_for_fetch(scan->rs_rd, scan->rs_snapshot);
+	TableView *view = view_for_fetch(scan->rs_rd, scan->rs_snapshot);
 	ItemPointerData current = *tid;
 
 	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker())
 		txn_read_table(scan->rs_rd, view->pos);
 	for (;;)
 	{
-		uint64		row = tid_to_row(&current);
-		OwnEnd		own_end;
-		RowEnd		end;
+		uint64 row = tid_to_row(&current);
+		OwnEnd own_end;
+		RowEnd end;
 		ItemPointerData next;
-		int			batch;
+		int batch;
 
 		if (view_row_state(view, row, &batch) == ROW_VISIBLE)
 			*tid = current;
@@ -89,8 +89,8 @@ tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 static bool
 tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 {
-	TableView  *view = view_for_fetch(rel, snapshot);
-	int			batch;
+	TableView *view = view_for_fetch(rel, snapshot);
+	int batch;
 
 	return view_row_state(view, tid_to_row(&slot->tts_tid), &batch) == ROW_VISIBLE;
 }

@@ -17,7 +17,7 @@
 S3AM_FUNCTION(s3am_handler);
 
 static TableAmRoutine routine = {.type = T_TableAmRoutine};
-static Oid	am_oid;
+static Oid am_oid;
 static bool am_known;
 
 /* A handler must never fail: relations are opened where no error may be thrown. */

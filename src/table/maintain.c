@@ -39,10 +39,9 @@ relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persis
 	SMgrRelation srel;
 
 	if (persistence != RELPERSISTENCE_PERMANENT)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("s3am table \"%s\" cannot be temporary or unlogged", RelationGetRelationName(rel)),
-				 errhint("Use the access method heap for such a table.")));
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("s3am table \"%s\" cannot be temporary or unlogged", RelationGetRelationName(rel)),
+						errhint("Use the access method heap for such a table.")));
 	*freezeXid = InvalidTransactionId;
 	*minmulti = InvalidMultiXactId;
 	/* no row lives in this file; core wants it to be there */
@@ -55,7 +54,7 @@ relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persis
 static void
 relation_nontransactional_truncate(Relation rel)
 {
-	TxnTable   *table = txn_table(storage_of(rel).storage);
+	TxnTable *table = txn_table(storage_of(rel).storage);
 
 	if (table)
 		txn_truncate(table);
@@ -64,10 +63,9 @@ relation_nontransactional_truncate(Relation rel)
 static void
 relation_copy_data(Relation rel, const RelFileNode *newrnode)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("cannot move s3am table \"%s\" to another tablespace", RelationGetRelationName(rel)),
-			 errdetail("Its rows live in the repository.")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("cannot move s3am table \"%s\" to another tablespace", RelationGetRelationName(rel)),
+					errdetail("Its rows live in the repository.")));
 }
 
 /* CLUSTER and VACUUM FULL: rows get new ids, dead ones stay behind. */
@@ -78,7 +76,7 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 {
 	TableScanDesc scan;
 	TupleTableSlot *slot;
-	Snapshot	snapshot;
+	Snapshot snapshot;
 
 	*xid_cutoff = InvalidTransactionId;
 	*multi_cutoff = InvalidMultiXactId;
@@ -88,18 +86,17 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 	if (IsolationUsesXactSnapshot())
 	{
 		/* the transaction's own snapshot must not come to see what was committed after it */
-		S3Node	   *node = node_wait_ready();
+		S3Node *node = node_wait_ready();
 		TableState *table;
 
 		txn_begin_use(node);
 		table = state_table(node, storage_of(from).storage);
 		if (table && pg_atomic_read_u64(&table->changed) > state_visible_pos(node, GetTransactionSnapshot()))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to concurrent update"),
-					 errdetail("Table \"%s\" was changed after this transaction's snapshot.",
-							   RelationGetRelationName(from)),
-					 errhint("The transaction might succeed if retried.")));
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to concurrent update"),
+							errdetail("Table \"%s\" was changed after this transaction's snapshot.",
+									  RelationGetRelationName(from)),
+							errhint("The transaction might succeed if retried.")));
 	}
 	commit_storage_same_rows(storage_of(to).storage);
 	/* taken after the lock, or rows committed while waiting for it would be lost */
@@ -127,7 +124,7 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 static void
 relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy)
 {
-	double		rows;
+	double rows;
 	BlockNumber blocks = table_virtual_blocks(rel, &rows);
 
 	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, 0);
@@ -136,17 +133,17 @@ relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy 
 
 static double
 index_build_range_scan(Relation rel, Relation index, struct IndexInfo *info, bool allow_sync, bool anyvisible,
-					   bool progress, BlockNumber start_blockno, BlockNumber numblocks,
-					   IndexBuildCallback callback, void *callback_state, TableScanDesc scan)
+					   bool progress, BlockNumber start_blockno, BlockNumber numblocks, IndexBuildCallback callback,
+					   void *callback_state, TableScanDesc scan)
 {
 	TupleTableSlot *slot;
-	EState	   *estate;
+	EState *estate;
 	ExprContext *econtext;
-	ExprState  *predicate;
-	Snapshot	snapshot = NULL;
-	double		rows = 0;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
+	ExprState *predicate;
+	Snapshot snapshot = NULL;
+	double rows = 0;
+	Datum values[INDEX_MAX_KEYS];
+	bool isnull[INDEX_MAX_KEYS];
 
 	if (ddl_replaying())
 	{
@@ -192,20 +189,17 @@ static void
 index_validate_scan(Relation rel, Relation index, struct IndexInfo *info, Snapshot snapshot,
 					struct ValidateIndexState *state)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("s3am tables cannot have indexes yet")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot have indexes yet")));
 }
 
 BlockNumber
 table_virtual_blocks(Relation rel, double *rows)
 {
-	S3Node	   *node = node_wait_ready();
-	uint64		storage = storage_of(rel).storage;
+	S3Node *node = node_wait_ready();
+	uint64 storage = storage_of(rel).storage;
 	TableState *table;
-	TxnTable   *own = txn_table(storage);
-	double		total = 0,
-				dead = 0;
+	TxnTable *own = txn_table(storage);
+	double total = 0, dead = 0;
 
 	txn_begin_use(node);
 	table = state_table(node, storage);
@@ -224,7 +218,7 @@ table_virtual_blocks(Relation rel, double *rows)
 static uint64
 relation_size(Relation rel, ForkNumber fork)
 {
-	double		rows;
+	double rows;
 
 	if (fork != MAIN_FORKNUM && fork != InvalidForkNumber)
 		return 0;
@@ -246,8 +240,8 @@ relation_toast_am(Relation rel)
 static void
 relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tuples, double *allvisfrac)
 {
-	int32		width = get_rel_data_width(rel, attr_widths);
-	double		bytes;
+	int32 width = get_rel_data_width(rel, attr_widths);
+	double bytes;
 
 	(void) table_virtual_blocks(rel, tuples);
 	bytes = *tuples * (width + 8);

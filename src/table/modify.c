@@ -30,8 +30,8 @@ form_row(Relation rel, TupleTableSlot *slot, bool *should_free)
 
 	if (tuple->t_infomask & HEAP_HASEXTERNAL)
 	{
-		HeapTuple	whole = heap_tuple_from_minimal_tuple(tuple);
-		HeapTuple	flat = toast_flatten_tuple(whole, RelationGetDescr(rel));
+		HeapTuple whole = heap_tuple_from_minimal_tuple(tuple);
+		HeapTuple flat = toast_flatten_tuple(whole, RelationGetDescr(rel));
 
 		if (*should_free)
 			heap_free_minimal_tuple(tuple);
@@ -46,9 +46,9 @@ form_row(Relation rel, TupleTableSlot *slot, bool *should_free)
 static void
 insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid)
 {
-	bool		should_free;
+	bool should_free;
 	MinimalTuple tuple = form_row(rel, slot, &should_free);
-	uint64		row = txn_insert(rel, table, tuple, cid);
+	uint64 row = txn_insert(rel, table, tuple, cid);
 
 	if (should_free)
 		heap_free_minimal_tuple(tuple);
@@ -60,7 +60,7 @@ insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid)
 static TxnTable *
 writable(Relation rel)
 {
-	S3Node	   *node = node_wait_ready();
+	S3Node *node = node_wait_ready();
 
 	txn_begin_use(node);
 	return txn_table_for_write(rel);
@@ -87,8 +87,8 @@ tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token, boo
 {
 	if (!succeeded)
 	{
-		TxnTable   *table = writable(rel);
-		uint64		row = tid_to_row(&slot->tts_tid);
+		TxnTable *table = writable(rel);
+		uint64 row = tid_to_row(&slot->tts_tid);
 
 		txn_kill(table, row, ownrows_cmin(&table->rows, row - OWN_BASE));
 	}
@@ -97,7 +97,7 @@ tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token, boo
 static void
 multi_insert(Relation rel, TupleTableSlot **slots, int nslots, CommandId cid, int options, BulkInsertState bistate)
 {
-	TxnTable   *table = writable(rel);
+	TxnTable *table = writable(rel);
 
 	for (int i = 0; i < nslots; i++)
 		insert_row(rel, table, slots[i], cid);
@@ -145,13 +145,13 @@ require_row(TableView *view, uint64 row)
 static TM_Result
 lock_successor_key(Relation rel, TableView *view, const RowEnd *first, LockWaitPolicy policy)
 {
-	RowEnd		end = *first;
+	RowEnd end = *first;
 
 	for (;;)
 	{
-		uint64		base = txn_base(view->node);
-		uint64		row = end.successor - 1;
-		OwnEnd		own_end;
+		uint64 base = txn_base(view->node);
+		uint64 row = end.successor - 1;
+		OwnEnd own_end;
 
 		if (end.successor == ROW_NONE || end.successor == ROW_MOVED)
 			return TM_Updated;
@@ -180,7 +180,7 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 		 TM_FailureData *tmfd)
 {
 	ItemPointerData tid;
-	OwnEnd		own_end;
+	OwnEnd own_end;
 
 	row_to_tid(row, &tid);
 	if (ROW_IS_OWN(row))
@@ -197,20 +197,19 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 	}
 	if (ROW_IS_OWN(row))
 	{
-		uint64		origin;
+		uint64 origin;
 
 		/* others know it as the committed row that it was, which we hold; now perhaps in a stronger mode */
 		if (txn_origin(view->own, row, &origin) &&
-			rowlock_acquire(rel, view->storage, origin, mode, policy,
-							txn_base(view->node)) == ROWLOCK_SKIPPED)
+			rowlock_acquire(rel, view->storage, origin, mode, policy, txn_base(view->node)) == ROWLOCK_SKIPPED)
 			return TM_WouldBlock;
 		return TM_Ok;
 	}
 	require_row(view, row);
 	for (;;)
 	{
-		uint64		base = txn_base(view->node);
-		RowEnd		end;
+		uint64 base = txn_base(view->node);
+		RowEnd end;
 
 		pg_memory_barrier();
 		if (state_row_ended(view->node, view->table, row, &end))
@@ -246,18 +245,18 @@ static TM_Result
 tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, Snapshot crosscheck, bool wait,
 			 TM_FailureData *tmfd, bool changing_part)
 {
-	TxnTable   *table = writable(rel);
-	uint64		row = tid_to_row(tid);
-	TableView  *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
-	TM_Result	result;
+	TxnTable *table = writable(rel);
+	uint64 row = tid_to_row(tid);
+	TableView *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+	TM_Result result;
 	ItemPointerData next;
 
 	view_refresh_own(view);
 	result = lock_row(rel, view, row, cid, LockTupleExclusive, wait ? LockWaitBlock : LockWaitError, tmfd);
 	if (result == TM_Ok && crosscheck != InvalidSnapshot)
 	{
-		TableView	check;
-		int			batch;
+		TableView check;
+		int batch;
 
 		view_open(&check, rel, crosscheck);
 		if (view_row_state(&check, row, &batch) != ROW_VISIBLE)
@@ -278,18 +277,18 @@ static TM_Result
 tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid, Snapshot snapshot,
 			 Snapshot crosscheck, bool wait, TM_FailureData *tmfd, LockTupleMode *lockmode, bool *update_indexes)
 {
-	TxnTable   *table = writable(rel);
-	uint64		row = tid_to_row(otid);
-	TableView  *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
-	TM_Result	result;
+	TxnTable *table = writable(rel);
+	uint64 row = tid_to_row(otid);
+	TableView *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+	TM_Result result;
 
 	*lockmode = LockTupleNoKeyExclusive;
 	view_refresh_own(view);
 	result = lock_row(rel, view, row, cid, *lockmode, wait ? LockWaitBlock : LockWaitError, tmfd);
 	if (result == TM_Ok && crosscheck != InvalidSnapshot)
 	{
-		TableView	check;
-		int			batch;
+		TableView check;
+		int batch;
 
 		view_open(&check, rel, crosscheck);
 		if (view_row_state(&check, row, &batch) != ROW_VISIBLE)
@@ -313,19 +312,19 @@ static TM_Result
 tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot, CommandId cid, LockTupleMode mode,
 		   LockWaitPolicy policy, uint8 flags, TM_FailureData *tmfd)
 {
-	S3Node	   *node = node_wait_ready();
+	S3Node *node = node_wait_ready();
 	ItemPointerData current = *tid;
-	bool		traversed = false;
+	bool traversed = false;
 
 	txn_begin_use(node);
 	tmfd->traversed = false;
 	for (;;)
 	{
-		TableView  *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
-		uint64		row = tid_to_row(&current);
+		TableView *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
+		uint64 row = tid_to_row(&current);
 		SnapshotType type;
-		TM_Result	result;
-		int			batch;
+		TM_Result result;
+		int batch;
 
 		view_refresh_own(view);
 		result = lock_row(rel, view, row, cid, mode, policy, tmfd);
@@ -342,7 +341,7 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 		if (traversed && (result == TM_SelfModified || result == TM_Invisible))
 		{
 			/* somebody else's update led to a row that we changed */
-			OwnEnd		end;
+			OwnEnd end;
 
 			if (!txn_row_end(view->own, row, &end))
 			{

@@ -27,7 +27,7 @@
 typedef struct S3ParallelScan
 {
 	ParallelTableScanDescData base;
-	uint64		limit;			/* rows below this are scanned */
+	uint64 limit; /* rows below this are scanned */
 	pg_atomic_uint64 next;
 } S3ParallelScan;
 
@@ -37,23 +37,20 @@ typedef struct S3ParallelScan
 typedef struct S3Scan
 {
 	TableScanDescData base;
-	TableView	view;
+	TableView view;
 	MemoryContext cxt;
-	bool		started;
-	bool		done;
-	int64		row;			/* where it stands: committed row id, or limit + n for own row n */
-	uint64		limit;			/* committed rows that exist for this scan: ids below */
-	ItemPointerData mintid,
-				maxtid;
+	bool started;
+	bool done;
+	int64 row; /* where it stands: committed row id, or limit + n for own row n */
+	uint64 limit; /* committed rows that exist for this scan: ids below */
+	ItemPointerData mintid, maxtid;
 	/* a window of rows to deliver: sample, ANALYZE, parallel */
-	uint64		window_next,
-				window_end;
-	bool		window_own;
+	uint64 window_next, window_end;
+	bool window_own;
 	BlockNumber analyze_blocks; /* that ANALYZE was told of; 0 not asked yet */
 	/* bitmap */
-	int			bitmap_n,
-				bitmap_i;
-	uint64		bitmap_rows[ROWS_PER_BLOCK];
+	int bitmap_n, bitmap_i;
+	uint64 bitmap_rows[ROWS_PER_BLOCK];
 } S3Scan;
 
 static inline uint64
@@ -88,7 +85,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 {
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am scan", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
-	S3Scan	   *scan = palloc0(sizeof(S3Scan));
+	S3Scan *scan = palloc0(sizeof(S3Scan));
 
 	RelationIncrementReferenceCount(rel);
 	old = MemoryContextSwitchTo(cxt);
@@ -121,7 +118,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 static void
 scan_end(TableScanDesc sscan)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 
 	view_close(&scan->view);
 	if (scan->base.rs_key)
@@ -137,7 +134,7 @@ static void
 scan_rescan(TableScanDesc sscan, struct ScanKeyData *key, bool set_params, bool allow_strat, bool allow_sync,
 			bool allow_pagemode)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 
 	if (key && scan->base.rs_nkeys > 0)
 		memcpy(scan->base.rs_key, key, sizeof(ScanKeyData) * scan->base.rs_nkeys);
@@ -149,12 +146,12 @@ scan_rescan(TableScanDesc sscan, struct ScanKeyData *key, bool set_params, bool 
 static bool
 keys_match(S3Scan *scan, TupleTableSlot *slot)
 {
-	ScanKey		key = scan->base.rs_key;
+	ScanKey key = scan->base.rs_key;
 
 	for (int i = 0; i < scan->base.rs_nkeys; i++, key++)
 	{
-		bool		isnull;
-		Datum		value;
+		bool isnull;
+		Datum value;
 
 		if (key->sk_flags & SK_ISNULL)
 			return false;
@@ -169,7 +166,7 @@ keys_match(S3Scan *scan, TupleTableSlot *slot)
 static bool
 deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
 {
-	int			batch;
+	int batch;
 
 	if (view_row_state(&scan->view, row, &batch) != ROW_VISIBLE)
 		return false;
@@ -187,12 +184,11 @@ static int64
 skip_gap(S3Scan *scan, int64 row, bool forward)
 {
 	const BatchArray *batches = scan->view.batches;
-	uint32		low = 0,
-				high = scan->view.nbatches;
+	uint32 low = 0, high = scan->view.nbatches;
 
 	while (low < high)
 	{
-		uint32		mid = low + (high - low) / 2;
+		uint32 mid = low + (high - low) / 2;
 
 		if (batches->entries[mid].first_row + batches->entries[mid].nrows <= (uint64) row)
 			low = mid + 1;
@@ -222,7 +218,7 @@ next_parallel(S3Scan *scan, TupleTableSlot *slot)
 	{
 		while (scan->window_next < scan->window_end)
 		{
-			int64		row = skip_gap(scan, scan->window_next, true);
+			int64 row = skip_gap(scan, scan->window_next, true);
 
 			CHECK_FOR_INTERRUPTS();
 			if (row < 0 || (uint64) row >= scan->window_end)
@@ -241,10 +237,10 @@ next_parallel(S3Scan *scan, TupleTableSlot *slot)
 static bool
 scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
-	bool		forward = !ScanDirectionIsBackward(direction);
-	int64		limit = scan->limit;
-	int64		end;
+	S3Scan *scan = (S3Scan *) sscan;
+	bool forward = !ScanDirectionIsBackward(direction);
+	int64 limit = scan->limit;
+	int64 end;
 
 	ExecClearTuple(slot);
 	if (ddl_replaying())
@@ -264,7 +260,7 @@ scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *s
 	}
 	for (;;)
 	{
-		int64		row;
+		int64 row;
 
 		CHECK_FOR_INTERRUPTS();
 		row = scan->row + (forward ? 1 : -1);
@@ -314,7 +310,7 @@ scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *s
 static void
 scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer maxtid)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 
 	reset_scan(scan);
 	scan->mintid = *mintid;
@@ -326,8 +322,8 @@ static int64
 scan_place(S3Scan *scan, ItemPointer tid)
 {
 	OffsetNumber offset = ItemPointerGetOffsetNumberNoCheck(tid);
-	uint64		row = (uint64) ItemPointerGetBlockNumberNoCheck(tid) * ROWS_PER_BLOCK +
-		(offset == 0 ? 0 : Min(offset, ROWS_PER_BLOCK) - 1);
+	uint64 row = (uint64) ItemPointerGetBlockNumberNoCheck(tid) * ROWS_PER_BLOCK +
+				 (offset == 0 ? 0 : Min(offset, ROWS_PER_BLOCK) - 1);
 
 	if (!ROW_IS_OWN(row))
 		return Min(row, scan->limit);
@@ -337,14 +333,13 @@ scan_place(S3Scan *scan, ItemPointer tid)
 static bool
 scan_getnextslot_tidrange(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
-	bool		forward = !ScanDirectionIsBackward(direction);
+	S3Scan *scan = (S3Scan *) sscan;
+	bool forward = !ScanDirectionIsBackward(direction);
 
 	/* begin at the range, not at the table's end */
 	if (!scan->started)
 	{
-		int64		place = forward ? scan_place(scan, &scan->mintid) - 2
-			: scan_place(scan, &scan->maxtid) + 2;
+		int64 place = forward ? scan_place(scan, &scan->mintid) - 2 : scan_place(scan, &scan->maxtid) + 2;
 
 		scan->started = true;
 		scan->row = Max(-1, Min(place, (int64) (scan->limit + own_count(scan))));
@@ -381,7 +376,7 @@ static Size
 parallelscan_initialize(Relation rel, ParallelTableScanDesc pscan)
 {
 	S3ParallelScan *shared = (S3ParallelScan *) pscan;
-	S3Node	   *node = node_wait_ready();
+	S3Node *node = node_wait_ready();
 	TableState *table = state_table(node, storage_of(rel).storage);
 
 	shared->base.phs_relid = RelationGetRelid(rel);
@@ -402,8 +397,8 @@ parallelscan_reinitialize(Relation rel, ParallelTableScanDesc pscan)
 static bool
 scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
-	uint64		first = (uint64) tbmres->blockno * ROWS_PER_BLOCK;
+	S3Scan *scan = (S3Scan *) sscan;
+	uint64 first = (uint64) tbmres->blockno * ROWS_PER_BLOCK;
 
 	CHECK_FOR_INTERRUPTS();
 	scan->bitmap_i = scan->bitmap_n = 0;
@@ -419,11 +414,11 @@ scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
 static bool
 scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *tbmres, TupleTableSlot *slot)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 
 	while (scan->bitmap_i < scan->bitmap_n)
 	{
-		uint64		row = scan->bitmap_rows[scan->bitmap_i++];
+		uint64 row = scan->bitmap_rows[scan->bitmap_i++];
 
 		if (claims_reads(scan) && !ROW_IS_OWN(row))
 			txn_read_row(scan->base.rs_rd, row, scan->view.pos);
@@ -445,13 +440,14 @@ scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *tbmres, Tup
 static BlockNumber
 sample_blocks(S3Scan *scan)
 {
-	return (scan->limit + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK + (own_count(scan) + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK;
+	return (scan->limit + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK +
+		   (own_count(scan) + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK;
 }
 
 static bool
 scan_sample_next_block(TableScanDesc sscan, SampleScanState *scanstate)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 	TsmRoutine *tsm = scanstate->tsmroutine;
 	BlockNumber blocks = sample_blocks(scan);
 	BlockNumber committed = (scan->limit + ROWS_PER_BLOCK - 1) / ROWS_PER_BLOCK;
@@ -481,14 +477,14 @@ scan_sample_next_block(TableScanDesc sscan, SampleScanState *scanstate)
 static bool
 scan_sample_next_tuple(TableScanDesc sscan, SampleScanState *scanstate, TupleTableSlot *slot)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 	TsmRoutine *tsm = scanstate->tsmroutine;
 
 	for (;;)
 	{
-		OffsetNumber offset = tsm->NextSampleTuple(scanstate, (BlockNumber) scan->row,
-												   scan->window_end - scan->window_next);
-		uint64		row;
+		OffsetNumber offset =
+			tsm->NextSampleTuple(scanstate, (BlockNumber) scan->row, scan->window_end - scan->window_next);
+		uint64 row;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!OffsetNumberIsValid(offset))
@@ -513,10 +509,10 @@ scan_sample_next_tuple(TableScanDesc sscan, SampleScanState *scanstate, TupleTab
 static bool
 scan_analyze_next_block(TableScanDesc sscan, BlockNumber blockno, BufferAccessStrategy bstrategy)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
-	uint64		total = scan->limit + own_count(scan);
+	S3Scan *scan = (S3Scan *) sscan;
+	uint64 total = scan->limit + own_count(scan);
 	BlockNumber blocks = scan->analyze_blocks;
-	double		rows;
+	double rows;
 
 	CHECK_FOR_INTERRUPTS();
 	if (blocks == 0)
@@ -534,15 +530,15 @@ static bool
 scan_analyze_next_tuple(TableScanDesc sscan, TransactionId oldest_xmin, double *liverows, double *deadrows,
 						TupleTableSlot *slot)
 {
-	S3Scan	   *scan = (S3Scan *) sscan;
+	S3Scan *scan = (S3Scan *) sscan;
 
 	while (scan->window_next < scan->window_end)
 	{
-		uint64		n = scan->window_next++;
-		uint64		row = n < scan->limit ? n : OWN_BASE + (n - scan->limit);
+		uint64 n = scan->window_next++;
+		uint64 row = n < scan->limit ? n : OWN_BASE + (n - scan->limit);
 		SnapshotType type = scan->view.type;
-		RowState	state;
-		int			batch;
+		RowState state;
+		int batch;
 
 		/* as of now: what is committed and what is our own */
 		scan->view.type = SNAPSHOT_SELF;

@@ -17,7 +17,7 @@
 static Datum
 getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 {
-	S3Slot	   *s = (S3Slot *) slot;
+	S3Slot *s = (S3Slot *) slot;
 
 	*isnull = false;
 	switch (attnum)
@@ -67,7 +67,7 @@ clear(TupleTableSlot *slot)
 static void
 slot_memory_goes(void *arg)
 {
-	S3Slot	   *s = arg;
+	S3Slot *s = arg;
 
 	if (s->page && current(s))
 		row_page_release(s->page);
@@ -88,7 +88,7 @@ make_guard(S3Slot *s)
 static void
 release(TupleTableSlot *slot)
 {
-	S3Slot	   *s = (S3Slot *) slot;
+	S3Slot *s = (S3Slot *) slot;
 
 	if (s->guard)
 		MemoryContextDelete(s->guard);
@@ -98,7 +98,7 @@ release(TupleTableSlot *slot)
 static void
 getsomeattrs(TupleTableSlot *slot, int natts)
 {
-	S3Slot	   *s = (S3Slot *) slot;
+	S3Slot *s = (S3Slot *) slot;
 
 	if (s->page == NULL)
 		elog(ERROR, "getsomeattrs is not required to be called on a virtual tuple table slot");
@@ -118,7 +118,7 @@ materialize(TupleTableSlot *slot)
 static void
 hold_page(TupleTableSlot *slot, RowPage *page, uint64 page_row, const RowMap *map)
 {
-	S3Slot	   *s = (S3Slot *) slot;
+	S3Slot *s = (S3Slot *) slot;
 
 	if (s->guard == NULL)
 		make_guard(s);
@@ -134,9 +134,8 @@ hold_page(TupleTableSlot *slot, RowPage *page, uint64 page_row, const RowMap *ma
 static void
 copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 {
-	S3Slot	   *to = (S3Slot *) dst,
-			   *from = (S3Slot *) src;
-	bool		same = src->tts_ops == dst->tts_ops;
+	S3Slot *to = (S3Slot *) dst, *from = (S3Slot *) src;
+	bool same = src->tts_ops == dst->tts_ops;
 
 	/* the virtual slot's function knows nothing of pages */
 	clear(dst);
@@ -163,7 +162,7 @@ copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 static HeapTuple
 copy_heap_tuple(TupleTableSlot *slot)
 {
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	slot_getallattrs(slot);
 	tuple = TTSOpsVirtual.copy_heap_tuple(slot);
@@ -182,8 +181,7 @@ copy_minimal_tuple(TupleTableSlot *slot)
 /* The virtual slot's functions are not exported by name, so the table is filled when the library is loaded. */
 static TupleTableSlotOps ops;
 
-static void __attribute__((constructor))
-fill_ops(void)
+static void __attribute__((constructor)) fill_ops(void)
 {
 	ops = TTSOpsVirtual;
 	ops.base_slot_size = sizeof(S3Slot);
@@ -206,7 +204,7 @@ slot_callbacks(Relation rel)
 void
 slot_mark_own(TupleTableSlot *slot, CommandId cmin)
 {
-	S3Slot	   *s = (S3Slot *) slot;
+	S3Slot *s = (S3Slot *) slot;
 
 	if (slot->tts_ops != &ops)
 		return;
@@ -228,16 +226,16 @@ void
 slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, RowPage *page, uint64 page_row,
 				const PackedSchema *schema)
 {
-	S3Slot	   *s = (S3Slot *) slot;
-	TupleDesc	desc = slot->tts_tupleDescriptor;
+	S3Slot *s = (S3Slot *) slot;
+	TupleDesc desc = slot->tts_tupleDescriptor;
 
 	if (slot->tts_ops != &ops)
 	{
 		/* somebody's own kind of slot: gets a tuple of its own */
-		RowCursor	cursor;
-		Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
-		bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
-		HeapTuple	tuple;
+		RowCursor cursor;
+		Datum *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+		bool *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+		HeapTuple tuple;
 
 		row_begin(&cursor, page, row_map(schema, desc, page->object), page_row);
 		row_deform(&cursor, desc, 0, desc->natts, values, nulls, CurrentMemoryContext);

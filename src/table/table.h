@@ -19,19 +19,19 @@
 typedef struct S3Slot
 {
 	VirtualTupleTableSlot base;
-	TransactionId xmin;			/* what system column xmin shows; invalid: own, assigned when asked */
-	CommandId	cmin;
-	bool		own;
+	TransactionId xmin; /* what system column xmin shows; invalid: own, assigned when asked */
+	CommandId cmin;
+	bool own;
 	/* a committed row: taken apart as far as it is looked at */
-	RowPage    *page;			/* a reference; NULL: the values are in base */
-	uint64		page_row;		/* number of the row within its batch */
-	RowCursor	cursor;
-	LocalTransactionId lxid;	/* page and map are gone with this transaction */
+	RowPage *page; /* a reference; NULL: the values are in base */
+	uint64 page_row; /* number of the row within its batch */
+	RowCursor cursor;
+	LocalTransactionId lxid; /* page and map are gone with this transaction */
 	/* the last map that was used */
 	const RowMap *map;
 	const PackedSchema *map_schema;
-	MemoryContext guard;		/* gives the page back when the slot's memory goes; made when needed */
-	MemoryContext cxt;			/* below it: values that are not in the page */
+	MemoryContext guard; /* gives the page back when the slot's memory goes; made when needed */
+	MemoryContext cxt; /* below it: values that are not in the page */
 	MemoryContextCallback callback;
 } S3Slot;
 
@@ -41,36 +41,36 @@ extern void slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, Comma
 /* What the slot holds is an own row now: system columns answer so. */
 extern void slot_mark_own(TupleTableSlot *slot, CommandId cmin);
 /* Stores a row: row `page_row` of the batch that `page` is of.  The slot takes a reference of its own. */
-extern void slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, RowPage *page,
-							uint64 page_row, const PackedSchema *schema);
+extern void slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, RowPage *page, uint64 page_row,
+							const PackedSchema *schema);
 
 /* ---- view.c: what a snapshot sees of a table */
 typedef struct TableView
 {
-	S3Node	   *node;
-	TableState *table;			/* NULL: nothing committed */
-	TxnTable   *own;			/* NULL: nothing of our own (may come later) */
-	uint64		storage;
-	Snapshot	snapshot;
+	S3Node *node;
+	TableState *table; /* NULL: nothing committed */
+	TxnTable *own; /* NULL: nothing of our own (may come later) */
+	uint64 storage;
+	Snapshot snapshot;
 	SnapshotType type;
-	uint64		pos;			/* last visible position */
-	CommandId	curcid;
+	uint64 pos; /* last visible position */
+	CommandId curcid;
 	const BatchArray *batches;
-	uint32		nbatches;
+	uint32 nbatches;
 	/* the page that was read last, and its batch */
-	RowPage    *page;
-	int			page_batch;
+	RowPage *page;
+	int page_batch;
 	/* the same for a segment of own rows */
-	RowPage    *own_page;
-	uint64		own_segment;	/* its number */
-	ReadAhead	ahead;			/* for both */
-	LocalTransactionId lxid;	/* all this is gone with the transaction */
+	RowPage *own_page;
+	uint64 own_segment; /* its number */
+	ReadAhead ahead; /* for both */
+	LocalTransactionId lxid; /* all this is gone with the transaction */
 	MemoryContextCallback callback;
 } TableView;
 
 typedef enum RowState
 {
-	ROW_ABSENT,					/* no such row, or undone */
+	ROW_ABSENT, /* no such row, or undone */
 	ROW_INVISIBLE,
 	ROW_VISIBLE
 } RowState;
@@ -87,7 +87,7 @@ extern void view_fetch(TableView *view, Relation rel, uint64 row, int batch, Tup
 
 /* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
 extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);
-extern void view_init(void);	/* from _PG_init: callbacks */
+extern void view_init(void); /* from _PG_init: callbacks */
 
 /* ---- modify.c */
 extern void modify_callbacks(TableAmRoutine *routine);

@@ -17,16 +17,16 @@
 void
 table_toast_for_leaving(Oid transient)
 {
-	Relation	rel;
-	bool		leaving = false;
-	Oid			original;
+	Relation rel;
+	bool leaving = false;
+	Oid original;
 
 	CommandCounterIncrement();
 	rel = table_open(transient, NoLock);
 	original = storage_rewritten(rel);
 	if (OidIsValid(original) && !relation_is_s3am(rel))
 	{
-		Relation	from = table_open(original, NoLock);
+		Relation from = table_open(original, NoLock);
 
 		leaving = relation_is_s3am(from);
 		table_close(from, NoLock);

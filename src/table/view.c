@@ -22,7 +22,7 @@
 void
 view_open(TableView *view, Relation rel, Snapshot snapshot)
 {
-	StorageId	id = storage_of(rel);
+	StorageId id = storage_of(rel);
 
 	memset(view, 0, sizeof(*view));
 	view->node = node_wait_ready();
@@ -79,7 +79,7 @@ view_close(TableView *view)
 static void
 view_memory_goes(void *arg)
 {
-	TableView  *view = arg;
+	TableView *view = arg;
 
 	if (view->lxid == MyProc->lxid)
 		view_close(view);
@@ -96,8 +96,8 @@ view_guard(TableView *view, MemoryContext cxt)
 static RowState
 own_row_state(TableView *view, uint64 row)
 {
-	OwnEnd		end;
-	bool		ended;
+	OwnEnd end;
+	bool ended;
 
 	view_refresh_own(view);
 	if (!txn_has_row(view->own, row))
@@ -107,16 +107,17 @@ own_row_state(TableView *view, uint64 row)
 	ended = txn_row_end(view->own, row, &end);
 	if (view->type == SNAPSHOT_MVCC)
 		return ownrows_cmin(&view->own->rows, row - OWN_BASE) < view->curcid && (!ended || end.cmax >= view->curcid)
-			? ROW_VISIBLE : ROW_INVISIBLE;
+				   ? ROW_VISIBLE
+				   : ROW_INVISIBLE;
 	return ended ? ROW_INVISIBLE : ROW_VISIBLE;
 }
 
 RowState
 view_row_state(TableView *view, uint64 row, int *batch)
 {
-	RowEnd		end;
-	OwnEnd		own_end;
-	int			b;
+	RowEnd end;
+	OwnEnd own_end;
+	int b;
 
 	*batch = -1;
 	if (ROW_IS_OWN(row))
@@ -152,7 +153,7 @@ static RowPage *
 find_page(TableView *view, int batch, uint64 row)
 {
 	const BatchEntry *entry = &view->batches->entries[batch];
-	dsa_area   *area = node_dsa(view->node);
+	dsa_area *area = node_dsa(view->node);
 	BatchSource source = {0};
 
 	if (view->page && view->page_batch == batch && row_page_holds(view->page, row))
@@ -208,9 +209,9 @@ find_own_page(TableView *view, const OwnSegment *segment, uint64 row)
 static void
 fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 {
-	OwnRows    *rows = &view->own->rows;
-	uint64		n = row - OWN_BASE;
-	CommandId	cmin = ownrows_cmin(rows, n);
+	OwnRows *rows = &view->own->rows;
+	uint64 n = row - OWN_BASE;
+	CommandId cmin = ownrows_cmin(rows, n);
 
 	if (n < rows->in_memory)
 	{
@@ -259,14 +260,14 @@ view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot 
 
 typedef struct FetchView
 {
-	Oid			relid;
-	TupleDesc	desc;
-	TableView	view;
+	Oid relid;
+	TupleDesc desc;
+	TableView view;
 	MemoryContext cxt;
 } FetchView;
 
 static FetchView fetch_views[FETCH_VIEWS];
-static int	next_fetch_view;
+static int next_fetch_view;
 static bool forget_pending;
 
 static void
@@ -318,7 +319,7 @@ forget_view(FetchView *fv)
 TableView *
 view_for_fetch(Relation rel, Snapshot snapshot)
 {
-	FetchView  *fv = NULL;
+	FetchView *fv = NULL;
 	MemoryContext old;
 
 	if (forget_pending)
@@ -344,7 +345,7 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 	}
 	else
 	{
-		TableView  *view = &fv->view;
+		TableView *view = &fv->view;
 
 		/* the same table under another snapshot; its page stays */
 		view->snapshot = snapshot;

@@ -43,8 +43,8 @@ txn_base_of_position(S3Node *node, uint64 pos)
 uint64
 txn_base_for_commit(S3Node *node)
 {
-	uint64		seen = state_visible_pos(node, GetLatestSnapshot());
-	uint64		whole = POS(POS_VERSION(seen), POS_STEP_MAX);
+	uint64 seen = state_visible_pos(node, GetLatestSnapshot());
+	uint64 whole = POS(POS_VERSION(seen), POS_STEP_MAX);
 
 	if (pg_atomic_read_u64(&node->published) < whole)
 	{

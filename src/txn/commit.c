@@ -40,45 +40,41 @@
 typedef struct StorageChange
 {
 	SubTransactionId sub;
-	uint64		table,
-				drop,
-				create;
-	bool		same_rows;
+	uint64 table, drop, create;
+	bool same_rows;
 } StorageChange;
 
 static List *storage_changes;
-static uint64 my_epoch,
-			my_seq;
-static bool used;				/* this transaction looked at the node's state */
-static bool asked_xid;			/* the xid was assigned because somebody asked for xmin */
+static uint64 my_epoch, my_seq;
+static bool used; /* this transaction looked at the node's state */
+static bool asked_xid; /* the xid was assigned because somebody asked for xmin */
 static bool interrupts_held;
-static bool handed_over;		/* the record may be committed: what it names must stay */
+static bool handed_over; /* the record may be committed: what it names must stay */
 
 /* ------------------------------------------------------------------------------------ identity */
 
 uint64
 commit_new_object_id(void)
 {
-	S3Node	   *node = node_wait_ready();
-	uint64		epoch = pg_atomic_read_u64(&node->epoch);
-	uint64		n = pg_atomic_fetch_add_u64(&node->next_object, 1) + 1;
+	S3Node *node = node_wait_ready();
+	uint64 epoch = pg_atomic_read_u64(&node->epoch);
+	uint64 n = pg_atomic_fetch_add_u64(&node->next_object, 1) + 1;
 
 	if (epoch == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
-				 errmsg("this server may not write to repository \"%s\"", node->url)));
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("this server may not write to repository \"%s\"", node->url)));
 	return epoch << 32 | n;
 }
 
 static void
 epoch_ended(const char *detail)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_CONNECTION_FAILURE),
-			 errmsg("the transaction is rolled back: this server's epoch in the repository has ended"),
-			 detail && detail[0] ? errdetail("%s", detail)
-			 : errdetail("It gave no sign of life for s3am.node_timeout, or another server took its place."),
-			 errhint("s3am.node() says whether the server writes again; then the transaction may be retried.")));
+	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+					errmsg("the transaction is rolled back: this server's epoch in the repository has ended"),
+					detail && detail[0]
+						? errdetail("%s", detail)
+						: errdetail("It gave no sign of life for s3am.node_timeout, or another server took its place."),
+					errhint("s3am.node() says whether the server writes again; then the transaction may be retried.")));
 }
 
 static void
@@ -86,7 +82,7 @@ assign_commit_id(void)
 {
 	if (my_seq == 0)
 	{
-		S3Node	   *node = node_wait_ready();
+		S3Node *node = node_wait_ready();
 
 		my_epoch = pg_atomic_read_u64(&node->epoch);
 		if (my_epoch == 0)
@@ -121,8 +117,8 @@ txn_own_xmin(void)
 uint32
 txn_derive_xmin(uint64 epoch, uint64 seq)
 {
-	uint64		h = (epoch * UINT64CONST(0x9E3779B97F4A7C15)) ^ (seq * UINT64CONST(0xD6E8FEB86659FD93));
-	uint32		xmin = (uint32) (h ^ (h >> 32));
+	uint64 h = (epoch * UINT64CONST(0x9E3779B97F4A7C15)) ^ (seq * UINT64CONST(0xD6E8FEB86659FD93));
+	uint32 xmin = (uint32) (h ^ (h >> 32));
 
 	return xmin < FirstNormalTransactionId ? xmin + FirstNormalTransactionId : xmin;
 }
@@ -138,8 +134,8 @@ txn_begin_use(S3Node *node)
 	if (!used)
 	{
 		NodeBackend *me = node_backend(MyProc->pgprocno);
-		int			proc;
-		uint64		owner;
+		int proc;
+		uint64 owner;
 
 		used = true;
 		if (IsParallelWorker())
@@ -157,12 +153,11 @@ txn_check_doomed(void)
 	NodeBackend *me = node_backend(MyProc->pgprocno);
 
 	if (used && pg_atomic_read_u32(&me->doomed))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to a concurrent commit on another server"),
-				 errdetail("Version " UINT64_FORMAT " changed or locked a row that this transaction relies on.",
-						   me->doomed_by),
-				 errhint("The transaction might succeed if retried.")));
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to a concurrent commit on another server"),
+						errdetail("Version " UINT64_FORMAT " changed or locked a row that this transaction relies on.",
+								  me->doomed_by),
+						errhint("The transaction might succeed if retried.")));
 	/* one that has not written yet is still as good as done before the change */
 	if (used && IsolationIsSerializable() && txn_writes())
 		txn_check_reads();
@@ -171,14 +166,13 @@ txn_check_doomed(void)
 void
 txn_check_reads(void)
 {
-	uint64		version = txn_reads_changed(node_wait_ready());
+	uint64 version = txn_reads_changed(node_wait_ready());
 
 	if (version != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("could not serialize access due to read/write dependencies among transactions"),
-				 errdetail("Version " UINT64_FORMAT " changed what this transaction has read.", version),
-				 errhint("The transaction might succeed if retried.")));
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to read/write dependencies among transactions"),
+						errdetail("Version " UINT64_FORMAT " changed what this transaction has read.", version),
+						errhint("The transaction might succeed if retried.")));
 }
 
 /* ------------------------------------------------------------------------------------ storage edits */
@@ -201,9 +195,9 @@ commit_storage_edit(uint64 table, uint64 drop, uint64 create)
 bool
 commit_storage_is_new(uint64 storage)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, storage_changes)
+	foreach (lc, storage_changes)
 		if (((StorageChange *) lfirst(lc))->create == storage)
 			return true;
 	return false;
@@ -212,9 +206,9 @@ commit_storage_is_new(uint64 storage)
 void
 commit_storage_same_rows(uint64 storage)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, storage_changes)
+	foreach (lc, storage_changes)
 		if (((StorageChange *) lfirst(lc))->create == storage)
 			((StorageChange *) lfirst(lc))->same_rows = true;
 }
@@ -222,10 +216,10 @@ commit_storage_same_rows(uint64 storage)
 bool
 commit_storage_is_replaced(uint64 table, uint64 storage)
 {
-	uint64		newest = 0;
-	ListCell   *lc;
+	uint64 newest = 0;
+	ListCell *lc;
 
-	foreach(lc, storage_changes)
+	foreach (lc, storage_changes)
 	{
 		StorageChange *change = lfirst(lc);
 
@@ -244,9 +238,9 @@ commit_has_storage_edits(void)
 static bool
 storage_is_dropped(uint64 storage)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, storage_changes)
+	foreach (lc, storage_changes)
 		if (((StorageChange *) lfirst(lc))->drop == storage)
 			return true;
 	return false;
@@ -258,14 +252,14 @@ storage_is_dropped(uint64 storage)
 static void
 add_storage_edits(S3am__Txn *txn)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	txn->storages = palloc0(sizeof(void *) * Max(list_length(storage_changes), 1));
-	foreach(lc, storage_changes)
+	foreach (lc, storage_changes)
 	{
 		StorageChange *change = lfirst(lc);
-		uint64		create = change->create && !storage_is_dropped(change->create) ? change->create : 0;
-		uint64		drop = change->drop && !commit_storage_is_new(change->drop) ? change->drop : 0;
+		uint64 create = change->create && !storage_is_dropped(change->create) ? change->create : 0;
+		uint64 drop = change->drop && !commit_storage_is_new(change->drop) ? change->drop : 0;
 		S3am__StorageEdit *edit;
 
 		if (create == 0 && drop == 0)
@@ -282,9 +276,9 @@ add_storage_edits(S3am__Txn *txn)
 
 typedef struct LockCollector
 {
-	S3am__Txn  *txn;
-	int			capacity;
-	bool		strong;			/* any of mode NO KEY UPDATE or UPDATE */
+	S3am__Txn *txn;
+	int capacity;
+	bool strong; /* any of mode NO KEY UPDATE or UPDATE */
 } LockCollector;
 
 static const S3am__Mode mode_of[] = {
@@ -299,10 +293,10 @@ static void
 collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows)
 {
 	LockCollector *c = arg;
-	TxnTable   *table = txn_table(storage);
-	uint64	   *left = palloc(sizeof(uint64) * nrows);
-	int			n = 0;
-	OwnEnd		end;
+	TxnTable *table = txn_table(storage);
+	uint64 *left = palloc(sizeof(uint64) * nrows);
+	int n = 0;
+	OwnEnd end;
 	S3am__RowClaim *claim;
 
 	for (int i = 0; i < nrows; i++)
@@ -316,8 +310,8 @@ collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const u
 	if (c->txn->n_rows == c->capacity)
 	{
 		c->capacity = c->capacity ? c->capacity * 2 : 8;
-		c->txn->rows = c->txn->rows ? repalloc(c->txn->rows, c->capacity * sizeof(void *))
-			: palloc(c->capacity * sizeof(void *));
+		c->txn->rows =
+			c->txn->rows ? repalloc(c->txn->rows, c->capacity * sizeof(void *)) : palloc(c->capacity * sizeof(void *));
 	}
 	claim = palloc(sizeof(*claim));
 	s3am__row_claim__init(claim);
@@ -334,11 +328,11 @@ collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const u
 static S3am__Txn *
 build_record(S3Node *node)
 {
-	S3am__Txn  *txn = palloc(sizeof(*txn));
+	S3am__Txn *txn = palloc(sizeof(*txn));
 	LockCollector locks = {txn, 0, false};
-	ListCell   *lc;
-	int			ntables = list_length(own_tables());
-	bool		reads = false;
+	ListCell *lc;
+	int ntables = list_length(own_tables());
+	bool reads = false;
 
 	s3am__txn__init(txn);
 
@@ -353,9 +347,9 @@ build_record(S3Node *node)
 	txn->tables = palloc0(sizeof(void *) * Max(ntables, 1));
 	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages, 1));
 	txn->reads = palloc0(sizeof(void *) * Max(ntables, 1));
-	foreach(lc, own_tables())
+	foreach (lc, own_tables())
 	{
-		TxnTable   *table = lfirst(lc);
+		TxnTable *table = lfirst(lc);
 		S3am__TableEdit *edit;
 
 		if (storage_is_dropped(table->storage))
@@ -422,7 +416,7 @@ build_record(S3Node *node)
 static void
 throw_outcome(Member *member, bool reads)
 {
-	char	   *detail = pstrdup(member->detail);
+	char *detail = pstrdup(member->detail);
 
 	switch ((Outcome) member->outcome)
 	{
@@ -432,16 +426,14 @@ throw_outcome(Member *member, bool reads)
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 reads ? errmsg("could not serialize access due to read/write dependencies among transactions")
-					 : errmsg("could not serialize access due to a concurrent commit on another server"),
-					 detail[0] ? errdetail("%s", detail) : 0,
-					 errhint("The transaction might succeed if retried.")));
+						   : errmsg("could not serialize access due to a concurrent commit on another server"),
+					 detail[0] ? errdetail("%s", detail) : 0, errhint("The transaction might succeed if retried.")));
 			break;
 		case OUTCOME_ABORTED:
 			ereport(ERROR,
 					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 					 errmsg("the transaction was given up before it reached the repository"),
-					 detail[0] ? errdetail("%s", detail) : 0,
-					 errhint("The transaction might succeed if retried.")));
+					 detail[0] ? errdetail("%s", detail) : 0, errhint("The transaction might succeed if retried.")));
 			break;
 		case OUTCOME_FENCED:
 		case OUTCOME_RELEASED:
@@ -454,7 +446,7 @@ throw_outcome(Member *member, bool reads)
 static void
 release_member(S3Node *node, dsa_pointer p)
 {
-	Member	   *member = dsa_get_address(node_dsa(node), p);
+	Member *member = dsa_get_address(node_dsa(node), p);
 
 	if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
 		dsa_free(node_dsa(node), p);
@@ -464,36 +456,33 @@ release_member(S3Node *node, dsa_pointer p)
 static void
 wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 {
-	Member	   *member = dsa_get_address(node_dsa(node), p);
+	Member *member = dsa_get_address(node_dsa(node), p);
 	TimestampTz start = GetCurrentTimestamp();
 
 	for (;;)
 	{
-		uint32		state = pg_atomic_read_u32(&member->state);
-		bool		late;
+		uint32 state = pg_atomic_read_u32(&member->state);
+		bool late;
 
 		if (state == MEMBER_DECIDED)
 			break;
 		if (QueryCancelPending || ProcDiePending)
 		{
-			uint32		expected = MEMBER_QUEUED;
+			uint32 expected = MEMBER_QUEUED;
 
 			if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN))
 			{
 				handed_over = false;
 				release_member(node, p);
 				CHECK_FOR_INTERRUPTS();
-				ereport(ERROR,
-						(errcode(ERRCODE_QUERY_CANCELED),
-						 errmsg("canceling the commit due to user request")));
+				ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling the commit due to user request")));
 			}
 		}
-		late = s3am_commit_timeout > 0 &&
-			TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_commit_timeout);
+		late = s3am_commit_timeout > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_commit_timeout);
 		if (late || ProcDiePending)
 		{
-			uint32		expected = MEMBER_QUEUED;
-			bool		withdrawn = pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN);
+			uint32 expected = MEMBER_QUEUED;
+			bool withdrawn = pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN);
 
 			if (!withdrawn && expected == MEMBER_DECIDED)
 				break;
@@ -501,16 +490,14 @@ wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 				handed_over = false;
 			release_member(node, p);
 			if (withdrawn)
-				ereport(ERROR,
-						(errcode(ERRCODE_CONNECTION_FAILURE),
-						 errmsg("the transaction could not reach the repository within s3am.commit_timeout"),
-						 errdetail("It was not sent and is rolled back.")));
-			ereport(ERROR,
-					(errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
-					 errmsg("the outcome of transaction " UINT64_FORMAT "." UINT64_FORMAT " is not known yet",
-							my_epoch, my_seq),
-					 errhint("SELECT s3am.commit_status('" UINT64_FORMAT "." UINT64_FORMAT "') will tell.",
-							 my_epoch, my_seq)));
+				ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+								errmsg("the transaction could not reach the repository within s3am.commit_timeout"),
+								errdetail("It was not sent and is rolled back.")));
+			ereport(ERROR, (errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
+							errmsg("the outcome of transaction " UINT64_FORMAT "." UINT64_FORMAT " is not known yet",
+								   my_epoch, my_seq),
+							errhint("SELECT s3am.commit_status('" UINT64_FORMAT "." UINT64_FORMAT "') will tell.",
+									my_epoch, my_seq)));
 		}
 		node_doing(DOING_COMMIT);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
@@ -541,23 +528,22 @@ static bool
 drew_numbers(void)
 {
 	return !ddl_is_internal() && !ddl_detaching() && IsTransactionState() && node_current() != NULL &&
-		node_current()->url[0] && !RecoveryInProgress() && sequence_pending(node_current());
+		   node_current()->url[0] && !RecoveryInProgress() && sequence_pending(node_current());
 }
 
 void
 commit_transaction(void)
 {
-	S3am__Txn  *txn;
+	S3am__Txn *txn;
 	S3am__CommitId id = S3AM__COMMIT_ID__INIT;
-	S3Node	   *node;
-	MemoryContext cxt,
-				old;
+	S3Node *node;
+	MemoryContext cxt, old;
 	dsa_pointer p;
-	Member	   *member;
+	Member *member;
 	NodeBackend *me;
-	size_t		len;
-	int			proc;
-	bool		reads;
+	size_t len;
+	int proc;
+	bool reads;
 
 	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any() && !drew_numbers())
 		return;
@@ -590,10 +576,10 @@ commit_transaction(void)
 	PopActiveSnapshot();
 
 	/* an xid that was only asked for by a reader of xmin makes no step of its own */
-	txn->own_step = TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
-		!(asked_xid && XLogRecPtrIsInvalid(XactLastRecEnd));
+	txn->own_step =
+		TransactionIdIsValid(GetTopTransactionIdIfAny()) && !(asked_xid && XLogRecPtrIsInvalid(XactLastRecEnd));
 	txn->xmin = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? GetTopTransactionIdIfAny()
-		: txn_derive_xmin(my_epoch, my_seq);
+																 : txn_derive_xmin(my_epoch, my_seq);
 	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 
 	reads = txn->n_reads > 0;
@@ -658,11 +644,9 @@ xact_callback(XactEvent event, void *arg)
 			commit_transaction();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			if (own_tables() != NIL || storage_changes != NIL || ddl_pending() || rowlock_any() ||
-				drew_numbers())
-				ereport(ERROR,
-						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						 errmsg("cannot PREPARE a transaction that has written to s3am tables")));
+			if (own_tables() != NIL || storage_changes != NIL || ddl_pending() || rowlock_any() || drew_numbers())
+				ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+								errmsg("cannot PREPARE a transaction that has written to s3am tables")));
 			break;
 		case XACT_EVENT_COMMIT:
 			if (interrupts_held && InterruptHoldoffCount > 0)
@@ -685,19 +669,19 @@ xact_callback(XactEvent event, void *arg)
 static void
 subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		own_subabort(my);
-		foreach(lc, storage_changes)
+		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
-				storage_changes = foreach_delete_current(storage_changes, lc);
+				storage_changes = foreach_delete_current (storage_changes, lc);
 	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		own_subcommit(my, parent);
-		foreach(lc, storage_changes)
+		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				((StorageChange *) lfirst(lc))->sub = parent;
 	}

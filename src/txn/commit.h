@@ -10,7 +10,7 @@
 
 /* The transaction gives a table storage, takes it away, or both; undone with its subtransaction. */
 extern void commit_storage_edit(uint64 table, uint64 drop, uint64 create);
-extern bool commit_storage_is_new(uint64 storage);	/* made by this transaction */
+extern bool commit_storage_is_new(uint64 storage); /* made by this transaction */
 
 /* The rows of this new storage are those of the one before, moved. */
 extern void commit_storage_same_rows(uint64 storage);
@@ -22,7 +22,7 @@ extern uint64 commit_new_object_id(void);
 
 /* PRE_COMMIT: builds the record, hands it over, waits for the outcome.  Throws 40001, 08007, ... */
 extern void commit_transaction(void);
-extern void commit_reset(void);	/* the transaction is over */
+extern void commit_reset(void); /* the transaction is over */
 extern bool commit_has_storage_edits(void);
 
 #endif

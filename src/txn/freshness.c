@@ -30,7 +30,7 @@
 #include "txn/freshness.h"
 
 static ProcessUtility_hook_type prev_process_utility;
-static LocalTransactionId fresh_transaction;	/* whose first snapshot is not older than a head probed in it */
+static LocalTransactionId fresh_transaction; /* whose first snapshot is not older than a head probed in it */
 
 static bool
 is_fresh(void)
@@ -42,7 +42,7 @@ static bool
 is_wanted(void)
 {
 	return (s3am_freshness == FRESHNESS_LATEST || IsolationIsSerializable()) && IsTransactionState() && !is_fresh() &&
-		!IsParallelWorker() && !node_serving && !ddl_is_internal();
+		   !IsParallelWorker() && !node_serving && !ddl_is_internal();
 }
 
 /* Waits, unless this database has nothing to do with s3am. */
@@ -107,7 +107,7 @@ begins_or_sets(const Node *statement)
 {
 	if (IsA(statement, TransactionStmt))
 		return ((const TransactionStmt *) statement)->kind == TRANS_STMT_BEGIN ||
-			((const TransactionStmt *) statement)->kind == TRANS_STMT_START;
+			   ((const TransactionStmt *) statement)->kind == TRANS_STMT_START;
 	return IsA(statement, VariableSetStmt);
 }
 
@@ -138,28 +138,28 @@ void
 freshness_check(void)
 {
 	if (s3am_freshness == FRESHNESS_LATEST && is_wanted() && IsolationUsesXactSnapshot() && !IsolationIsSerializable())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("s3am.freshness = latest cannot be had: this REPEATABLE READ transaction has its snapshot already"),
-				 errhint("Begin it with BEGIN ISOLATION LEVEL REPEATABLE READ, or set s3am.freshness = local.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+			 errmsg("s3am.freshness = latest cannot be had: this REPEATABLE READ transaction has its snapshot already"),
+			 errhint("Begin it with BEGIN ISOLATION LEVEL REPEATABLE READ, or set s3am.freshness = local.")));
 }
 
 void
 freshness_validate(S3Node *node, const S3am__Txn *txn)
 {
 	if (is_fresh())
-		return;					/* a snapshot of a serial history is a place in it */
+		return; /* a snapshot of a serial history is a place in it */
 	(void) request_head(node);
 	for (size_t i = 0; i < txn->n_reads; i++)
 	{
 		TableState *table = state_table(node, txn->reads[i]->storage);
 
 		if (table && pg_atomic_read_u64(&table->changed) > POS(txn->reads[i]->base_version, POS_STEP_MAX))
-			ereport(ERROR,
-					(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-					 errmsg("could not serialize access due to read/write dependencies among transactions"),
-					 errdetail("A table that this transaction read was changed before it could commit."),
-					 errhint("The transaction might succeed if retried, or if it begins with BEGIN.")));
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to read/write dependencies among transactions"),
+							errdetail("A table that this transaction read was changed before it could commit."),
+							errhint("The transaction might succeed if retried, or if it begins with BEGIN.")));
 	}
 }
 

@@ -10,7 +10,7 @@
 #include "manifest/s3am.pb-c.h"
 #include "node/node.h"
 
-extern void freshness_init(void);	/* hooks, from _PG_init */
+extern void freshness_init(void); /* hooks, from _PG_init */
 
 /* Before a plan starts: an implicit READ COMMITTED transaction waits here, and gets a newer snapshot. */
 extern void freshness_executor_start(QueryDesc *query);

@@ -30,8 +30,8 @@ extern void spill_note(uint64 epoch, uint64 number);
 /* It is not needed any more, whatever comes, and goes at once. */
 extern void spill_drop(const OwnSegment *segment);
 /* Writes own rows from..to of a table into a writer; those that were removed only if asked. */
-extern void spill_write(TxnTable *table, RowWriter *writer, uint64 from, uint64 to, bool removed_too, Size stop_at,
-						uint64 *next);
+extern void
+spill_write(TxnTable *table, RowWriter *writer, uint64 from, uint64 to, bool removed_too, Size stop_at, uint64 *next);
 /*
  * The transaction has ended: segments that no manifest names are removed, best effort (rule 13).  keep_all: it committed or may
  * yet.

@@ -16,28 +16,27 @@
 /* 14 bytes, in halfwords so that none is lost to alignment. */
 typedef struct Run
 {
-	uint16		offset;			/* of the first row, in the chunk */
-	uint16		count_key;		/* rows, and RUN_KEY */
-	uint16		cmax[2];
-	uint16		next[3];
+	uint16 offset; /* of the first row, in the chunk */
+	uint16 count_key; /* rows, and RUN_KEY */
+	uint16 cmax[2];
+	uint16 next[3];
 } Run;
 
 StaticAssertDecl(sizeof(Run) == 14, "a run is packed");
 
 typedef struct Chunk
 {
-	uint64		number;			/* hash key: row / CHUNK_ROWS */
-	char		status;			/* for simplehash */
-	uint16		n,
-				capacity;
-	Run		   *runs;
+	uint64 number; /* hash key: row / CHUNK_ROWS */
+	char status; /* for simplehash */
+	uint16 n, capacity;
+	Run *runs;
 } Chunk;
 
 #define SH_PREFIX chunks
 #define SH_ELEMENT_TYPE Chunk
 #define SH_KEY_TYPE uint64
 #define SH_KEY number
-#define SH_HASH_KEY(tb, key) ((uint32) (((key) * UINT64CONST(0x9E3779B97F4A7C15)) >> 32))
+#define SH_HASH_KEY(tb, key) ((uint32) (((key) *UINT64CONST(0x9E3779B97F4A7C15)) >> 32))
 #define SH_EQUAL(tb, a, b) ((a) == (b))
 #define SH_SCOPE static inline
 #define SH_DECLARE
@@ -48,8 +47,8 @@ struct OwnEnds
 {
 	MemoryContext cxt;
 	chunks_hash *chunks;
-	Chunk	   *last;			/* looked up last; forgotten whenever the table may move */
-	uint64		count;
+	Chunk *last; /* looked up last; forgotten whenever the table may move */
+	uint64 count;
 };
 
 static inline uint32
@@ -88,7 +87,7 @@ next_after(uint64 next, uint32 i)
 OwnEnds *
 ownends_create(MemoryContext cxt)
 {
-	OwnEnds    *ends = MemoryContextAllocZero(cxt, sizeof(OwnEnds));
+	OwnEnds *ends = MemoryContextAllocZero(cxt, sizeof(OwnEnds));
 
 	ends->cxt = cxt;
 	ends->chunks = chunks_create(cxt, 16, NULL);
@@ -113,12 +112,11 @@ find_chunk(OwnEnds *ends, uint64 number)
 static uint16
 find_run(const Chunk *chunk, uint16 offset)
 {
-	uint16		low = 0,
-				high = chunk->n;
+	uint16 low = 0, high = chunk->n;
 
 	while (low < high)
 	{
-		uint16		mid = low + (high - low) / 2;
+		uint16 mid = low + (high - low) / 2;
 
 		if (chunk->runs[mid].offset + run_count(&chunk->runs[mid]) <= offset)
 			low = mid + 1;
@@ -139,9 +137,9 @@ fill_end(const Run *run, uint32 skip, OwnEnd *end)
 bool
 ownends_get(OwnEnds *ends, uint64 row, OwnEnd *end)
 {
-	Chunk	   *chunk;
-	uint16		offset = row % CHUNK_ROWS;
-	uint16		i;
+	Chunk *chunk;
+	uint16 offset = row % CHUNK_ROWS;
+	uint16 i;
 
 	if (ends == NULL || ends->count == 0 || (chunk = find_chunk(ends, row / CHUNK_ROWS)) == NULL)
 		return false;
@@ -159,11 +157,12 @@ open_gap(OwnEnds *ends, Chunk *chunk, uint16 i)
 	if (chunk->n == chunk->capacity)
 	{
 		/* slowly once it is large: most chunks that are full of single rows stay so */
-		uint16		capacity = chunk->capacity < 4 ? 4
-			: chunk->capacity < 512 ? chunk->capacity * 2 : Min(chunk->capacity + chunk->capacity / 4, CHUNK_ROWS);
+		uint16 capacity = chunk->capacity < 4     ? 4
+						  : chunk->capacity < 512 ? chunk->capacity * 2
+												  : Min(chunk->capacity + chunk->capacity / 4, CHUNK_ROWS);
 
 		chunk->runs = chunk->runs ? repalloc(chunk->runs, capacity * sizeof(Run))
-			: MemoryContextAlloc(ends->cxt, capacity * sizeof(Run));
+								  : MemoryContextAlloc(ends->cxt, capacity * sizeof(Run));
 		chunk->capacity = capacity;
 	}
 	memmove(&chunk->runs[i + 1], &chunk->runs[i], (chunk->n - i) * sizeof(Run));
@@ -174,15 +173,15 @@ open_gap(OwnEnds *ends, Chunk *chunk, uint16 i)
 void
 ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end)
 {
-	uint64		number = row / CHUNK_ROWS;
-	uint16		offset = row % CHUNK_ROWS;
-	Chunk	   *chunk = find_chunk(ends, number);
-	uint16		i;
-	Run		   *run;
+	uint64 number = row / CHUNK_ROWS;
+	uint16 offset = row % CHUNK_ROWS;
+	Chunk *chunk = find_chunk(ends, number);
+	uint16 i;
+	Run *run;
 
 	if (chunk == NULL)
 	{
-		bool		found;
+		bool found;
 
 		ends->last = NULL;
 		chunk = chunks_insert(ends->chunks, number, &found);
@@ -194,8 +193,8 @@ ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end)
 	Assert(i == chunk->n || chunk->runs[i].offset > offset);
 	if (i > 0)
 	{
-		Run		   *before = &chunk->runs[i - 1];
-		uint32		n = run_count(before);
+		Run *before = &chunk->runs[i - 1];
+		uint32 n = run_count(before);
 
 		if (before->offset + n == offset && run_cmax(before) == end->cmax &&
 			((before->count_key & RUN_KEY) != 0) == end->key && next_after(run_next(before), n) == end->next)
@@ -218,20 +217,19 @@ ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end)
 static void
 remove_from_chunk(OwnEnds *ends, Chunk *chunk, uint32 from, uint32 to)
 {
-	uint16		i = find_run(chunk, from);
+	uint16 i = find_run(chunk, from);
 
 	while (i < chunk->n && chunk->runs[i].offset < to)
 	{
-		Run		   *run = &chunk->runs[i];
-		uint32		start = run->offset,
-					stop = start + run_count(run);
-		uint32		head = start < from ? from - start : 0;
-		uint32		tail = stop > to ? stop - to : 0;
+		Run *run = &chunk->runs[i];
+		uint32 start = run->offset, stop = start + run_count(run);
+		uint32 head = start < from ? from - start : 0;
+		uint32 tail = stop > to ? stop - to : 0;
 
 		ends->count -= (stop - start) - head - tail;
 		if (head > 0 && tail > 0)
 		{
-			Run			rest = *run;
+			Run rest = *run;
 
 			rest.offset = to;
 			rest.count_key = tail | (run->count_key & RUN_KEY);
@@ -263,13 +261,13 @@ remove_from_chunk(OwnEnds *ends, Chunk *chunk, uint32 from, uint32 to)
 void
 ownends_remove(OwnEnds *ends, uint64 first, uint64 count)
 {
-	uint64		end = first + count;
+	uint64 end = first + count;
 
 	while (ends->count > 0 && first < end)
 	{
-		uint64		number = first / CHUNK_ROWS;
-		uint64		stop = Min(end, (number + 1) * CHUNK_ROWS);
-		Chunk	   *chunk = find_chunk(ends, number);
+		uint64 number = first / CHUNK_ROWS;
+		uint64 stop = Min(end, (number + 1) * CHUNK_ROWS);
+		Chunk *chunk = find_chunk(ends, number);
 
 		if (chunk)
 			remove_from_chunk(ends, chunk, first % CHUNK_ROWS, stop - number * CHUNK_ROWS);
@@ -280,8 +278,7 @@ ownends_remove(OwnEnds *ends, uint64 first, uint64 count)
 static int
 compare_numbers(const void *a, const void *b)
 {
-	uint64		x = *(const uint64 *) a,
-				y = *(const uint64 *) b;
+	uint64 x = *(const uint64 *) a, y = *(const uint64 *) b;
 
 	return x < y ? -1 : x > y;
 }
@@ -290,9 +287,9 @@ void
 ownends_each(OwnEnds *ends, uint64 first, uint64 last, OwnEndsEach each, void *arg)
 {
 	chunks_iterator it;
-	Chunk	   *chunk;
-	uint64	   *numbers;
-	uint64		n = 0;
+	Chunk *chunk;
+	uint64 *numbers;
+	uint64 n = 0;
 
 	if (ownends_count(ends) == 0)
 		return;
@@ -308,11 +305,11 @@ ownends_each(OwnEnds *ends, uint64 first, uint64 last, OwnEndsEach each, void *a
 		chunk = find_chunk(ends, numbers[c]);
 		for (uint16 i = 0; i < chunk->n; i++)
 		{
-			Run		   *run = &chunk->runs[i];
-			uint64		row = numbers[c] * CHUNK_ROWS + run->offset;
-			uint64		from = Max(row, first);
-			uint64		to = Min(row + run_count(run) - 1, last);
-			OwnEnd		end;
+			Run *run = &chunk->runs[i];
+			uint64 row = numbers[c] * CHUNK_ROWS + run->offset;
+			uint64 from = Max(row, first);
+			uint64 to = Min(row + run_count(run) - 1, last);
+			OwnEnd end;
 
 			if (from > to)
 				continue;

@@ -11,14 +11,14 @@
 
 /* What a removed row became, if not row `next` of the own ones. */
 #define NEXT_NONE UINT64CONST(0xFFFFFFFFFFFF)
-#define NEXT_MOVED UINT64CONST(0xFFFFFFFFFFFE)	/* a row of another partition */
+#define NEXT_MOVED UINT64CONST(0xFFFFFFFFFFFE) /* a row of another partition */
 #define NEXT_IS_ROW(next) ((next) < NEXT_MOVED)
 
 typedef struct OwnEnd
 {
-	CommandId	cmax;
-	bool		key;			/* deleted, or its key changed: claims UPDATE, not NO KEY UPDATE */
-	uint64		next;			/* number of an own row, or NEXT_... */
+	CommandId cmax;
+	bool key; /* deleted, or its key changed: claims UPDATE, not NO KEY UPDATE */
+	uint64 next; /* number of an own row, or NEXT_... */
 } OwnEnd;
 
 typedef struct OwnEnds OwnEnds;
@@ -32,7 +32,7 @@ extern void ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end);
 extern void ownends_remove(OwnEnds *ends, uint64 first, uint64 count);
 
 /* Those of rows first .. last, ascending, in runs: row i of a run has successor next + i, if it has one. */
-typedef void (*OwnEndsEach) (void *arg, uint64 row, uint32 count, const OwnEnd *end);
+typedef void (*OwnEndsEach)(void *arg, uint64 row, uint32 count, const OwnEnd *end);
 extern void ownends_each(OwnEnds *ends, uint64 first, uint64 last, OwnEndsEach each, void *arg);
 
 #endif

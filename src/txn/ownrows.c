@@ -13,24 +13,24 @@
 /* Rows in memory: tuples from the front, their offsets from the back. */
 typedef struct OwnBlock
 {
-	uint64		first;			/* number of its first row */
-	uint32		count;
-	Size		used;			/* bytes of tuples */
-	Size		size;			/* of data */
-	char		data[FLEXIBLE_ARRAY_MEMBER];
+	uint64 first; /* number of its first row */
+	uint32 count;
+	Size used; /* bytes of tuples */
+	Size size; /* of data */
+	char data[FLEXIBLE_ARRAY_MEMBER];
 } OwnBlock;
 
 /* Row `first` + i has cmin `cmin` + i * step: one run for a bulk load, and one for a loop of single inserts. */
 typedef struct CminRun
 {
-	uint64		first;
-	CommandId	cmin;
-	CommandId	step;
+	uint64 first;
+	CommandId cmin;
+	CommandId step;
 } CminRun;
 
 #define BLOCK_HEADER MAXALIGN(offsetof(OwnBlock, data))
 
-Size		ownrows_total_memory;
+Size ownrows_total_memory;
 
 static inline char *
 block_data(OwnBlock *block)
@@ -55,16 +55,16 @@ ownrows_init(OwnRows *rows, MemoryContext cxt)
 static OwnBlock *
 new_block(OwnRows *rows, Size need)
 {
-	Size		size = rows->nblocks == 0 ? FIRST_BLOCK : Min(rows->blocks[rows->nblocks - 1]->size * 2, LAST_BLOCK);
-	OwnBlock   *block;
+	Size size = rows->nblocks == 0 ? FIRST_BLOCK : Min(rows->blocks[rows->nblocks - 1]->size * 2, LAST_BLOCK);
+	OwnBlock *block;
 
 	size = MAXALIGN(Max(size, need + sizeof(uint32)));
 	if (rows->nblocks == rows->blocks_capacity)
 	{
-		uint32		capacity = rows->blocks_capacity ? rows->blocks_capacity * 2 : 8;
+		uint32 capacity = rows->blocks_capacity ? rows->blocks_capacity * 2 : 8;
 
 		rows->blocks = rows->blocks ? repalloc_huge(rows->blocks, capacity * sizeof(OwnBlock *))
-			: MemoryContextAllocHuge(rows->cxt, capacity * sizeof(OwnBlock *));
+									: MemoryContextAllocHuge(rows->cxt, capacity * sizeof(OwnBlock *));
 		rows->blocks_capacity = capacity;
 	}
 	block = MemoryContextAllocHuge(rows->cxt, BLOCK_HEADER + size);
@@ -89,7 +89,7 @@ free_block(OwnRows *rows, OwnBlock *block)
 static void
 note_cmin(OwnRows *rows, uint64 n, CommandId cmin)
 {
-	CminRun    *run = rows->ncmins ? &rows->cmins[rows->ncmins - 1] : NULL;
+	CminRun *run = rows->ncmins ? &rows->cmins[rows->ncmins - 1] : NULL;
 
 	if (run && n == run->first + 1)
 	{
@@ -100,10 +100,10 @@ note_cmin(OwnRows *rows, uint64 n, CommandId cmin)
 		return;
 	if (rows->ncmins == rows->cmins_capacity)
 	{
-		uint64		capacity = rows->cmins_capacity ? rows->cmins_capacity * 2 : 4;
+		uint64 capacity = rows->cmins_capacity ? rows->cmins_capacity * 2 : 4;
 
 		rows->cmins = rows->cmins ? repalloc_huge(rows->cmins, capacity * sizeof(CminRun))
-			: MemoryContextAllocHuge(rows->cxt, capacity * sizeof(CminRun));
+								  : MemoryContextAllocHuge(rows->cxt, capacity * sizeof(CminRun));
 		rows->cmins_capacity = capacity;
 	}
 	run = &rows->cmins[rows->ncmins++];
@@ -115,8 +115,8 @@ note_cmin(OwnRows *rows, uint64 n, CommandId cmin)
 uint64
 ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin)
 {
-	Size		len = MAXALIGN(tuple->t_len);
-	OwnBlock   *block = rows->nblocks ? rows->blocks[rows->nblocks - 1] : NULL;
+	Size len = MAXALIGN(tuple->t_len);
+	OwnBlock *block = rows->nblocks ? rows->blocks[rows->nblocks - 1] : NULL;
 
 	if (block == NULL || block->used + len + (block->count + 1) * sizeof(uint32) > block->size)
 		block = new_block(rows, len);
@@ -131,9 +131,8 @@ ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin)
 CommandId
 ownrows_cmin(OwnRows *rows, uint64 n)
 {
-	uint64		low = 0,
-				high = rows->ncmins;
-	uint64		i = rows->last_cmin;
+	uint64 low = 0, high = rows->ncmins;
+	uint64 i = rows->last_cmin;
 
 	Assert(n < rows->nrows);
 	if (i >= rows->ncmins || rows->cmins[i].first > n || (i + 1 < rows->ncmins && rows->cmins[i + 1].first <= n))
@@ -141,7 +140,7 @@ ownrows_cmin(OwnRows *rows, uint64 n)
 		/* the last run that begins at or before n */
 		while (high - low > 1)
 		{
-			uint64		mid = low + (high - low) / 2;
+			uint64 mid = low + (high - low) / 2;
 
 			if (rows->cmins[mid].first <= n)
 				low = mid;
@@ -157,15 +156,14 @@ ownrows_cmin(OwnRows *rows, uint64 n)
 static uint32
 find_block(OwnRows *rows, uint64 n)
 {
-	uint32		low = 0,
-				high = rows->nblocks;
-	uint32		i = rows->last_block;
+	uint32 low = 0, high = rows->nblocks;
+	uint32 i = rows->last_block;
 
 	if (i < rows->nblocks && rows->blocks[i]->first <= n && n < rows->blocks[i]->first + rows->blocks[i]->count)
 		return i;
 	while (high - low > 1)
 	{
-		uint32		mid = low + (high - low) / 2;
+		uint32 mid = low + (high - low) / 2;
 
 		if (rows->blocks[mid]->first <= n)
 			low = mid;
@@ -178,7 +176,7 @@ find_block(OwnRows *rows, uint64 n)
 MinimalTuple
 ownrows_tuple(OwnRows *rows, uint64 n)
 {
-	OwnBlock   *block;
+	OwnBlock *block;
 
 	Assert(n >= rows->in_memory && n < rows->nrows);
 	block = rows->blocks[find_block(rows, n)];
@@ -188,13 +186,12 @@ ownrows_tuple(OwnRows *rows, uint64 n)
 OwnSegment *
 ownrows_segment(OwnRows *rows, uint64 n)
 {
-	int			low = 0,
-				high = rows->nsegments;
+	int low = 0, high = rows->nsegments;
 
 	Assert(n < rows->in_memory);
 	while (high - low > 1)
 	{
-		int			mid = low + (high - low) / 2;
+		int mid = low + (high - low) / 2;
 
 		if (rows->segments[mid].first <= n)
 			low = mid;
@@ -213,8 +210,8 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 		free_block(rows, rows->blocks[--rows->nblocks]);
 	if (rows->nblocks > 0)
 	{
-		OwnBlock   *block = rows->blocks[rows->nblocks - 1];
-		uint32		count = n - block->first;
+		OwnBlock *block = rows->blocks[rows->nblocks - 1];
+		uint32 count = n - block->first;
 
 		if (count < block->count)
 		{
@@ -242,8 +239,8 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 uint64
 ownrows_portion(OwnRows *rows, Size bytes)
 {
-	Size		sum = 0;
-	uint64		end = rows->in_memory;
+	Size sum = 0;
+	uint64 end = rows->in_memory;
 
 	for (uint32 i = 0; i < rows->nblocks && sum < bytes; i++)
 	{
@@ -256,16 +253,16 @@ ownrows_portion(OwnRows *rows, Size bytes)
 void
 ownrows_uploaded(OwnRows *rows, const OwnSegment *segment)
 {
-	uint64		end = segment->first + segment->nrows;
-	uint32		n = 0;
+	uint64 end = segment->first + segment->nrows;
+	uint32 n = 0;
 
 	Assert(segment->first == rows->in_memory);
 	if (rows->nsegments == rows->segments_capacity)
 	{
-		int			capacity = rows->segments_capacity ? rows->segments_capacity * 2 : 8;
+		int capacity = rows->segments_capacity ? rows->segments_capacity * 2 : 8;
 
 		rows->segments = rows->segments ? repalloc_huge(rows->segments, capacity * sizeof(OwnSegment))
-			: MemoryContextAllocHuge(rows->cxt, capacity * sizeof(OwnSegment));
+										: MemoryContextAllocHuge(rows->cxt, capacity * sizeof(OwnSegment));
 		rows->segments_capacity = capacity;
 	}
 	rows->segments[rows->nsegments++] = *segment;

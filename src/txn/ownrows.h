@@ -15,37 +15,29 @@
 
 typedef struct OwnSegment
 {
-	uint64		first;			/* number of its first row */
-	uint64		valid;			/* of its rows; those behind were rolled back, their numbers given again */
-	uint64		nrows;			/* that the object has */
-	uint64		epoch,
-				number,
-				size,
-				live_bytes;
-	uint32		footer_size;
-	uint32		npages;
-	const PageStart *pages;		/* these and the schema live as long as the transaction's rows */
+	uint64 first; /* number of its first row */
+	uint64 valid; /* of its rows; those behind were rolled back, their numbers given again */
+	uint64 nrows; /* that the object has */
+	uint64 epoch, number, size, live_bytes;
+	uint32 footer_size;
+	uint32 npages;
+	const PageStart *pages; /* these and the schema live as long as the transaction's rows */
 	const PackedSchema *schema;
-	int64		final;			/* while the record is built: where its rows stand in the edit; -1 nowhere */
+	int64 final; /* while the record is built: where its rows stand in the edit; -1 nowhere */
 } OwnSegment;
 
 typedef struct OwnRows
 {
 	MemoryContext cxt;
-	uint64		nrows;
-	uint64		in_memory;		/* number of the first row in memory */
-	Size		memory;			/* of the blocks */
+	uint64 nrows;
+	uint64 in_memory; /* number of the first row in memory */
+	Size memory; /* of the blocks */
 	OwnSegment *segments;
-	int			nsegments,
-				segments_capacity;
+	int nsegments, segments_capacity;
 	struct OwnBlock **blocks;
-	uint32		nblocks,
-				blocks_capacity,
-				last_block;		/* looked up last */
+	uint32 nblocks, blocks_capacity, last_block; /* looked up last */
 	struct CminRun *cmins;
-	uint64		ncmins,
-				cmins_capacity,
-				last_cmin;
+	uint64 ncmins, cmins_capacity, last_cmin;
 } OwnRows;
 
 /* Memory of the blocks of all OwnRows of this process. */
@@ -60,7 +52,7 @@ extern MinimalTuple ownrows_tuple(OwnRows *rows, uint64 n);
 extern OwnSegment *ownrows_segment(OwnRows *rows, uint64 n);
 
 /* Forgets row n and all after it.  Segments that have no row left then are handed to `drop`. */
-typedef void (*OwnSegmentDrop) (const OwnSegment *segment);
+typedef void (*OwnSegmentDrop)(const OwnSegment *segment);
 extern void ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop);
 
 /* Where a portion of `bytes` that begins with the first row in memory ends: number of the row after it, at a block's end. */

@@ -24,9 +24,9 @@ struct RowSetBuilder
 {
 	MemoryContextCallback callback;
 	S3am__RowSet *set;
-	size_t		capacity;
-	uint32		high;
-	roaring_bitmap_t *bitmap;	/* of `high`; not palloc'ed */
+	size_t capacity;
+	uint32 high;
+	roaring_bitmap_t *bitmap; /* of `high`; not palloc'ed */
 };
 
 static void
@@ -72,7 +72,7 @@ finish_part(RowSetBuilder *builder)
 	{
 		builder->capacity = builder->capacity ? builder->capacity * 2 : 4;
 		set->parts = set->parts ? repalloc(set->parts, builder->capacity * sizeof(void *))
-			: palloc(builder->capacity * sizeof(void *));
+								: palloc(builder->capacity * sizeof(void *));
 	}
 	set->parts[set->n_parts++] = part;
 }
@@ -82,8 +82,8 @@ record_set_add(RowSetBuilder *builder, uint64 first, uint64 count)
 {
 	while (count > 0)
 	{
-		uint32		high = first >> 32;
-		uint64		n = Min(count, ((uint64) high + 1) * (PG_UINT32_MAX + UINT64CONST(1)) - first);
+		uint32 high = first >> 32;
+		uint64 n = Min(count, ((uint64) high + 1) * (PG_UINT32_MAX + UINT64CONST(1)) - first);
 
 		if (builder->bitmap == NULL || builder->high != high)
 		{
@@ -137,15 +137,14 @@ record_row_set(const RowSet *set)
 typedef struct EditBuilder
 {
 	S3am__TableEdit *edit;
-	size_t		capacity;		/* of its batches */
-	TxnTable   *table;
-	int64		nrows;			/* in the batches so far */
-	const S3am__Batch *described;	/* the last of them with a schema */
+	size_t capacity; /* of its batches */
+	TxnTable *table;
+	int64 nrows; /* in the batches so far */
+	const S3am__Batch *described; /* the last of them with a schema */
 	/* of the rows in memory */
-	int64		tail;			/* number of the first that stays, in the edit */
-	uint64	   *removed;		/* those that do not stay, ascending */
-	uint64		nremoved,
-				removed_capacity;
+	int64 tail; /* number of the first that stays, in the edit */
+	uint64 *removed; /* those that do not stay, ascending */
+	uint64 nremoved, removed_capacity;
 } EditBuilder;
 
 static void
@@ -159,7 +158,7 @@ add_batch(EditBuilder *builder, S3am__Batch *batch)
 	{
 		builder->capacity = builder->capacity ? builder->capacity * 2 : 4;
 		edit->batches = edit->batches ? repalloc_huge(edit->batches, builder->capacity * sizeof(void *))
-			: palloc(builder->capacity * sizeof(void *));
+									  : palloc(builder->capacity * sizeof(void *));
 	}
 	edit->batches[edit->n_batches++] = batch;
 }
@@ -185,7 +184,7 @@ count_rows(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 typedef struct DeadContext
 {
 	RowSetBuilder *set;
-	uint64		shift;			/* from row id to number in the edit */
+	uint64 shift; /* from row id to number in the edit */
 } DeadContext;
 
 static void
@@ -200,14 +199,14 @@ add_dead(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 static void
 name_segments(EditBuilder *builder)
 {
-	OwnRows    *rows = &builder->table->rows;
+	OwnRows *rows = &builder->table->rows;
 	RowSetBuilder *dead = record_set_begin();
 
 	for (int i = 0; i < rows->nsegments; i++)
 	{
 		OwnSegment *segment = &rows->segments[i];
-		uint64		first = OWN_BASE + segment->first;
-		uint64		removed = 0;
+		uint64 first = OWN_BASE + segment->first;
+		uint64 removed = 0;
 		DeadContext c = {dead};
 		S3am__Batch *batch;
 		S3am__SegmentRef *ref;
@@ -254,8 +253,8 @@ add_removed(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 		{
 			builder->removed_capacity = builder->removed_capacity ? builder->removed_capacity * 2 : 64;
 			builder->removed = builder->removed
-				? repalloc_huge(builder->removed, builder->removed_capacity * sizeof(uint64))
-				: palloc(builder->removed_capacity * sizeof(uint64));
+								   ? repalloc_huge(builder->removed, builder->removed_capacity * sizeof(uint64))
+								   : palloc(builder->removed_capacity * sizeof(uint64));
 		}
 		builder->removed[builder->nremoved++] = row + i - OWN_BASE;
 	}
@@ -264,9 +263,9 @@ add_removed(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 static void
 write_inline(EditBuilder *builder)
 {
-	OwnRows    *rows = &builder->table->rows;
-	RowWriter  *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
-	uint64		next;
+	OwnRows *rows = &builder->table->rows;
+	RowWriter *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
+	uint64 next;
 
 	spill_write(builder->table, writer, rows->in_memory, rows->nrows, false, SIZE_MAX, &next);
 	add_batch(builder, finish_batch(writer));
@@ -275,14 +274,14 @@ write_inline(EditBuilder *builder)
 static void
 write_segments(EditBuilder *builder)
 {
-	OwnRows    *rows = &builder->table->rows;
+	OwnRows *rows = &builder->table->rows;
 	SegmentUpload *volatile upload = NULL;
 
 	PG_TRY();
 	{
 		for (uint64 n = rows->in_memory; n < rows->nrows;)
 		{
-			RowWriter  *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
+			RowWriter *writer = row_writer_create(builder->table->desc, CurrentMemoryContext);
 			S3am__Batch *batch;
 
 			upload = bucket_segment_begin();
@@ -314,16 +313,17 @@ write_segments(EditBuilder *builder)
 static void
 add_rows(EditBuilder *builder)
 {
-	OwnRows    *rows = &builder->table->rows;
-	Size		bytes = 0;
+	OwnRows *rows = &builder->table->rows;
+	Size bytes = 0;
 
 	name_segments(builder);
 	builder->tail = builder->nrows;
 	if (rows->nrows > rows->in_memory)
 	{
-		uint64		r = 0;
+		uint64 r = 0;
 
-		ownends_each(builder->table->ends, OWN_BASE + rows->in_memory, OWN_BASE + rows->nrows - 1, add_removed, builder);
+		ownends_each(builder->table->ends, OWN_BASE + rows->in_memory, OWN_BASE + rows->nrows - 1, add_removed,
+					 builder);
 		for (uint64 n = rows->in_memory; n < rows->nrows; n++)
 		{
 			if (r < builder->nremoved && builder->removed[r] == n)
@@ -346,9 +346,8 @@ add_rows(EditBuilder *builder)
 static uint64
 final_number(EditBuilder *builder, uint64 n)
 {
-	OwnRows    *rows = &builder->table->rows;
-	uint64		low = 0,
-				high = builder->nremoved;
+	OwnRows *rows = &builder->table->rows;
+	uint64 low = 0, high = builder->nremoved;
 
 	if (n < rows->in_memory)
 	{
@@ -359,7 +358,7 @@ final_number(EditBuilder *builder, uint64 n)
 	}
 	while (low < high)
 	{
-		uint64		mid = low + (high - low) / 2;
+		uint64 mid = low + (high - low) / 2;
 
 		if (builder->removed[mid] < n)
 			low = mid + 1;
@@ -375,7 +374,7 @@ final_successor(EditBuilder *builder, uint64 next)
 {
 	for (;;)
 	{
-		OwnEnd		end;
+		OwnEnd end;
 
 		if (next == NEXT_MOVED)
 			return 1;
@@ -391,9 +390,9 @@ typedef struct RemovedContext
 {
 	EditBuilder *builder;
 	RowSetBuilder *set;
-	bool		key;			/* those that are claimed in mode UPDATE; otherwise, the others */
-	bool		any_successor;
-	size_t		capacity;
+	bool key; /* those that are claimed in mode UPDATE; otherwise, the others */
+	bool any_successor;
+	size_t capacity;
 } RemovedContext;
 
 static void
@@ -404,8 +403,8 @@ add_successor(RemovedContext *c, uint64 successor)
 	c->any_successor |= successor != 0;
 	if (edit->n_successors > 0)
 	{
-		uint64		first = edit->successors[edit->n_successors - 1];
-		uint64	   *count = &edit->successor_counts[edit->n_successors - 1];
+		uint64 first = edit->successors[edit->n_successors - 1];
+		uint64 *count = &edit->successor_counts[edit->n_successors - 1];
 
 		if (successor == (first < 2 ? first : first + *count))
 		{
@@ -417,10 +416,10 @@ add_successor(RemovedContext *c, uint64 successor)
 	{
 		c->capacity = c->capacity ? c->capacity * 2 : 64;
 		edit->successors = edit->successors ? repalloc_huge(edit->successors, c->capacity * sizeof(uint64))
-			: palloc(c->capacity * sizeof(uint64));
+											: palloc(c->capacity * sizeof(uint64));
 		edit->successor_counts = edit->successor_counts
-			? repalloc_huge(edit->successor_counts, c->capacity * sizeof(uint64))
-			: palloc(c->capacity * sizeof(uint64));
+									 ? repalloc_huge(edit->successor_counts, c->capacity * sizeof(uint64))
+									 : palloc(c->capacity * sizeof(uint64));
 	}
 	edit->successors[edit->n_successors++] = successor;
 	edit->successor_counts[edit->n_successor_counts++] = 1;
@@ -433,7 +432,7 @@ add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 
 	for (uint32 i = 0; i < count; i++)
 	{
-		uint64		successor = final_successor(c->builder, NEXT_IS_ROW(end->next) ? end->next + i : end->next);
+		uint64 successor = final_successor(c->builder, NEXT_IS_ROW(end->next) ? end->next + i : end->next);
 
 		/* an update whose new row was removed again is a removal */
 		if ((end->key || successor == 0) != c->key)

@@ -31,20 +31,20 @@ const LOCKMODE rowlock_hardware_mode[] = {
 };
 
 RowLockToken *rowlock_tokens = NULL;
-int			rowlock_ntokens = 0;
-uint64		rowlock_xact = 0;
+int rowlock_ntokens = 0;
+uint64 rowlock_xact = 0;
 
-static int	tokens_capacity = 0;
+static int tokens_capacity = 0;
 static MemoryContext keys_context = NULL;
 
 /* The row locked last: a row is usually locked by the scan and then again by the update. */
 static struct
 {
-	bool		valid;
+	bool valid;
 	LockTupleMode mode;
-	uint64		storage;
-	uint64		row;
-}			last;
+	uint64 storage;
+	uint64 row;
+} last;
 
 static void xact_callback(XactEvent event, void *arg);
 static void subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId parent, void *arg);
@@ -76,7 +76,7 @@ rowlock_owner(int *proc, uint64 *xact)
 
 		if (IsParallelWorker())
 			elog(ERROR, "parallel workers own no row locks");
-		rowlock_attach(true);	/* also checks that there is shared memory */
+		rowlock_attach(true); /* also checks that there is shared memory */
 		rowlock_init_process();
 		if (MyProc->pgprocno >= MaxBackends)
 			elog(ERROR, "this kind of process cannot own row locks");
@@ -119,7 +119,7 @@ static void
 token_take(uint64 token)
 {
 	ResourceOwner old = CurrentResourceOwner;
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	token_tag(&tag, token);
 	CurrentResourceOwner = CurTransactionResourceOwner;
@@ -131,7 +131,7 @@ static void
 token_release(uint64 token)
 {
 	ResourceOwner old = CurrentResourceOwner;
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	token_tag(&tag, token);
 	CurrentResourceOwner = CurTransactionResourceOwner;
@@ -143,7 +143,7 @@ token_release(uint64 token)
 static bool
 token_wait(uint64 token, bool dontwait)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	token_tag(&tag, token);
 	if (LockAcquire(&tag, ShareLock, false, dontwait) == LOCKACQUIRE_NOT_AVAIL)
@@ -158,17 +158,17 @@ current_token(void)
 {
 	SubTransactionId sub = GetCurrentSubTransactionId();
 	RowLockToken *t;
-	uint64		token;
+	uint64 token;
 
 	if (rowlock_ntokens > 0 && rowlock_tokens[rowlock_ntokens - 1].sub == sub)
 		return &rowlock_tokens[rowlock_ntokens - 1];
 
 	if (rowlock_ntokens == tokens_capacity)
 	{
-		int			capacity = Max(tokens_capacity * 2, 8);
+		int capacity = Max(tokens_capacity * 2, 8);
 
 		rowlock_tokens = rowlock_tokens ? repalloc(rowlock_tokens, capacity * sizeof(RowLockToken))
-			: MemoryContextAlloc(TopMemoryContext, capacity * sizeof(RowLockToken));
+										: MemoryContextAlloc(TopMemoryContext, capacity * sizeof(RowLockToken));
 		tokens_capacity = capacity;
 	}
 	token = pg_atomic_fetch_add_u64(&rowlock_shared->next_token, 1);
@@ -188,7 +188,7 @@ reserve_key(RowLockToken *t)
 
 	if (keys == NULL || keys->count == keys->capacity)
 	{
-		int			capacity = keys ? Min(keys->capacity * 4, 16384) : 4;
+		int capacity = keys ? Min(keys->capacity * 4, 16384) : 4;
 
 		keys = MemoryContextAlloc(keys_context, offsetof(RowLockKeys, key) + capacity * sizeof(RowLockKey));
 		keys->next = t->keys;
@@ -207,7 +207,7 @@ reserve_key(RowLockToken *t)
 static uint64
 current_xact(void)
 {
-	PGPROC	   *leader;
+	PGPROC *leader;
 
 	if (!IsParallelWorker() || rowlock_shared == NULL)
 		return rowlock_xact;
@@ -220,8 +220,8 @@ rowlock_held(uint64 storage, uint64 row, LockTupleMode mode)
 {
 	RowLockPlace place;
 	RowLockChunk *chunk;
-	uint64		xact = current_xact();
-	bool		held = false;
+	uint64 xact = current_xact();
+	bool held = false;
 
 	if (xact == 0 || (rowlock_ntokens == 0 && !IsParallelWorker()) || !rowlock_attach(false))
 		return false;
@@ -230,7 +230,8 @@ rowlock_held(uint64 storage, uint64 row, LockTupleMode mode)
 	place = rowlock_place(rowlock_key(storage, row));
 	LWLockAcquire(&place.part->lock, LW_SHARED);
 	chunk = rowlock_find(&place);
-	for (RowLockEntry *entry = chunk ? rowlock_entry(chunk->entries) : NULL; entry && !held; entry = rowlock_entry(entry->next))
+	for (RowLockEntry *entry = chunk ? rowlock_entry(chunk->entries) : NULL; entry && !held;
+		 entry = rowlock_entry(entry->next))
 		held = entry->xact == xact && entry->mode >= mode && rowlock_entry_has(entry, rowlock_offset(row));
 	LWLockRelease(&place.part->lock);
 	return held;
@@ -243,7 +244,7 @@ rowlock_held(uint64 storage, uint64 row, LockTupleMode mode)
 static uint64
 find_blocker(RowLockChunk *chunk, uint64 xact, uint16 offset, LockTupleMode mode, int *strongest)
 {
-	uint64		blocker = 0;
+	uint64 blocker = 0;
 
 	*strongest = -1;
 	for (RowLockEntry *entry = chunk ? rowlock_entry(chunk->entries) : NULL; entry; entry = rowlock_entry(entry->next))
@@ -263,15 +264,15 @@ bool
 rowlock_conflicts(uint64 storage, uint64 row, LockTupleMode mode)
 {
 	RowLockPlace place;
-	uint64		xact = current_xact();
+	uint64 xact = current_xact();
 
 	if (!rowlock_attach(false))
 		return false;
 	place = rowlock_place(rowlock_key(storage, row));
 	for (;;)
 	{
-		uint64		blocker;
-		int			strongest;
+		uint64 blocker;
+		int strongest;
 
 		LWLockAcquire(&place.part->lock, LW_SHARED);
 		blocker = find_blocker(rowlock_find(&place), xact, rowlock_offset(row), mode, &strongest);
@@ -288,7 +289,7 @@ rowlock_conflicts(uint64 storage, uint64 row, LockTupleMode mode)
 
 typedef struct WaitContext
 {
-	Relation	rel;
+	Relation rel;
 	ItemPointer tid;
 } WaitContext;
 
@@ -297,17 +298,15 @@ wait_context(void *arg)
 {
 	WaitContext *context = arg;
 
-	errcontext("while locking tuple (%u,%u) in relation \"%s\"",
-			   ItemPointerGetBlockNumberNoCheck(context->tid), ItemPointerGetOffsetNumberNoCheck(context->tid),
-			   RelationGetRelationName(context->rel));
+	errcontext("while locking tuple (%u,%u) in relation \"%s\"", ItemPointerGetBlockNumberNoCheck(context->tid),
+			   ItemPointerGetOffsetNumberNoCheck(context->tid), RelationGetRelationName(context->rel));
 }
 
 static void
 not_available(Relation rel)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-			 errmsg("could not obtain lock on row in relation \"%s\"", RelationGetRelationName(rel))));
+	ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("could not obtain lock on row in relation \"%s\"", RelationGetRelationName(rel))));
 }
 
 RowLockResult
@@ -317,8 +316,8 @@ rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode, Lo
 	RowLockPlace place;
 	RowLockToken *t;
 	RowLockResult result = ROWLOCK_GRANTED;
-	uint16		offset = rowlock_offset(row);
-	bool		queued = false;
+	uint16 offset = rowlock_offset(row);
+	bool queued = false;
 	ItemPointerData tid;
 
 	if (last.valid && last.row == row && last.storage == storage && last.mode >= mode)
@@ -333,10 +332,9 @@ rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode, Lo
 
 	for (;;)
 	{
-		uint64		blocker;
-		int			strongest;
-		bool		first,
-					done = true;
+		uint64 blocker;
+		int strongest;
+		bool first, done = true;
 
 		reserve_key(t);
 		LWLockAcquire(&place.part->lock, LW_EXCLUSIVE);
@@ -413,7 +411,7 @@ rowlock_release(uint64 storage, uint64 row, LockTupleMode mode)
 {
 	RowLockPlace place;
 	RowLockChunk *chunk;
-	uint16		offset = rowlock_offset(row);
+	uint16 offset = rowlock_offset(row);
 
 	last.valid = false;
 	if (rowlock_ntokens == 0)
@@ -482,15 +480,14 @@ reattach_notes(dsa_pointer first, dsa_pointer final, uint32 n)
 static void
 process_notes(dsa_pointer notes, uint64 from, uint64 to)
 {
-	dsa_pointer kept = InvalidDsaPointer,
-				final = InvalidDsaPointer;
-	uint32		nkept = 0;
+	dsa_pointer kept = InvalidDsaPointer, final = InvalidDsaPointer;
+	uint32 nkept = 0;
 
 	while (DsaPointerIsValid(notes))
 	{
 		RowLockNote *note = dsa_get_address(rowlock_dsa, notes);
 		dsa_pointer p = notes;
-		bool		keep = true;
+		bool keep = true;
 
 		notes = note->next;
 		if (note->token == from)
@@ -583,8 +580,7 @@ prepare_subcommit(SubTransactionId sub, SubTransactionId parent)
 static void
 subcommit(SubTransactionId sub, SubTransactionId parent)
 {
-	RowLockToken *from,
-			   *to;
+	RowLockToken *from, *to;
 	dsa_pointer notes;
 
 	if (rowlock_tokens[rowlock_ntokens - 1].sub != sub)
@@ -593,7 +589,7 @@ subcommit(SubTransactionId sub, SubTransactionId parent)
 	to = join_target(sub, parent);
 	if (to == NULL)
 	{
-		from->sub = parent;		/* core hands the token's lock to the parent */
+		from->sub = parent; /* core hands the token's lock to the parent */
 		return;
 	}
 
@@ -601,7 +597,7 @@ subcommit(SubTransactionId sub, SubTransactionId parent)
 	while (from->keys)
 	{
 		RowLockKeys *keys = from->keys;
-		int			n = 0;
+		int n = 0;
 
 		from->keys = keys->next;
 		for (int i = 0; i < keys->count; i++)
@@ -642,7 +638,7 @@ static void
 end_transaction(void)
 {
 	MemoryContext cxt = CurrentMemoryContext;
-	uint32		holdoff = InterruptHoldoffCount;
+	uint32 holdoff = InterruptHoldoffCount;
 
 	PG_TRY();
 	{

@@ -18,9 +18,9 @@
 
 typedef enum RowLockResult
 {
-	ROWLOCK_GRANTED,			/* at once */
-	ROWLOCK_WAITED,				/* granted, but somebody held it before: look at the row again */
-	ROWLOCK_SKIPPED				/* LockWaitSkip: somebody holds it */
+	ROWLOCK_GRANTED, /* at once */
+	ROWLOCK_WAITED, /* granted, but somebody held it before: look at the row again */
+	ROWLOCK_SKIPPED /* LockWaitSkip: somebody holds it */
 } RowLockResult;
 
 /* Shared memory: size for RequestAddinShmemSpace, and initialisation in shmem_startup_hook (found: already there). */
@@ -36,8 +36,8 @@ extern void rowlock_init_process(void);
  * LockWaitError: throws 55P03 with heap's message if somebody holds it.  A row already held in this mode or a stronger one is
  * granted at once, and keeps its base.  Never in a parallel worker.
  */
-extern RowLockResult rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode,
-									 LockWaitPolicy policy, uint64 base);
+extern RowLockResult
+rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode, LockWaitPolicy policy, uint64 base);
 
 /* Gives back a lock that rowlock_acquire() has just granted: the row turned out to have ended. */
 extern void rowlock_release(uint64 storage, uint64 row, LockTupleMode mode);
@@ -52,9 +52,9 @@ extern bool rowlock_conflicts(uint64 storage, uint64 row, LockTupleMode mode);
  * The current transaction's locks, for the commit record: calls `each` for every (storage, mode) with sorted row ids in
  * portions.  The strongest mode per row only.
  */
-typedef void (*RowLockEach) (void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows);
+typedef void (*RowLockEach)(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows);
 extern void rowlock_each(RowLockEach each, void *arg);
-extern bool rowlock_any(void);	/* does the current transaction hold any? */
+extern bool rowlock_any(void); /* does the current transaction hold any? */
 
 /*
  * For the publisher, after it has applied a version and before it becomes visible: row `row` was claimed in `mode` by
@@ -62,7 +62,7 @@ extern bool rowlock_any(void);	/* does the current transaction hold any? */
  * Holders whose mode conflicts and whose base is older are doomed (doom is called with their owner, perhaps more than once);
  * those whose mode does not conflict, when successor != 0, get the same lock on the successor too, with the same base (rule 16).
  */
-typedef void (*RowLockDoom) (void *arg, int proc, uint64 xact);
+typedef void (*RowLockDoom)(void *arg, int proc, uint64 xact);
 extern void rowlock_publish(uint64 storage, uint64 row, LockTupleMode mode, uint64 version, uint64 successor,
 							int own_proc, uint64 own_xact, RowLockDoom doom, void *arg);
 

@@ -13,16 +13,15 @@
 
 typedef struct Collected
 {
-	uint64	   *rows;			/* PORTION + ROWLOCK_CHUNK_ROWS of them, allocated when first needed */
-	int			n;
-	uint64		base;			/* the oldest */
+	uint64 *rows; /* PORTION + ROWLOCK_CHUNK_ROWS of them, allocated when first needed */
+	int n;
+	uint64 base; /* the oldest */
 } Collected;
 
 static int
 compare_keys(const void *a, const void *b)
 {
-	const RowLockKey *ka = a,
-			   *kb = b;
+	const RowLockKey *ka = a, *kb = b;
 
 	if (ka->storage != kb->storage)
 		return ka->storage < kb->storage ? -1 : 1;
@@ -36,18 +35,16 @@ static RowLockKey *
 all_keys(Size *n)
 {
 	RowLockProc *me = &rowlock_shared->proc[MyProc->pgprocno];
-	Size		own = 0,
-				total,
-				unique = 0;
+	Size own = 0, total, unique = 0;
 	RowLockKey *key;
-	uint32		room = 0;
+	uint32 room = 0;
 
 	for (int i = 0; i < rowlock_ntokens; i++)
 		for (RowLockKeys *keys = rowlock_tokens[i].keys; keys; keys = keys->next)
 			own += keys->count;
 	for (;;)
 	{
-		bool		fits;
+		bool fits;
 
 		key = palloc_extended((own + room + 1) * sizeof(RowLockKey), MCXT_ALLOC_HUGE);
 		total = own;
@@ -122,10 +119,10 @@ flush(RowLockEach each, void *arg, uint64 storage, LockTupleMode mode, Collected
 void
 rowlock_each(RowLockEach each, void *arg)
 {
-	Collected	collected[ROWLOCK_MODES] = {{0}};
-	uint64		bits[ROWLOCK_MODES][ROWLOCK_CHUNK_WORDS];
-	uint64		base[ROWLOCK_MODES];
-	Size		n;
+	Collected collected[ROWLOCK_MODES] = {{0}};
+	uint64 bits[ROWLOCK_MODES][ROWLOCK_CHUNK_WORDS];
+	uint64 base[ROWLOCK_MODES];
+	Size n;
 	RowLockKey *key;
 
 	if (rowlock_ntokens == 0)
@@ -142,12 +139,12 @@ rowlock_each(RowLockEach each, void *arg)
 		read_chunk(key[i], bits, base);
 		for (int mode = 0; mode < ROWLOCK_MODES; mode++)
 		{
-			Collected  *c = &collected[mode];
-			int			before = c->n;
+			Collected *c = &collected[mode];
+			int before = c->n;
 
 			for (int w = 0; w < ROWLOCK_CHUNK_WORDS; w++)
 			{
-				uint64		word = bits[mode][w];
+				uint64 word = bits[mode][w];
 
 				for (int stronger = mode + 1; stronger < ROWLOCK_MODES; stronger++)
 					word &= ~bits[stronger][w];

@@ -15,13 +15,13 @@ typedef struct Holder
 {
 	RowLockOwner owner;
 	LockTupleMode mode;
-	uint64		base;
-	bool		conflicts;
+	uint64 base;
+	bool conflicts;
 } Holder;
 
 /* Kept over calls: one row in a million has more than a few holders. */
 static Holder *holders = NULL;
-static int	holders_capacity = 0;
+static int holders_capacity = 0;
 
 static void
 make_room(int n)
@@ -40,7 +40,7 @@ make_room(int n)
 static int
 find_holders(int begin, const RowLockPlace *place, uint16 offset, LockTupleMode mode, uint64 xact)
 {
-	int			n;
+	int n;
 
 	for (;;)
 	{
@@ -49,7 +49,8 @@ find_holders(int begin, const RowLockPlace *place, uint16 offset, LockTupleMode 
 		n = begin;
 		LWLockAcquire(&place->part->lock, LW_SHARED);
 		chunk = rowlock_find(place);
-		for (RowLockEntry *entry = chunk ? rowlock_entry(chunk->entries) : NULL; entry; entry = rowlock_entry(entry->next))
+		for (RowLockEntry *entry = chunk ? rowlock_entry(chunk->entries) : NULL; entry;
+			 entry = rowlock_entry(entry->next))
 		{
 			if ((xact != 0 && entry->xact != xact) || !rowlock_entry_has(entry, offset))
 				continue;
@@ -81,12 +82,12 @@ follow(int begin, const RowLockOwner *owner, const RowLockPlace *source, uint16 
 {
 	RowLockProc *proc = &rowlock_shared->proc[owner->proc];
 	RowLockPlace target = rowlock_place(key);
-	bool		again;
+	bool again;
 
 	do
 	{
 		RowLockNote *note;
-		int			end;
+		int end;
 
 		again = false;
 		if (!DsaPointerIsValid(rowlock_spare_note))
@@ -103,7 +104,7 @@ follow(int begin, const RowLockOwner *owner, const RowLockPlace *source, uint16 
 		for (int i = begin; i < end && !again; i++)
 		{
 			RowLockOwner to = holders[i].owner;
-			bool		first = false;
+			bool first = false;
 
 			if (holders[i].conflicts)
 				continue;
@@ -136,21 +137,21 @@ follow(int begin, const RowLockOwner *owner, const RowLockPlace *source, uint16 
 }
 
 void
-rowlock_publish(uint64 storage, uint64 row, LockTupleMode mode, uint64 version, uint64 successor,
-				int own_proc, uint64 own_xact, RowLockDoom doom, void *arg)
+rowlock_publish(uint64 storage, uint64 row, LockTupleMode mode, uint64 version, uint64 successor, int own_proc,
+				uint64 own_xact, RowLockDoom doom, void *arg)
 {
 	RowLockPlace place;
-	int			n;
+	int n;
 
 	if (!rowlock_attach(false))
-		return;					/* nobody has ever locked a row */
+		return; /* nobody has ever locked a row */
 	make_room(64);
 	place = rowlock_place(rowlock_key(storage, row));
 	n = find_holders(0, &place, rowlock_offset(row), mode, 0);
 	for (int i = 0; i < n; i++)
 	{
-		Holder		h = holders[i];
-		bool		again = false;
+		Holder h = holders[i];
+		bool again = false;
 
 		if (h.owner.proc == own_proc && h.owner.xact == own_xact)
 			continue;

@@ -16,14 +16,10 @@
 #include "txn/rowlock_table.h"
 
 RowLockShared *rowlock_shared = NULL;
-dsa_area   *rowlock_dsa = NULL;
+dsa_area *rowlock_dsa = NULL;
 
 static const int capacity_of[] = {
-	[ROWLOCK_SPARSE_4] = 4,
-	[ROWLOCK_SPARSE_12] = 12,
-	[ROWLOCK_SPARSE_44] = 44,
-	[ROWLOCK_BITMAP] = ROWLOCK_CHUNK_ROWS
-};
+	[ROWLOCK_SPARSE_4] = 4, [ROWLOCK_SPARSE_12] = 12, [ROWLOCK_SPARSE_44] = 44, [ROWLOCK_BITMAP] = ROWLOCK_CHUNK_ROWS};
 
 /* Memory put aside for the next insertions, and what the last one lacked. */
 static dsa_pointer spare_chunk = InvalidDsaPointer;
@@ -31,7 +27,7 @@ static dsa_pointer spare_entry[ROWLOCK_BITMAP + 1];
 static dsa_pointer spare_segment = InvalidDsaPointer;
 static uint32 spare_segment_buckets = 0;
 static bool need_chunk = false;
-static int	need_kind = -1;
+static int need_kind = -1;
 static uint32 need_buckets = 0;
 /* Entries replaced by larger ones, to be freed by the next rowlock_reserve: growing again needs one. */
 static dsa_pointer outgrown = InvalidDsaPointer;
@@ -51,7 +47,7 @@ rowlock_shmem_size(void)
 void
 rowlock_shmem_init(void)
 {
-	bool		found;
+	bool found;
 
 	rowlock_shared = ShmemInitStruct("s3am row locks", rowlock_shmem_size(), &found);
 	if (found)
@@ -100,10 +96,8 @@ rowlock_attach(bool create)
 	if (rowlock_dsa)
 		return true;
 	if (rowlock_shared == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("s3am has no shared memory"),
-				 errhint("Add s3am to shared_preload_libraries and restart the server.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE), errmsg("s3am has no shared memory"),
+						errhint("Add s3am to shared_preload_libraries and restart the server.")));
 	LWLockAcquire(&rowlock_shared->dsa_lock, create ? LW_EXCLUSIVE : LW_SHARED);
 	if (rowlock_shared->dsa == DSM_HANDLE_INVALID && !create)
 	{
@@ -113,7 +107,7 @@ rowlock_attach(bool create)
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	if (rowlock_shared->dsa == DSM_HANDLE_INVALID)
 	{
-		dsa_area   *area = dsa_create(rowlock_shared->dsa_tranche);
+		dsa_area *area = dsa_create(rowlock_shared->dsa_tranche);
 
 		dsa_pin(area);
 		dsa_pin_mapping(area);
@@ -122,7 +116,7 @@ rowlock_attach(bool create)
 	}
 	else
 	{
-		dsa_area   *area = dsa_attach(rowlock_shared->dsa);
+		dsa_area *area = dsa_attach(rowlock_shared->dsa);
 
 		dsa_pin_mapping(area);
 		rowlock_dsa = area;
@@ -139,7 +133,7 @@ rowlock_allocate(Size size)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	dsa_pointer volatile p = InvalidDsaPointer;
-	char	   *volatile reason = NULL;
+	char *volatile reason = NULL;
 
 	PG_TRY();
 	{
@@ -147,8 +141,8 @@ rowlock_allocate(Size size)
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
-		ErrorData  *e;
+		int code = geterrcode();
+		ErrorData *e;
 
 		if (code != ERRCODE_OUT_OF_MEMORY && code != ERRCODE_DISK_FULL)
 			PG_RE_THROW();
@@ -159,11 +153,10 @@ rowlock_allocate(Size size)
 	}
 	PG_END_TRY();
 	if (!DsaPointerIsValid(p))
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of shared memory for row locks"),
-				 reason ? errdetail("%s", reason) : 0,
-				 errhint("Give the server more shared memory (in a container, a larger /dev/shm), or lock fewer rows in one transaction.")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of shared memory for row locks"),
+						reason ? errdetail("%s", reason) : 0,
+						errhint("Give the server more shared memory (in a container, a larger /dev/shm), or lock fewer "
+								"rows in one transaction.")));
 	return p;
 }
 
@@ -228,7 +221,7 @@ RowLockPlace
 rowlock_place(RowLockKey key)
 {
 	RowLockPlace place;
-	uint64		h = key.storage * UINT64CONST(0x9E3779B97F4A7C15) + key.number;
+	uint64 h = key.storage * UINT64CONST(0x9E3779B97F4A7C15) + key.number;
 
 	h ^= h >> 32;
 	h *= UINT64CONST(0xD6E8FEB86659FD93);
@@ -251,7 +244,7 @@ segment_of(uint32 b)
 static dsa_pointer *
 bucket_at(RowLockPartition *part, uint32 b)
 {
-	int			s;
+	int s;
 
 	if (b < ROWLOCK_FIRST_BUCKETS)
 		return &part->first[b];
@@ -262,8 +255,8 @@ bucket_at(RowLockPartition *part, uint32 b)
 static uint32
 bucket_number(uint32 hash, uint32 nbuckets)
 {
-	uint32		high = pg_nextpower2_32(nbuckets);
-	uint32		b = hash & (high - 1);
+	uint32 high = pg_nextpower2_32(nbuckets);
+	uint32 b = hash & (high - 1);
 
 	return b < nbuckets ? b : b & (high / 2 - 1);
 }
@@ -297,13 +290,12 @@ rowlock_find(const RowLockPlace *place)
 static bool
 split_bucket(RowLockPartition *part)
 {
-	uint32		b = part->nbuckets;
-	dsa_pointer *from,
-			   *to;
+	uint32 b = part->nbuckets;
+	dsa_pointer *from, *to;
 
 	if ((b & (b - 1)) == 0)
 	{
-		int			s = segment_of(b);
+		int s = segment_of(b);
 
 		if (s >= ROWLOCK_SEGMENTS)
 			return true;
@@ -382,7 +374,7 @@ entry_merge(RowLockEntry *to, const RowLockEntry *from)
 static RowLockKind
 kind_for(int n)
 {
-	int			kind = ROWLOCK_SPARSE_4;
+	int kind = ROWLOCK_SPARSE_4;
 
 	while (capacity_of[kind] < n)
 		kind++;
@@ -393,10 +385,8 @@ kind_for(int n)
 static RowLockEntry *
 entry_grow(dsa_pointer *link, RowLockKind kind, dsa_pointer *removed)
 {
-	dsa_pointer oldp = *link,
-				newp = spare_entry[kind];
-	RowLockEntry *old = rowlock_entry(oldp),
-			   *new;
+	dsa_pointer oldp = *link, newp = spare_entry[kind];
+	RowLockEntry *old = rowlock_entry(oldp), *new;
 
 	if (!DsaPointerIsValid(newp))
 	{
@@ -522,10 +512,8 @@ void
 rowlock_drop(RowLockKey key, uint64 token)
 {
 	RowLockPlace place = rowlock_place(key);
-	dsa_pointer removed = InvalidDsaPointer,
-				removed_chunk = InvalidDsaPointer;
-	dsa_pointer *link,
-			   *entry_link;
+	dsa_pointer removed = InvalidDsaPointer, removed_chunk = InvalidDsaPointer;
+	dsa_pointer *link, *entry_link;
 	RowLockChunk *chunk;
 	RowLockEntry *entry;
 
@@ -580,7 +568,7 @@ rowlock_prepare_join(RowLockKey key, uint64 from, uint64 to)
 {
 	RowLockPlace place = rowlock_place(key);
 	dsa_pointer removed = InvalidDsaPointer;
-	bool		again;
+	bool again;
 
 	do
 	{
@@ -591,12 +579,11 @@ rowlock_prepare_join(RowLockKey key, uint64 from, uint64 to)
 		chunk = rowlock_find(&place);
 		for (int mode = 0; chunk && mode < ROWLOCK_MODES && !again; mode++)
 		{
-			dsa_pointer *a = entry_of(chunk, from, mode),
-					   *b = a ? entry_of(chunk, to, mode) : NULL;
+			dsa_pointer *a = entry_of(chunk, from, mode), *b = a ? entry_of(chunk, to, mode) : NULL;
 			RowLockKind kind;
 
 			if (b == NULL || rowlock_entry(*a)->kind == ROWLOCK_BITMAP)
-				continue;		/* renamed; or takes in the other's rows */
+				continue; /* renamed; or takes in the other's rows */
 			kind = kind_for(Min(rowlock_entry(*a)->count + rowlock_entry(*b)->count, ROWLOCK_CHUNK_ROWS));
 			if (kind > rowlock_entry(*b)->kind && entry_grow(b, kind, &removed) == NULL)
 				again = true;
@@ -615,21 +602,19 @@ rowlock_join(RowLockKey key, uint64 from, uint64 to)
 	RowLockPlace place = rowlock_place(key);
 	dsa_pointer removed = InvalidDsaPointer;
 	RowLockChunk *chunk;
-	bool		had = false;
+	bool had = false;
 
 	LWLockAcquire(&place.part->lock, LW_EXCLUSIVE);
 	chunk = rowlock_find(&place);
 	for (int mode = 0; chunk && mode < ROWLOCK_MODES; mode++)
 	{
-		dsa_pointer *a,
-				   *b = entry_of(chunk, to, mode);
+		dsa_pointer *a, *b = entry_of(chunk, to, mode);
 
 		if (b)
 			had = true;
 		while ((a = entry_of(chunk, from, mode)) != NULL)
 		{
-			RowLockEntry *ea = rowlock_entry(*a),
-					   *eb = b ? rowlock_entry(*b) : NULL;
+			RowLockEntry *ea = rowlock_entry(*a), *eb = b ? rowlock_entry(*b) : NULL;
 			dsa_pointer p;
 
 			if (eb && ea->kind == ROWLOCK_BITMAP && eb->kind != ROWLOCK_BITMAP)
@@ -670,8 +655,7 @@ rowlock_join(RowLockKey key, uint64 from, uint64 to)
 int
 rowlock_list(RowLockInfo **list)
 {
-	int			capacity = 1024,
-				n = 0;
+	int capacity = 1024, n = 0;
 
 	*list = palloc(capacity * sizeof(RowLockInfo));
 	if (!rowlock_attach(false))
@@ -679,8 +663,8 @@ rowlock_list(RowLockInfo **list)
 	for (int i = 0; i < ROWLOCK_PARTITIONS; i++)
 	{
 		RowLockPartition *part = &rowlock_shared->partition[i];
-		int			begin = n;
-		bool		again;
+		int begin = n;
+		bool again;
 
 		do
 		{

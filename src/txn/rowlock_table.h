@@ -20,15 +20,15 @@
 /* 4096 rows of one storage */
 typedef struct RowLockKey
 {
-	uint64		storage;
-	uint64		number;			/* row >> ROWLOCK_CHUNK_BITS */
+	uint64 storage;
+	uint64 number; /* row >> ROWLOCK_CHUNK_BITS */
 } RowLockKey;
 
 typedef struct RowLockOwner
 {
-	uint64		token;			/* of a (sub)transaction; never used twice */
-	uint64		xact;			/* of its top-level transaction; never used twice */
-	int			proc;
+	uint64 token; /* of a (sub)transaction; never used twice */
+	uint64 xact; /* of its top-level transaction; never used twice */
+	int proc;
 } RowLockOwner;
 
 /* How an entry keeps its rows: a few offsets in the order they came, or a bitmap. */
@@ -44,24 +44,24 @@ typedef enum RowLockKind
 typedef struct RowLockEntry
 {
 	dsa_pointer next;
-	uint64		token;
-	uint64		xact;
-	uint64		base;			/* the oldest of its rows' */
-	int32		proc;
-	uint16		count;
-	uint8		mode;			/* LockTupleMode */
-	uint8		kind;
+	uint64 token;
+	uint64 xact;
+	uint64 base; /* the oldest of its rows' */
+	int32 proc;
+	uint16 count;
+	uint8 mode; /* LockTupleMode */
+	uint8 kind;
 	union
 	{
-		uint16		rows[ROWLOCK_CHUNK_WORDS * 4];
-		uint64		bits[ROWLOCK_CHUNK_WORDS];
-	}			u;
+		uint16 rows[ROWLOCK_CHUNK_WORDS * 4];
+		uint64 bits[ROWLOCK_CHUNK_WORDS];
+	} u;
 } RowLockEntry;
 
 typedef struct RowLockChunk
 {
-	dsa_pointer next;			/* in its bucket */
-	RowLockKey	key;
+	dsa_pointer next; /* in its bucket */
+	RowLockKey key;
 	dsa_pointer entries;
 } RowLockChunk;
 
@@ -69,8 +69,8 @@ typedef struct RowLockChunk
 typedef struct RowLockNote
 {
 	dsa_pointer next;
-	RowLockKey	key;
-	uint64		token;
+	RowLockKey key;
+	uint64 token;
 } RowLockNote;
 
 #define ROWLOCK_PARTITIONS 128
@@ -80,45 +80,45 @@ typedef struct RowLockNote
 /* A linear hash table: it grows bucket by bucket; each segment doubles the number there is room for. */
 typedef struct RowLockPartition
 {
-	LWLock		lock;
-	uint32		nchunks;
-	uint32		nbuckets;
+	LWLock lock;
+	uint32 nchunks;
+	uint32 nbuckets;
 	dsa_pointer first[ROWLOCK_FIRST_BUCKETS];
-	dsa_pointer segment[ROWLOCK_SEGMENTS];	/* [i]: ROWLOCK_FIRST_BUCKETS << i buckets */
+	dsa_pointer segment[ROWLOCK_SEGMENTS]; /* [i]: ROWLOCK_FIRST_BUCKETS << i buckets */
 } RowLockPartition;
 
 /* What other processes must know of a process that owns locks; protected by its lock. */
 typedef struct RowLockProc
 {
-	LWLock		lock;
-	uint64		xact;			/* 0: owns nothing that may be followed */
-	uint64		from;			/* this token is ending ... */
-	uint64		to;				/* ... and its locks become this one's; 0: are dropped */
-	dsa_pointer notes;			/* RowLockNote */
-	uint32		nnotes;
+	LWLock lock;
+	uint64 xact; /* 0: owns nothing that may be followed */
+	uint64 from; /* this token is ending ... */
+	uint64 to; /* ... and its locks become this one's; 0: are dropped */
+	dsa_pointer notes; /* RowLockNote */
+	uint32 nnotes;
 } RowLockProc;
 
 typedef struct RowLockShared
 {
-	int			partition_tranche;
-	int			proc_tranche;
-	int			dsa_tranche;
-	LWLock		dsa_lock;		/* for creation */
-	dsa_handle	dsa;
+	int partition_tranche;
+	int proc_tranche;
+	int dsa_tranche;
+	LWLock dsa_lock; /* for creation */
+	dsa_handle dsa;
 	pg_atomic_uint64 next_token;
 	pg_atomic_uint64 next_xact;
 	RowLockPartition partition[ROWLOCK_PARTITIONS];
-	RowLockProc proc[FLEXIBLE_ARRAY_MEMBER];	/* MaxBackends */
+	RowLockProc proc[FLEXIBLE_ARRAY_MEMBER]; /* MaxBackends */
 } RowLockShared;
 
 extern RowLockShared *rowlock_shared;
-extern dsa_area *rowlock_dsa;	/* NULL until attached */
+extern dsa_area *rowlock_dsa; /* NULL until attached */
 
 /* The chunk that a row belongs to, with its hash and partition: what every look-up begins with. */
 typedef struct RowLockPlace
 {
-	RowLockKey	key;
-	uint32		hash;
+	RowLockKey key;
+	uint32 hash;
 	RowLockPartition *part;
 } RowLockPlace;
 
@@ -127,7 +127,7 @@ extern RowLockPlace rowlock_place(RowLockKey key);
 static inline RowLockKey
 rowlock_key(uint64 storage, uint64 row)
 {
-	RowLockKey	key = {storage, row >> ROWLOCK_CHUNK_BITS};
+	RowLockKey key = {storage, row >> ROWLOCK_CHUNK_BITS};
 
 	return key;
 }
@@ -173,7 +173,7 @@ extern bool rowlock_add(const RowLockPlace *place, const RowLockOwner *owner, Lo
 /* Allocates what the last call that returned false lacked.  No lock may be held.  Throws when there is no memory. */
 extern void rowlock_reserve(void);
 extern dsa_pointer rowlock_allocate(Size size);
-extern dsa_pointer rowlock_spare_note;	/* kept for the next one; freed when the process ends */
+extern dsa_pointer rowlock_spare_note; /* kept for the next one; freed when the process ends */
 
 /* Takes the partition's lock itself: removes all entries of a token. */
 extern void rowlock_drop(RowLockKey key, uint64 token);
@@ -188,14 +188,14 @@ extern bool rowlock_join(RowLockKey key, uint64 from, uint64 to);
 /* A copy of the table for inspection: one line per entry, palloc'd. */
 typedef struct RowLockInfo
 {
-	RowLockKey	key;
+	RowLockKey key;
 	RowLockOwner owner;
 	LockTupleMode mode;
 	RowLockKind kind;
-	uint64		base;
-	int			count;
+	uint64 base;
+	int count;
 } RowLockInfo;
-extern int	rowlock_list(RowLockInfo **list);
+extern int rowlock_list(RowLockInfo **list);
 
 /* ------------------------------------------------------------------------------------ the current transaction */
 
@@ -203,22 +203,22 @@ extern int	rowlock_list(RowLockInfo **list);
 typedef struct RowLockKeys
 {
 	struct RowLockKeys *next;
-	int			count;
-	int			capacity;
-	RowLockKey	key[FLEXIBLE_ARRAY_MEMBER];
+	int count;
+	int capacity;
+	RowLockKey key[FLEXIBLE_ARRAY_MEMBER];
 } RowLockKeys;
 
 typedef struct RowLockToken
 {
-	uint64		token;
+	uint64 token;
 	SubTransactionId sub;
-	RowLockKeys *keys;			/* newest block first; only that one has room */
+	RowLockKeys *keys; /* newest block first; only that one has room */
 } RowLockToken;
 
 /* The tokens of this transaction, outermost first. */
 extern RowLockToken *rowlock_tokens;
-extern int	rowlock_ntokens;
-extern uint64 rowlock_xact;		/* 0: none yet */
+extern int rowlock_ntokens;
+extern uint64 rowlock_xact; /* 0: none yet */
 
 extern const LOCKMODE rowlock_hardware_mode[];
 

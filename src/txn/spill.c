@@ -18,26 +18,24 @@
 
 typedef struct Uploaded
 {
-	uint64		epoch,
-				number;
+	uint64 epoch, number;
 } Uploaded;
 
-static Uploaded *uploaded;		/* in TopMemoryContext while there are any */
-static int	nuploaded,
-			uploaded_capacity;
+static Uploaded *uploaded; /* in TopMemoryContext while there are any */
+static int nuploaded, uploaded_capacity;
 
 void
 spill_note(uint64 epoch, uint64 number)
 {
 	if (nuploaded == uploaded_capacity)
 	{
-		int			capacity = uploaded_capacity ? uploaded_capacity * 2 : 16;
+		int capacity = uploaded_capacity ? uploaded_capacity * 2 : 16;
 
 		uploaded = uploaded ? repalloc_huge(uploaded, capacity * sizeof(Uploaded))
-			: MemoryContextAllocHuge(TopMemoryContext, capacity * sizeof(Uploaded));
+							: MemoryContextAllocHuge(TopMemoryContext, capacity * sizeof(Uploaded));
 		uploaded_capacity = capacity;
 	}
-	uploaded[nuploaded++] = (Uploaded) {epoch, number};
+	uploaded[nuploaded++] = (Uploaded){epoch, number};
 }
 
 void
@@ -68,16 +66,16 @@ spill_reset(bool keep_all)
 void
 spill_write(TxnTable *table, RowWriter *writer, uint64 from, uint64 to, bool removed_too, Size stop_at, uint64 *next)
 {
-	TupleDesc	desc = table->desc;
-	Datum	   *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
-	uint64		n;
+	TupleDesc desc = table->desc;
+	Datum *values = palloc(sizeof(Datum) * Max(desc->natts, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(desc->natts, 1));
+	uint64 n;
 
 	for (n = from; n < to && row_writer_bytes(writer) < stop_at; n++)
 	{
 		MinimalTuple tuple;
 		HeapTupleData heap;
-		OwnEnd		end;
+		OwnEnd end;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!removed_too && ownends_get(table->ends, OWN_BASE + n, &end))
@@ -104,7 +102,7 @@ keep_description(OwnRows *rows, OwnSegment *segment, const S3am__Batch *batch)
 {
 	const PackedSchema *last = rows->nsegments ? rows->segments[rows->nsegments - 1].schema : NULL;
 	PackedSchema *packed = schema_pack(batch->schema);
-	PageStart  *pages;
+	PageStart *pages;
 
 	segment->live_bytes = batch->segment->live_bytes;
 	segment->size = batch->segment->size;
@@ -131,10 +129,10 @@ spill_portion(TxnTable *table)
 	own_refresh_desc(table);
 	PG_TRY();
 	{
-		OwnSegment	segment = {0};
+		OwnSegment segment = {0};
 		S3am__Batch batch = S3AM__BATCH__INIT;
-		RowWriter  *writer;
-		uint64		next;
+		RowWriter *writer;
+		uint64 next;
 
 		segment.first = table->rows.in_memory;
 		segment.nrows = ownrows_portion(&table->rows, (Size) s3am_segment_size * 1024) - segment.first;
@@ -180,12 +178,12 @@ spill(void)
 		bucket_poll();
 		while (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
 		{
-			TxnTable   *largest = NULL;
-			ListCell   *lc;
+			TxnTable *largest = NULL;
+			ListCell *lc;
 
-			foreach(lc, own_tables())
+			foreach (lc, own_tables())
 			{
-				TxnTable   *table = lfirst(lc);
+				TxnTable *table = lfirst(lc);
 
 				if (largest == NULL || table->rows.memory > largest->rows.memory)
 					largest = table;

@@ -37,38 +37,36 @@
 /* What rd_amcache of an s3am relation holds. */
 typedef struct StorageCache
 {
-	Oid			relfilenode;
-	StorageId	id;
+	Oid relfilenode;
+	StorageId id;
 } StorageCache;
 
 static Oid
 storage_relation(const char *name)
 {
-	Oid			schema = get_namespace_oid("s3am", true);
-	Oid			relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	Oid schema = get_namespace_oid("s3am", true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
 
 	if (!OidIsValid(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("table s3am.%s does not exist", name),
-				 errhint("Run CREATE EXTENSION s3am in this database.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("table s3am.%s does not exist", name),
+						errhint("Run CREATE EXTENSION s3am in this database.")));
 	return relid;
 }
 
 static bool
 lookup(Oid relfilenode, StorageId *id, bool remove)
 {
-	Relation	map = table_open(storage_relation("storage"), remove ? RowExclusiveLock : AccessShareLock);
+	Relation map = table_open(storage_relation("storage"), remove ? RowExclusiveLock : AccessShareLock);
 	ScanKeyData key;
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found = false;
+	HeapTuple tuple;
+	bool found = false;
 
 	ScanKeyInit(&key, Anum_storage_relfilenode, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relfilenode));
 	scan = systable_beginscan(map, storage_relation("storage_pkey"), true, SnapshotSelf, 1, &key);
 	while ((tuple = systable_getnext(scan)) != NULL)
 	{
-		bool		isnull;
+		bool isnull;
 
 		id->storage = DatumGetInt64(heap_getattr(tuple, Anum_storage_storage, RelationGetDescr(map), &isnull));
 		id->table = DatumGetInt64(heap_getattr(tuple, Anum_storage_table, RelationGetDescr(map), &isnull));
@@ -85,15 +83,14 @@ StorageId
 storage_of(Relation rel)
 {
 	StorageCache *cache = rel->rd_amcache;
-	StorageId	id;
+	StorageId id;
 
 	if (cache && cache->relfilenode == rel->rd_node.relNode)
 		return cache->id;
 	if (!lookup(rel->rd_node.relNode, &id, false))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("table \"%s\" has no storage in the repository", RelationGetRelationName(rel)),
-				 errdetail("File node %u is not in s3am.storage.", rel->rd_node.relNode)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("table \"%s\" has no storage in the repository", RelationGetRelationName(rel)),
+						errdetail("File node %u is not in s3am.storage.", rel->rd_node.relNode)));
 	if (cache == NULL)
 		cache = rel->rd_amcache = MemoryContextAlloc(CacheMemoryContext, sizeof(StorageCache));
 	cache->relfilenode = rel->rd_node.relNode;
@@ -105,8 +102,8 @@ storage_of(Relation rel)
 Oid
 storage_rewritten(Relation rel)
 {
-	Oid			relid = InvalidOid;
-	int			used = 0;
+	Oid relid = InvalidOid;
+	int used = 0;
 	const char *name = RelationGetRelationName(rel);
 
 	if (sscanf(name, "pg_temp_%u%n", &relid, &used) == 1 && name[used] == '\0' && get_rel_name(relid) != NULL)
@@ -118,17 +115,17 @@ storage_rewritten(Relation rel)
 void
 storage_create(Relation rel, const RelFileNode *newrnode)
 {
-	Oid			old = storage_rewritten(rel);
-	StorageId	before = {0, 0};
-	StorageId	id;
-	Relation	map;
-	HeapTuple	tuple;
-	Datum		values[Natts_storage];
-	bool		nulls[Natts_storage] = {false};
+	Oid old = storage_rewritten(rel);
+	StorageId before = {0, 0};
+	StorageId id;
+	Relation map;
+	HeapTuple tuple;
+	Datum values[Natts_storage];
+	bool nulls[Natts_storage] = {false};
 
 	if (OidIsValid(old))
 	{
-		Relation	orig = table_open(old, NoLock);
+		Relation orig = table_open(old, NoLock);
 
 		if (relation_is_s3am(orig))
 			before = storage_of(orig);
@@ -142,7 +139,7 @@ storage_create(Relation rel, const RelFileNode *newrnode)
 
 	map = table_open(storage_relation("storage"), RowExclusiveLock);
 	{
-		StorageId	stale;
+		StorageId stale;
 
 		(void) lookup(newrnode->relNode, &stale, true);
 	}
@@ -166,9 +163,9 @@ storage_create(Relation rel, const RelFileNode *newrnode)
 void
 storage_dropped(Oid relid)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	Form_pg_class form;
-	StorageId	id;
+	StorageId id;
 
 	/* with the extension its own tables go, and what is in the repository stays */
 	if (!HeapTupleIsValid(tuple) || ddl_detaching())

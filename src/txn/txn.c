@@ -31,19 +31,17 @@
 typedef struct Undo
 {
 	SubTransactionId sub;
-	bool		end;			/* rows were removed; otherwise, rows were added from `first` on */
-	TxnTable   *table;
-	uint64		first,
-				count;
+	bool end; /* rows were removed; otherwise, rows were added from `first` on */
+	TxnTable *table;
+	uint64 first, count;
 } Undo;
 
 static MemoryContext own_cxt;
-static List *tables;			/* of TxnTable, few */
+static List *tables; /* of TxnTable, few */
 static TxnTable *last_table;
 static Undo *undo;
-static uint64 nundo,
-			undo_capacity;
-static uint64 desc_generation = 1;	/* grows whenever a relation's definition may have changed */
+static uint64 nundo, undo_capacity;
+static uint64 desc_generation = 1; /* grows whenever a relation's definition may have changed */
 
 List *
 own_tables(void)
@@ -62,18 +60,18 @@ own_context(void)
 static Undo *
 push_undo(SubTransactionId sub, TxnTable *table, bool end, uint64 first, uint64 count)
 {
-	Undo	   *u;
+	Undo *u;
 
 	if (nundo == undo_capacity)
 	{
-		uint64		capacity = undo_capacity ? undo_capacity * 2 : 64;
+		uint64 capacity = undo_capacity ? undo_capacity * 2 : 64;
 
 		undo = undo ? repalloc_huge(undo, capacity * sizeof(Undo))
-			: MemoryContextAllocHuge(own_context(), capacity * sizeof(Undo));
+					: MemoryContextAllocHuge(own_context(), capacity * sizeof(Undo));
 		undo_capacity = capacity;
 	}
 	u = &undo[nundo++];
-	*u = (Undo) {sub, end, table, first, count};
+	*u = (Undo){sub, end, table, first, count};
 	return u;
 }
 
@@ -112,13 +110,13 @@ note_end(TxnTable *table, uint64 row)
 TxnTable *
 txn_table(uint64 storage)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
 	if (last_table && last_table->storage == storage)
 		return last_table;
-	foreach(lc, tables)
+	foreach (lc, tables)
 	{
-		TxnTable   *table = lfirst(lc);
+		TxnTable *table = lfirst(lc);
 
 		if (table->storage == storage)
 			return last_table = table;
@@ -129,8 +127,8 @@ txn_table(uint64 storage)
 static TxnTable *
 make_table(Relation rel)
 {
-	StorageId	id = storage_of(rel);
-	TxnTable   *table = txn_table(id.storage);
+	StorageId id = storage_of(rel);
+	TxnTable *table = txn_table(id.storage);
 
 	if (table == NULL)
 	{
@@ -153,13 +151,12 @@ make_table(Relation rel)
 TxnTable *
 txn_table_for_write(Relation rel)
 {
-	TxnTable   *table;
+	TxnTable *table;
 
 	/* the leader of a parallel plan may: CREATE TABLE AS, REFRESH; no worker looks at what it fills */
 	if (IsParallelWorker())
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
-				 errmsg("cannot write to s3am tables in a parallel worker")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+						errmsg("cannot write to s3am tables in a parallel worker")));
 	txn_check_doomed();
 	if (IsolationIsSerializable())
 		txn_check_reads();
@@ -171,11 +168,11 @@ txn_table_for_write(Relation rel)
 bool
 txn_writes(void)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, tables)
+	foreach (lc, tables)
 	{
-		TxnTable   *table = lfirst(lc);
+		TxnTable *table = lfirst(lc);
 
 		if (table->rows.nrows > 0 || ownends_count(table->ends) > 0)
 			return true;
@@ -216,8 +213,8 @@ keep_desc(TxnTable *table, TupleDesc desc)
 void
 own_refresh_desc(TxnTable *table)
 {
-	Oid			relid;
-	Relation	rel;
+	Oid relid;
+	Relation rel;
 
 	if (table->desc == NULL || table->desc_generation == desc_generation)
 		return;
@@ -236,7 +233,7 @@ own_refresh_desc(TxnTable *table)
 uint64
 txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid)
 {
-	uint64		row;
+	uint64 row;
 
 	if (table->desc_generation != desc_generation)
 	{
@@ -279,13 +276,13 @@ txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next)
 void
 txn_end(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next)
 {
-	OwnEnd		end = {cid, key, NEXT_NONE};
+	OwnEnd end = {cid, key, NEXT_NONE};
 
 	if (next && ItemPointerIndicatesMovedPartitions(next))
 		end.next = NEXT_MOVED;
 	else if (next)
 	{
-		OwnEnd		origin = {FirstCommandId, false, row};
+		OwnEnd origin = {FirstCommandId, false, row};
 
 		end.next = tid_to_row(next) - OWN_BASE;
 		if (!ROW_IS_OWN(row) || txn_origin(table, row, &origin.next))
@@ -311,7 +308,7 @@ txn_kill(TxnTable *table, uint64 row, CommandId cid)
 bool
 txn_origin(TxnTable *table, uint64 row, uint64 *origin)
 {
-	OwnEnd		end;
+	OwnEnd end;
 
 	if (table == NULL || !ownends_get(table->origins, row - OWN_BASE, &end))
 		return false;
@@ -341,7 +338,7 @@ own_subabort(SubTransactionId sub)
 {
 	while (nundo > 0 && undo[nundo - 1].sub >= sub)
 	{
-		Undo	   *u = &undo[--nundo];
+		Undo *u = &undo[--nundo];
 
 		if (!u->end)
 			forget_rows(u->table, u->first);
@@ -353,8 +350,8 @@ own_subabort(SubTransactionId sub)
 void
 own_subcommit(SubTransactionId sub, SubTransactionId parent)
 {
-	uint64		first = nundo;
-	uint64		kept;
+	uint64 first = nundo;
+	uint64 kept;
 
 	while (first > 0 && undo[first - 1].sub >= sub)
 		first--;
@@ -366,8 +363,8 @@ own_subcommit(SubTransactionId sub, SubTransactionId parent)
 	kept = first;
 	for (uint64 i = first; i < nundo; i++)
 	{
-		Undo	   *u = &undo[i];
-		bool		covered = false;
+		Undo *u = &undo[i];
+		bool covered = false;
 
 		u->sub = parent;
 		/* a loop of subtransactions leaves no trail where the parent's own note says it all */
@@ -384,9 +381,9 @@ own_subcommit(SubTransactionId sub, SubTransactionId parent)
 void
 own_reset(void)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, tables)
+	foreach (lc, tables)
 		rowset_free(((TxnTable *) lfirst(lc))->read_rows);
 	own_cxt = NULL;
 	tables = NIL;
@@ -399,7 +396,7 @@ own_reset(void)
 void
 txn_read_table(Relation rel, uint64 pos)
 {
-	TxnTable   *table = make_table(rel);
+	TxnTable *table = make_table(rel);
 
 	if (table->read_all)
 		return;
@@ -413,7 +410,7 @@ txn_read_table(Relation rel, uint64 pos)
 void
 txn_read_row(Relation rel, uint64 row, uint64 pos)
 {
-	TxnTable   *table = make_table(rel);
+	TxnTable *table = make_table(rel);
 
 	if (table->read_all)
 		return;
@@ -435,7 +432,7 @@ static bool
 row_is_there(void *arg, uint64_t row)
 {
 	TableState *state = ((void **) arg)[1];
-	RowEnd		end;
+	RowEnd end;
 
 	if (!state_row_ended(((void **) arg)[0], state, row, &end))
 		return true;
@@ -446,14 +443,14 @@ row_is_there(void *arg, uint64_t row)
 uint64
 txn_reads_changed(S3Node *node)
 {
-	ListCell   *lc;
+	ListCell *lc;
 
-	foreach(lc, tables)
+	foreach (lc, tables)
 	{
-		TxnTable   *table = lfirst(lc);
+		TxnTable *table = lfirst(lc);
 		TableState *state;
-		uint64		changed;
-		void	   *arg[3] = {node, NULL, NULL};
+		uint64 changed;
+		void *arg[3] = {node, NULL, NULL};
 
 		if (!table->read_all && table->read_rows == NULL)
 			continue;

@@ -39,37 +39,37 @@ row_to_tid(uint64 row, ItemPointer tid)
 /* What this transaction did to one storage. */
 typedef struct TxnTable
 {
-	uint64		storage;
-	uint64		table;
-	Oid			tablespace,		/* by which the relation is found again: a rewrite gives its storage to another one */
-				relfilenode;
-	bool		created;		/* storage made by this transaction */
-	bool		touched;		/* written */
-	TupleDesc	desc;			/* by which the rows were formed */
-	uint64		desc_generation;
-	OwnRows		rows;
-	OwnEnds    *ends;			/* of own and committed rows, by row id */
-	OwnEnds    *origins;		/* own rows that committed ones were updated to; `next` is the committed row */
-	bool		read_all;		/* SERIALIZABLE: scanned */
-	uint64		read_pos;		/* the oldest position read at */
-	struct RowSet *read_rows;	/* SERIALIZABLE: read one by one */
-	uint32		nread_rows;
-	uint64		reads_checked;	/* position of the change that the rows read were last held against */
-	uint32		nreads_checked; /* and how many there were */
+	uint64 storage;
+	uint64 table;
+	Oid tablespace, /* by which the relation is found again: a rewrite gives its storage to another one */
+		relfilenode;
+	bool created; /* storage made by this transaction */
+	bool touched; /* written */
+	TupleDesc desc; /* by which the rows were formed */
+	uint64 desc_generation;
+	OwnRows rows;
+	OwnEnds *ends; /* of own and committed rows, by row id */
+	OwnEnds *origins; /* own rows that committed ones were updated to; `next` is the committed row */
+	bool read_all; /* SERIALIZABLE: scanned */
+	uint64 read_pos; /* the oldest position read at */
+	struct RowSet *read_rows; /* SERIALIZABLE: read one by one */
+	uint32 nread_rows;
+	uint64 reads_checked; /* position of the change that the rows read were last held against */
+	uint32 nreads_checked; /* and how many there were */
 } TxnTable;
 
-extern void txn_init(void);		/* from _PG_init: callbacks */
+extern void txn_init(void); /* from _PG_init: callbacks */
 
 /* The storage of a relation: its id, and the table's. */
 typedef struct StorageId
 {
-	uint64		storage;
-	uint64		table;
+	uint64 storage;
+	uint64 table;
 } StorageId;
 
 extern StorageId storage_of(Relation rel);
 /* The relation that a rewrite's transient table stands for; InvalidOid: it is none. */
-extern Oid	storage_rewritten(Relation rel);
+extern Oid storage_rewritten(Relation rel);
 extern void storage_create(Relation rel, const RelFileNode *newrnode);
 extern void storage_dropped(Oid relid);
 extern void storage_invalidate_all(void);
@@ -77,7 +77,7 @@ extern void storage_invalidate_all(void);
 /* NULL unless this transaction has something of its own there. */
 extern TxnTable *txn_table(uint64 storage);
 extern TxnTable *txn_table_for_write(Relation rel);
-extern bool txn_writes(void);	/* has this transaction uncommitted rows or deletes? */
+extern bool txn_writes(void); /* has this transaction uncommitted rows or deletes? */
 
 extern uint64 txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid);
 /* A speculative insertion failed: the row never was. */
@@ -86,7 +86,7 @@ extern void txn_kill(TxnTable *table, uint64 row, CommandId cid);
 extern void txn_end(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next);
 /* Has the transaction this own row (removed or not)?  False: undone or never there. */
 extern bool txn_has_row(TxnTable *table, uint64 row);
-extern bool txn_row_end(TxnTable *table, uint64 row, OwnEnd *end);	/* false: not removed by us */
+extern bool txn_row_end(TxnTable *table, uint64 row, OwnEnd *end); /* false: not removed by us */
 /* What a removed row became, as in a heap tuple's t_ctid. */
 extern void txn_next_tid(uint64 row, const OwnEnd *end, ItemPointer next);
 /* The committed row that was updated, perhaps several times, to this own one. */
@@ -111,8 +111,8 @@ extern uint64 txn_reads_changed(S3Node *node);
  * and writes.
  */
 extern void txn_check_doomed(void);
-extern void txn_check_reads(void);	/* the second half: it is about to write */
-extern void txn_begin_use(S3Node *node);	/* before the first look at shared state in a transaction */
+extern void txn_check_reads(void); /* the second half: it is about to write */
+extern void txn_begin_use(S3Node *node); /* before the first look at shared state in a transaction */
 
 /* The xmin that rows of this transaction show; assigns an xid (somebody asked). */
 extern TransactionId txn_own_xmin(void);

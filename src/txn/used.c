@@ -12,8 +12,8 @@
 
 #include "txn/used.h"
 
-static HTAB *used;				/* table ids */
-static HTAB *relations;			/* OIDs of relations that have none */
+static HTAB *used; /* table ids */
+static HTAB *relations; /* OIDs of relations that have none */
 static uint64 last;
 
 void
@@ -23,7 +23,7 @@ used_note(uint64 table)
 		return;
 	if (used == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(uint64),.entrysize = sizeof(uint64),.hcxt = TopTransactionContext};
+		HASHCTL ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64), .hcxt = TopTransactionContext};
 
 		used = hash_create("s3am tables used", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
@@ -36,7 +36,7 @@ used_note_relation(Oid relid)
 {
 	if (relations == NULL)
 	{
-		HASHCTL		ctl = {.keysize = sizeof(Oid),.entrysize = sizeof(Oid),.hcxt = TopTransactionContext};
+		HASHCTL ctl = {.keysize = sizeof(Oid), .entrysize = sizeof(Oid), .hcxt = TopTransactionContext};
 
 		relations = hash_create("s3am relations used", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
@@ -48,7 +48,7 @@ claim_relations(S3am__Txn *txn)
 {
 	HASH_SEQ_STATUS status;
 	S3am__NameClaim **names;
-	Oid		   *relid;
+	Oid *relid;
 
 	if (relations == NULL)
 		return;
@@ -59,10 +59,10 @@ claim_relations(S3am__Txn *txn)
 	while ((relid = hash_seq_search(&status)) != NULL)
 	{
 		S3am__NameClaim *claim;
-		char	   *name = get_rel_name(*relid);
+		char *name = get_rel_name(*relid);
 
 		if (name == NULL)
-			continue;			/* dropped by this transaction, which has claimed it */
+			continue; /* dropped by this transaction, which has claimed it */
 		claim = palloc(sizeof(*claim));
 		s3am__name_claim__init(claim);
 		claim->catalog = "pg_class";
@@ -78,7 +78,7 @@ used_claim(S3am__Txn *txn)
 {
 	HASH_SEQ_STATUS status;
 	S3am__SchemaClaim **schemas;
-	uint64	   *table;
+	uint64 *table;
 
 	claim_relations(txn);
 	if (used == NULL)

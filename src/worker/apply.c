@@ -40,19 +40,19 @@ apply_allocator(MemoryContext cxt)
 
 /* ------------------------------------------------------------------------------------ row sets */
 
-typedef void (*RowEach) (void *arg, uint64 row);
+typedef void (*RowEach)(void *arg, uint64 row);
 
 typedef struct PartEach
 {
-	RowEach		each;
-	void	   *arg;
-	uint64		high;
+	RowEach each;
+	void *arg;
+	uint64 high;
 } PartEach;
 
 static bool
 part_each(uint32_t low, void *arg)
 {
-	PartEach   *p = arg;
+	PartEach *p = arg;
 
 	p->each(p->arg, p->high << 32 | low);
 	return true;
@@ -65,15 +65,12 @@ rowset_each(const S3am__RowSet *set, RowEach each, void *arg)
 		return;
 	for (size_t i = 0; i < set->n_parts; i++)
 	{
-		roaring_bitmap_t *bitmap =
-			roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data,
-													 set->parts[i]->bitmap.len);
-		PartEach	p = {each, arg, set->parts[i]->high};
+		roaring_bitmap_t *bitmap = roaring_bitmap_portable_deserialize_safe((const char *) set->parts[i]->bitmap.data,
+																			set->parts[i]->bitmap.len);
+		PartEach p = {each, arg, set->parts[i]->high};
 
 		if (bitmap == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("a set of rows in a manifest cannot be decoded")));
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a set of rows in a manifest cannot be decoded")));
 		(void) roaring_iterate(bitmap, part_each, &p);
 		roaring_bitmap_free(bitmap);
 	}
@@ -83,23 +80,23 @@ rowset_each(const S3am__RowSet *set, RowEach each, void *arg)
 
 typedef struct EndContext
 {
-	S3Node	   *node;
+	S3Node *node;
 	const S3am__Txn *txn;
 	const S3am__TableEdit *edit;
 	TableState *table;
-	uint64		version;
-	uint64		pos;
-	Successors	successors;
+	uint64 version;
+	uint64 pos;
+	Successors successors;
 	LockTupleMode mode;
-	int			own_proc;
-	uint64		own_owner;
+	int own_proc;
+	uint64 own_owner;
 } EndContext;
 
 /* The row id that a manifest's successor number stands for, as RowEnd has it. */
 static uint64
 next_successor(EndContext *c)
 {
-	uint64		n = successors_next(&c->successors);
+	uint64 n = successors_next(&c->successors);
 
 	if (n == 0)
 		return ROW_NONE;
@@ -139,9 +136,9 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 	{
 		const S3am__TableEdit *edit = txn->tables[i];
 		TableState *table = state_table(node, edit->storage);
-		uint64		row = edit->first_row;
+		uint64 row = edit->first_row;
 		const S3am__BatchSchema *schema = NULL;
-		EndContext	c = {node, txn, edit, table, version, pos, {edit, 0, 0}};
+		EndContext c = {node, txn, edit, table, version, pos, {edit, 0, 0}};
 
 		if (table == NULL)
 			table = c.table = state_add_table(node, edit->storage, edit->storage, pos);
@@ -179,18 +176,18 @@ static void
 claim_row(void *arg, uint64 row)
 {
 	EndContext *c = arg;
-	uint64		successor = c->edit ? next_successor(c) : ROW_NONE;
+	uint64 successor = c->edit ? next_successor(c) : ROW_NONE;
 
 	/* a weak claim goes on to the successor of a compatible update; without one there is nothing to go on to */
 	rowlock_publish(c->edit ? c->edit->storage : c->table->storage, row, c->mode, c->version,
-					successor == ROW_NONE || successor == ROW_MOVED ? 0 : successor - 1,
-					c->own_proc, c->own_owner, doom, c);
+					successor == ROW_NONE || successor == ROW_MOVED ? 0 : successor - 1, c->own_proc, c->own_owner,
+					doom, c);
 }
 
 void
 apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
 {
-	EndContext	c = {node, txn, NULL, NULL, version, 0, {NULL, 0, 0}};
+	EndContext c = {node, txn, NULL, NULL, version, 0, {NULL, 0, 0}};
 
 	c.own_proc = -1;
 	if (txn->id && txn->id->epoch == epoch)
@@ -203,7 +200,7 @@ apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
 	for (size_t i = 0; i < txn->n_tables; i++)
 	{
 		c.edit = txn->tables[i];
-		c.successors = (Successors) {c.edit, 0, 0};
+		c.successors = (Successors){c.edit, 0, 0};
 		c.mode = LockTupleExclusive;
 		rowset_each(c.edit->removed, claim_row, &c);
 		c.mode = LockTupleNoKeyExclusive;
@@ -212,9 +209,8 @@ apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
 	c.edit = NULL;
 	for (size_t i = 0; i < txn->n_rows; i++)
 	{
-		static const LockTupleMode modes[] = {
-			LockTupleKeyShare, LockTupleShare, LockTupleNoKeyExclusive, LockTupleExclusive
-		};
+		static const LockTupleMode modes[] = {LockTupleKeyShare, LockTupleShare, LockTupleNoKeyExclusive,
+											  LockTupleExclusive};
 
 		c.table = state_table(node, txn->rows[i]->storage);
 		c.mode = modes[txn->rows[i]->mode & 3];

@@ -34,15 +34,15 @@ static Store *store;
 static Committer *committer;
 static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
-static bool again;				/* the node was attached before, and its epoch was fenced */
-static dsa_pointer unresolved;		/* requests that wait for an abort mark or a commit */
+static bool again; /* the node was attached before, and its epoch was fenced */
+static dsa_pointer unresolved; /* requests that wait for an abort mark or a commit */
 static uint64 probes_asked;
-static int	failures;			/* to open the repository, one after the other */
+static int failures; /* to open the repository, one after the other */
 
 static void
 handle_stop(SIGNAL_ARGS)
 {
-	int			save = errno;
+	int save = errno;
 
 	stop_requested = true;
 	SetLatch(MyLatch);
@@ -58,7 +58,7 @@ interrupted(void)
 static uint64_t
 now_ms(void *arg)
 {
-	instr_time	t;
+	instr_time t;
 
 	INSTR_TIME_SET_CURRENT(t);
 	return (uint64_t) INSTR_TIME_GET_MILLISEC(t);
@@ -73,7 +73,7 @@ random_number(void *arg)
 static Delivery *
 make_delivery(DeliveryKind kind, uint64 version, Size len, dsa_pointer *p)
 {
-	Delivery   *delivery;
+	Delivery *delivery;
 
 	*p = dsa_allocate_extended(node_dsa(node), offsetof(Delivery, payload) + len, DSA_ALLOC_HUGE);
 	delivery = dsa_get_address(node_dsa(node), *p);
@@ -97,14 +97,17 @@ deliver(dsa_pointer p)
 static bool
 answer_known(dsa_pointer p)
 {
-	Request    *request = dsa_get_address(node_dsa(node), p);
-	Outcome		outcome;
-	uint64_t	version;
+	Request *request = dsa_get_address(node_dsa(node), p);
+	Outcome outcome;
+	uint64_t version;
 
 	if (!committer_outcome(committer, request->epoch, request->seq, &outcome, &version))
 		return false;
-	request_answer(node, p, outcome == OUTCOME_COMMITTED ? ANSWER_COMMITTED
-				   : outcome == OUTCOME_TOO_OLD ? ANSWER_TOO_OLD : ANSWER_ABORTED, version);
+	request_answer(node, p,
+				   outcome == OUTCOME_COMMITTED ? ANSWER_COMMITTED
+				   : outcome == OUTCOME_TOO_OLD ? ANSWER_TOO_OLD
+												: ANSWER_ABORTED,
+				   version);
 	return true;
 }
 
@@ -113,7 +116,7 @@ static void
 on_outcome_probed(void *arg, uint64_t version)
 {
 	dsa_pointer p = (dsa_pointer) (uintptr_t) arg;
-	Request    *request = dsa_get_address(node_dsa(node), p);
+	Request *request = dsa_get_address(node_dsa(node), p);
 
 	if (request->epoch > committer_last_epoch(committer))
 		request_answer(node, p, ANSWER_NO_EPOCH, version);
@@ -140,7 +143,7 @@ answer_resolved(void)
 	unresolved = InvalidDsaPointer;
 	while (DsaPointerIsValid(p))
 	{
-		Request    *request = dsa_get_address(node_dsa(node), p);
+		Request *request = dsa_get_address(node_dsa(node), p);
 		dsa_pointer next = request->next;
 
 		if (!answer_known(p))
@@ -165,11 +168,11 @@ static void
 take_requests(void)
 {
 	dsa_pointer p = node_take_all(node, &node->requests);
-	uint64		wanted = pg_atomic_read_u64(&node->probe_wanted);
+	uint64 wanted = pg_atomic_read_u64(&node->probe_wanted);
 
 	while (DsaPointerIsValid(p))
 	{
-		Request    *request = dsa_get_address(node_dsa(node), p);
+		Request *request = dsa_get_address(node_dsa(node), p);
 		dsa_pointer next = request->next;
 
 		committer_probe(committer, on_outcome_probed, (void *) (uintptr_t) p);
@@ -184,13 +187,13 @@ take_requests(void)
 }
 
 static void
-on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bool *voided,
-		   const uint8_t *object, size_t object_len)
+on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bool *voided, const uint8_t *object,
+		   size_t object_len)
 {
-	Size		len = s3am__manifest__get_packed_size(manifest);
-	int			ntxns = 0;
+	Size len = s3am__manifest__get_packed_size(manifest);
+	int ntxns = 0;
 	dsa_pointer p;
-	Delivery   *delivery;
+	Delivery *delivery;
 
 	for (size_t i = 0; i < manifest->n_steps; i++)
 		ntxns += manifest->steps[i]->n_txns;
@@ -216,16 +219,15 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 static void
 on_restored(void *arg, const S3am__Checkpoint *root)
 {
-	ereport(FATAL,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("this version of s3am cannot start from a checkpoint yet")));
+	ereport(FATAL, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("this version of s3am cannot start from a checkpoint yet")));
 }
 
 static void
 decide(dsa_pointer p, Outcome outcome, uint64 version, const char *detail)
 {
-	Member	   *member = dsa_get_address(node_dsa(node), p);
-	int			procno = member->procno;
+	Member *member = dsa_get_address(node_dsa(node), p);
+	int procno = member->procno;
 
 	member->outcome = outcome;
 	member->version = version;
@@ -247,7 +249,7 @@ on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const cha
 	if (outcome == OUTCOME_COMMITTED)
 	{
 		dsa_pointer p;
-		Delivery   *delivery = make_delivery(DELIVER_DECISION, version, 0, &p);
+		Delivery *delivery = make_delivery(DELIVER_DECISION, version, 0, &p);
 
 		delivery->member = member;
 		deliver(p);
@@ -282,9 +284,8 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			pg_atomic_write_u64(&node->epoch, committer_epoch(committer));
 			if (again)
 			{
-				ereport(LOG,
-						(errmsg("s3am: this server writes again to repository \"%s\", in epoch " UINT64_FORMAT, node->url,
-								committer_epoch(committer))));
+				ereport(LOG, (errmsg("s3am: this server writes again to repository \"%s\", in epoch " UINT64_FORMAT,
+									 node->url, committer_epoch(committer))));
 				attached_delivered = true;
 				node_set_phase(node, NODE_READY, NULL);
 				again = false;
@@ -302,7 +303,8 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			pg_atomic_write_u64(&node->epoch, 0);
 			node_set_phase(node, NODE_FENCED, error);
 			if (committer_displaced(committer))
-				ereport(LOG, (errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
+				ereport(LOG,
+						(errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
 			break;
 		case COMMITTER_FAILED:
 			/* what is here can still be read */
@@ -320,9 +322,9 @@ take_submissions(void)
 
 	while (DsaPointerIsValid(p))
 	{
-		Member	   *member = dsa_get_address(node_dsa(node), p);
+		Member *member = dsa_get_address(node_dsa(node), p);
 		dsa_pointer next = member->next;
-		uint32		expected = MEMBER_QUEUED;
+		uint32 expected = MEMBER_QUEUED;
 
 		if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_TAKEN))
 			committer_submit(committer, member->record, member->len, (void *) (uintptr_t) p);
@@ -366,9 +368,9 @@ open_repository(void)
 {
 	S3am__Repository create = S3AM__REPOSITORY__INIT;
 	S3am__Repository *repository = NULL;
-	NodeFacts	facts;
+	NodeFacts facts;
 	RepositoryStatus status;
-	char	   *error = NULL;
+	char *error = NULL;
 	const uint16 one = 1;
 
 	SpinLockAcquire(&node->mutex);
@@ -378,7 +380,7 @@ open_repository(void)
 		return NULL;
 	if (store == NULL)
 	{
-		char		reason[NODE_ERROR_MAX];
+		char reason[NODE_ERROR_MAX];
 
 		store = bucket_try_open(node->url, reason, sizeof(reason));
 		if (store == NULL)
@@ -409,12 +411,13 @@ open_repository(void)
 static void
 say_doing(void)
 {
-	bool		putting,
-				reading;
+	bool putting, reading;
 
 	pg_atomic_write_u64(&node->members, committer_load(committer, &putting, &reading));
-	node_doing(committer_phase(committer) == COMMITTER_FAILED ? DOING_FAILED : putting ? DOING_PUT
-			   : reading ? DOING_READ_CHAIN : DOING_NOTHING);
+	node_doing(committer_phase(committer) == COMMITTER_FAILED ? DOING_FAILED
+			   : putting                                      ? DOING_PUT
+			   : reading                                      ? DOING_READ_CHAIN
+															  : DOING_NOTHING);
 }
 
 /*
@@ -483,8 +486,8 @@ run(void)
 
 	while (!stop_requested && !pg_atomic_read_u32(&node->detached))
 	{
-		int64		wait;
-		int			store_wait_ms;
+		int64 wait;
+		int store_wait_ms;
 
 		reload_settings();
 		take_submissions();
@@ -506,7 +509,7 @@ run(void)
 PGDLLEXPORT void
 s3am_committer_main(Datum arg)
 {
-	Oid			database;
+	Oid database;
 
 	node = node_by_index(DatumGetInt32(arg));
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));

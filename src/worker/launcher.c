@@ -37,7 +37,7 @@
 #include "s3am.h"
 #include "worker/worker.h"
 
-#define RETRY_MS 1000			/* between tries to start a worker */
+#define RETRY_MS 1000 /* between tries to start a worker */
 
 void
 worker_register_launcher(void)
@@ -58,11 +58,11 @@ worker_register_launcher(void)
 static List *
 read_databases(void)
 {
-	List	   *databases = NIL;
+	List *databases = NIL;
 	MemoryContext caller = CurrentMemoryContext;
-	Relation	rel;
+	Relation rel;
 	TableScanDesc scan;
-	HeapTuple	tuple;
+	HeapTuple tuple;
 
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
@@ -103,9 +103,8 @@ start_worker(S3Node *node, const char *kind, int flags)
 	if (RegisterDynamicBackgroundWorker(&worker, NULL))
 		return true;
 	if (pg_atomic_read_u32(&node->phase) != NODE_FAILED)
-		ereport(LOG,
-				(errmsg("s3am: no free background worker for the %s of database %u", kind, node->database),
-				 errhint("Raise max_worker_processes.")));
+		ereport(LOG, (errmsg("s3am: no free background worker for the %s of database %u", kind, node->database),
+					  errhint("Raise max_worker_processes.")));
 	node_set_phase(node, NODE_FAILED, "There is no free background worker; raise max_worker_processes.");
 	return false;
 }
@@ -138,17 +137,16 @@ static void
 end_holder(int pid)
 {
 	BackendState state = state_of(pid);
-	bool		idle = state == STATE_IDLEINTRANSACTION || state == STATE_IDLEINTRANSACTION_ABORTED;
-	PGPROC	   *proc = BackendPidGetProc(pid);
+	bool idle = state == STATE_IDLEINTRANSACTION || state == STATE_IDLEINTRANSACTION_ABORTED;
+	PGPROC *proc = BackendPidGetProc(pid);
 	/* a session that waits for a version behind the one that waits for it must leave, or both would wait for ever */
-	bool		committing = proc && pg_atomic_read_u64(&node_backend(proc->pgprocno)->commit_seq) != 0;
+	bool committing = proc && pg_atomic_read_u64(&node_backend(proc->pgprocno)->commit_seq) != 0;
 
 	if (proc == NULL)
 		return;
-	ereport(LOG,
-			(errmsg("s3am: %s process %d, which holds up a schema change of another server",
-					idle || committing ? "terminating" : "canceling", pid),
-			 errhint("s3am.max_apply_delay says how long it may.")));
+	ereport(LOG, (errmsg("s3am: %s process %d, which holds up a schema change of another server",
+						 idle || committing ? "terminating" : "canceling", pid),
+				  errhint("s3am.max_apply_delay says how long it may.")));
 #ifdef HAVE_SETSID
 	(void) kill(-pid, idle || committing ? SIGTERM : SIGINT);
 #else
@@ -163,12 +161,12 @@ end_holder(int pid)
 static void
 relieve(S3Node *node)
 {
-	int			procno = node->publisher_procno;
-	PGPROC	   *publisher;
+	int procno = node->publisher_procno;
+	PGPROC *publisher;
 	TimestampTz since;
-	ArrayType  *pids;
-	Datum	   *elements;
-	int			n;
+	ArrayType *pids;
+	Datum *elements;
+	int n;
 
 	if (procno < 0 || !OidIsValid(node->database) || s3am_max_apply_delay < 0 ||
 		pg_atomic_read_u32(&node->own_step_pid) != 0)
@@ -190,8 +188,8 @@ relieve(S3Node *node)
 /* What the launcher knows of an entry. */
 typedef struct Care
 {
-	bool		publisher,		/* registered, and not known to have ended for good */
-				committer;
+	bool publisher, /* registered, and not known to have ended for good */
+		committer;
 	TimestampTz retry_at;
 } Care;
 
@@ -201,7 +199,7 @@ static Care *cares;
 static void
 take_care(S3Node *node)
 {
-	Care	   *care = &cares[node_index(node)];
+	Care *care = &cares[node_index(node)];
 	TimestampTz now = GetCurrentTimestamp();
 
 	if (!OidIsValid(node->database))
@@ -238,7 +236,7 @@ take_care(S3Node *node)
 static void
 look_at(Oid database)
 {
-	S3Node	   *node;
+	S3Node *node;
 
 	if (node_of_database(database))
 		return;
@@ -261,10 +259,9 @@ waits(void)
 {
 	for (int i = 0; i < node_max_databases; i++)
 	{
-		S3Node	   *node = node_by_index(i);
+		S3Node *node = node_by_index(i);
 
-		if (OidIsValid(node->database) &&
-			(!cares[i].committer || pg_atomic_read_u32(&node->detached)))
+		if (OidIsValid(node->database) && (!cares[i].committer || pg_atomic_read_u32(&node->detached)))
 			return true;
 	}
 	return false;
@@ -274,7 +271,7 @@ PGDLLEXPORT void
 s3am_launcher_main(Datum arg)
 {
 	MemoryContext loop = AllocSetContextCreate(TopMemoryContext, "s3am launcher", ALLOCSET_DEFAULT_SIZES);
-	ListCell   *lc;
+	ListCell *lc;
 
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
@@ -284,9 +281,9 @@ s3am_launcher_main(Datum arg)
 
 	MemoryContextSwitchTo(loop);
 	cares = MemoryContextAllocZero(TopMemoryContext, sizeof(Care) * node_max_databases);
-	foreach(lc, read_databases())
+	foreach (lc, read_databases())
 	{
-		Oid			database = lfirst_oid(lc);
+		Oid database = lfirst_oid(lc);
 
 		look_at(database);
 		/* one after the other: most are not bound, and there are few entries */
@@ -298,7 +295,7 @@ s3am_launcher_main(Datum arg)
 	}
 	for (;;)
 	{
-		Oid			database;
+		Oid database;
 
 		MemoryContextSwitchTo(loop);
 		MemoryContextReset(loop);

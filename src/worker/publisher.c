@@ -52,17 +52,15 @@ static MemoryContext delivery_cxt;
 static void
 fill_facts(void)
 {
-	NodeFacts	facts = {0};
-	HeapTuple	tuple;
+	NodeFacts facts = {0};
+	HeapTuple tuple;
 	Form_pg_database form;
-	Datum		value;
-	bool		isnull;
-	char	   *collate,
-			   *ctype,
-			   *version = "";
-	uint64		system = GetSystemIdentifier();
-	uint32		timeline = GetWALInsertionTimeLine();
-	Oid			database = MyDatabaseId;
+	Datum value;
+	bool isnull;
+	char *collate, *ctype, *version = "";
+	uint64 system = GetSystemIdentifier();
+	uint32 timeline = GetWALInsertionTimeLine();
+	Oid database = MyDatabaseId;
 
 	StartTransactionCommand();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
@@ -97,20 +95,20 @@ fill_facts(void)
 static void
 check_bound(void)
 {
-	bool		bound;
+	bool bound;
 
 	StartTransactionCommand();
 	bound = node_database_bound();
 	CommitTransactionCommand();
 	if (bound && !node_set_url(node, s3am_repository))
 	{
-		char		reason[NODE_ERROR_MAX];
+		char reason[NODE_ERROR_MAX];
 
-		snprintf(reason, sizeof(reason), "Another database of this server uses repository \"%.800s\"; give each database a prefix of its own.",
+		snprintf(reason, sizeof(reason),
+				 "Another database of this server uses repository \"%.800s\"; give each database a prefix of its own.",
 				 s3am_repository);
 		if (pg_atomic_read_u32(&node->phase) != NODE_FAILED)
-			ereport(LOG,
-					(errmsg("s3am: database %u cannot be attached: %s", MyDatabaseId, reason)));
+			ereport(LOG, (errmsg("s3am: database %u cannot be attached: %s", MyDatabaseId, reason)));
 		/* the entry stays, so that sessions are told; the launcher tries again */
 		node_set_phase(node, NODE_FAILED, reason);
 		proc_exit(0);
@@ -128,10 +126,10 @@ check_bound(void)
 static void
 answer(dsa_pointer p, uint64 version)
 {
-	Member	   *member = dsa_get_address(node_dsa(node), p);
-	int			procno = member->procno;
+	Member *member = dsa_get_address(node_dsa(node), p);
+	int procno = member->procno;
 
-	member->outcome = 0;		/* OUTCOME_COMMITTED */
+	member->outcome = 0; /* OUTCOME_COMMITTED */
 	member->version = version;
 	pg_write_barrier();
 	pg_atomic_write_u32(&member->state, MEMBER_DECIDED);
@@ -141,7 +139,7 @@ answer(dsa_pointer p, uint64 version)
 static void
 let_go(dsa_pointer p)
 {
-	Member	   *member = dsa_get_address(node_dsa(node), p);
+	Member *member = dsa_get_address(node_dsa(node), p);
 
 	if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
 		dsa_free(node_dsa(node), p);
@@ -157,7 +155,7 @@ backend_pid(int procno)
 static void
 wait_for_own(int pid, TransactionId xid, dsa_pointer member, uint64 version)
 {
-	char		activity[80];
+	char activity[80];
 
 	snprintf(activity, sizeof(activity), "s3am: waiting for the end of the transaction of process %d", pid);
 	pgstat_report_activity(STATE_RUNNING, activity);
@@ -186,7 +184,7 @@ own_step_shown(const S3am__Txn *txn, uint64 pos, uint64 version)
 	{
 		NodeBackend *backend = node_backend(i);
 		dsa_pointer p;
-		Member	   *member;
+		Member *member;
 		TransactionId xid;
 
 		if (pg_atomic_read_u64(&backend->commit_seq) != txn->id->seq)
@@ -205,9 +203,9 @@ own_step_shown(const S3am__Txn *txn, uint64 pos, uint64 version)
 		node_doing(DOING_APPLY);
 		if (TransactionIdDidCommit(xid))
 			return true;
-		ereport(LOG,
-				(errmsg("s3am: the local part of transaction " UINT64_FORMAT "." UINT64_FORMAT " failed after it was committed to the repository",
-						txn->id->epoch, txn->id->seq)));
+		ereport(LOG, (errmsg("s3am: the local part of transaction " UINT64_FORMAT "." UINT64_FORMAT
+							 " failed after it was committed to the repository",
+							 txn->id->epoch, txn->id->seq)));
 		state_unstamp(node);
 		return false;
 	}
@@ -250,10 +248,10 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 {
 	const S3am__Step *s = manifest->steps[step];
 	/* with its last step a version is there as a whole, and both its stamp and `published` say so */
-	uint64		pos = POS(manifest->version, step + 1 == manifest->n_steps ? POS_STEP_MAX : step);
-	uint64		epoch = pg_atomic_read_u64(&node->epoch);
-	bool		own = !attaching && s->n_txns == 1 && !voided[0] && s->txns[0]->own_step &&
-		s->txns[0]->id && s->txns[0]->id->epoch == epoch;
+	uint64 pos = POS(manifest->version, step + 1 == manifest->n_steps ? POS_STEP_MAX : step);
+	uint64 epoch = pg_atomic_read_u64(&node->epoch);
+	bool own = !attaching && s->n_txns == 1 && !voided[0] && s->txns[0]->own_step && s->txns[0]->id &&
+			   s->txns[0]->id->epoch == epoch;
 
 	/* a transaction is needed anyway: for its xid, for reading catalogs, for waiting */
 	StartTransactionCommand();
@@ -293,13 +291,12 @@ static void
 apply_version(Delivery *delivery)
 {
 	S3am__Manifest *manifest;
-	bool		attaching = pg_atomic_read_u32(&node->phase) != NODE_READY &&
-		pg_atomic_read_u32(&node->phase) != NODE_FENCED;
+	bool attaching = pg_atomic_read_u32(&node->phase) != NODE_READY && pg_atomic_read_u32(&node->phase) != NODE_FENCED;
 	const bool *voided = (const bool *) (delivery->payload + delivery->len);
 
 	if (delivery->version <= POS_VERSION(pg_atomic_read_u64(&node->published)) &&
 		(pg_atomic_read_u64(&node->published) & POS_STEP_MAX) == POS_STEP_MAX)
-		return;					/* a committer that started anew tells it again */
+		return; /* a committer that started anew tells it again */
 	manifest = s3am__manifest__unpack(apply_allocator(delivery_cxt), delivery->len, delivery->payload);
 	if (manifest == NULL)
 		elog(ERROR, "manifest " UINT64_FORMAT " cannot be decoded", delivery->version);
@@ -312,7 +309,8 @@ apply_version(Delivery *delivery)
 	}
 	for (size_t i = 0; i < manifest->n_steps; i++)
 	{
-		if (POS(manifest->version, i + 1 == manifest->n_steps ? POS_STEP_MAX : i) > pg_atomic_read_u64(&node->published))
+		if (POS(manifest->version, i + 1 == manifest->n_steps ? POS_STEP_MAX : i) >
+			pg_atomic_read_u64(&node->published))
 		{
 			apply_step(manifest, i, voided, attaching);
 			MemoryContextSwitchTo(delivery_cxt);
@@ -339,22 +337,21 @@ process(Delivery *delivery)
 			apply_version(delivery);
 			break;
 		case DELIVER_DECISION:
-			{
-				Member	   *member = dsa_get_address(node_dsa(node), delivery->member);
+		{
+			Member *member = dsa_get_address(node_dsa(node), delivery->member);
 
-				if (pg_atomic_read_u32(&member->state) != MEMBER_DECIDED)
-					answer(delivery->member, delivery->version);
-				let_go(delivery->member);
-				node->commits++;
-			}
-			break;
+			if (pg_atomic_read_u32(&member->state) != MEMBER_DECIDED)
+				answer(delivery->member, delivery->version);
+			let_go(delivery->member);
+			node->commits++;
+		}
+		break;
 		case DELIVER_ATTACHED:
 			StartTransactionCommand();
 			sequence_adopt_all(node);
 			CommitTransactionCommand();
-			ereport(LOG,
-					(errmsg("s3am: attached to repository \"%s\" at version " UINT64_FORMAT, node->url,
-							delivery->version)));
+			ereport(LOG, (errmsg("s3am: attached to repository \"%s\" at version " UINT64_FORMAT, node->url,
+								 delivery->version)));
 			node_set_phase(node, NODE_READY, NULL);
 			break;
 	}
@@ -369,8 +366,8 @@ process(Delivery *delivery)
 static bool
 try_process(Delivery *delivery)
 {
-	static int	failures = 0;
-	bool		done = true;
+	static int failures = 0;
+	bool done = true;
 
 	PG_TRY();
 	{
@@ -378,8 +375,8 @@ try_process(Delivery *delivery)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-		bool		other;
+		ErrorData *error;
+		bool other;
 
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(TopMemoryContext);
@@ -430,7 +427,7 @@ forget_publisher(int code, Datum arg)
 static void
 wait_while_leaving(void)
 {
-	uint32		pid;
+	uint32 pid;
 
 	while ((pid = pg_atomic_read_u32(&node->leaving)) != 0 && kill((pid_t) pid, 0) == 0)
 	{
@@ -445,7 +442,7 @@ wait_while_leaving(void)
 PGDLLEXPORT void
 s3am_publisher_main(Datum arg)
 {
-	Oid			database;
+	Oid database;
 
 	node = node_by_index(DatumGetInt32(arg));
 	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
@@ -501,7 +498,7 @@ s3am_publisher_main(Datum arg)
 		}
 		{
 			dsa_pointer p = node->pending;
-			Delivery   *delivery = dsa_get_address(node_dsa(node), p);
+			Delivery *delivery = dsa_get_address(node_dsa(node), p);
 
 			if (!try_process(delivery))
 				continue;

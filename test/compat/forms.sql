@@ -65,7 +65,7 @@ select count(*) from m;
 refresh materialized view m;
 begin; refresh materialized view m; delete from a where t = 'v1'; refresh materialized view m; select count(*) from m; rollback; select count(*) from m;
 -- ctas
-create table z as select; select count(*) from z; 
+create table z as select; select count(*) from z;
 create table z2 as select from generate_series(1,3); select count(*) from z2;
 create table z3 (like a including all); insert into z3 select * from a; select count(*) from z3;
 select 1 as one, 'x'::text as x into z4; select * from z4;

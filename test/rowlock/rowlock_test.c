@@ -21,16 +21,16 @@
 
 PG_MODULE_MAGIC;
 
-void		_PG_init(void);
+void _PG_init(void);
 
 #define COUNTERS 64
 
 typedef struct TestShared
 {
-	int64		counter[COUNTERS];
-	volatile int64 begun;		/* passes of rl_pass */
+	int64 counter[COUNTERS];
+	volatile int64 begun; /* passes of rl_pass */
 	volatile int64 done;
-	uint64		doomed[FLEXIBLE_ARRAY_MEMBER];	/* by process: the transaction that was doomed last */
+	uint64 doomed[FLEXIBLE_ARRAY_MEMBER]; /* by process: the transaction that was doomed last */
 } TestShared;
 
 static TestShared *test_shared;
@@ -54,7 +54,7 @@ request(void)
 static void
 startup(void)
 {
-	bool		found;
+	bool found;
 
 	if (next_startup)
 		next_startup();
@@ -80,7 +80,7 @@ static const char *const mode_names[] = {"key share", "share", "no key update", 
 static LockTupleMode
 mode_arg(text *t)
 {
-	char	   *name = text_to_cstring(t);
+	char *name = text_to_cstring(t);
 
 	for (int i = 0; i < ROWLOCK_MODES; i++)
 		if (strcmp(name, mode_names[i]) == 0)
@@ -93,17 +93,20 @@ PG_FUNCTION_INFO_V1(rl_lock);
 Datum
 rl_lock(PG_FUNCTION_ARGS)
 {
-	Relation	rel = relation_open(PG_GETARG_OID(0), RowShareLock);
-	char	   *policy = text_to_cstring(PG_GETARG_TEXT_PP(4));
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	char *policy = text_to_cstring(PG_GETARG_TEXT_PP(4));
 	RowLockResult result;
 
 	rowlock_init_process();
 	result = rowlock_acquire(rel, PG_GETARG_INT64(1), PG_GETARG_INT64(2), mode_arg(PG_GETARG_TEXT_PP(3)),
-							 strcmp(policy, "skip") == 0 ? LockWaitSkip :
-							 strcmp(policy, "nowait") == 0 ? LockWaitError : LockWaitBlock,
+							 strcmp(policy, "skip") == 0     ? LockWaitSkip
+							 : strcmp(policy, "nowait") == 0 ? LockWaitError
+															 : LockWaitBlock,
 							 PG_GETARG_INT64(5));
 	relation_close(rel, NoLock);
-	PG_RETURN_TEXT_P(cstring_to_text(result == ROWLOCK_GRANTED ? "granted" : result == ROWLOCK_WAITED ? "waited" : "skipped"));
+	PG_RETURN_TEXT_P(cstring_to_text(result == ROWLOCK_GRANTED  ? "granted"
+									 : result == ROWLOCK_WAITED ? "waited"
+																: "skipped"));
 }
 
 /* rl_bulk(rel, storage, first, n, step, mode) returns nanoseconds per row */
@@ -111,13 +114,10 @@ PG_FUNCTION_INFO_V1(rl_bulk);
 Datum
 rl_bulk(PG_FUNCTION_ARGS)
 {
-	Relation	rel = relation_open(PG_GETARG_OID(0), RowShareLock);
-	int64		first = PG_GETARG_INT64(2),
-				n = PG_GETARG_INT64(3),
-				step = PG_GETARG_INT64(4);
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	int64 first = PG_GETARG_INT64(2), n = PG_GETARG_INT64(3), step = PG_GETARG_INT64(4);
 	LockTupleMode mode = mode_arg(PG_GETARG_TEXT_PP(5));
-	instr_time	begin,
-				end;
+	instr_time begin, end;
 
 	rowlock_init_process();
 	INSTR_TIME_SET_CURRENT(begin);
@@ -159,9 +159,9 @@ PG_FUNCTION_INFO_V1(rl_owner);
 Datum
 rl_owner(PG_FUNCTION_ARGS)
 {
-	int			proc;
-	uint64		xact;
-	Datum		d[2];
+	int proc;
+	uint64 xact;
+	Datum d[2];
 
 	rowlock_init_process();
 	rowlock_owner(&proc, &xact);
@@ -173,16 +173,16 @@ rl_owner(PG_FUNCTION_ARGS)
 typedef struct EachState
 {
 	StringInfoData text;
-	int64		rows;
-	int			calls;
-	uint64		last[ROWLOCK_MODES];
-	uint64		storage;
+	int64 rows;
+	int calls;
+	uint64 last[ROWLOCK_MODES];
+	uint64 storage;
 } EachState;
 
 static void
 each_row(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows)
 {
-	EachState  *state = arg;
+	EachState *state = arg;
 
 	if (storage != state->storage)
 	{
@@ -209,7 +209,7 @@ PG_FUNCTION_INFO_V1(rl_each);
 Datum
 rl_each(PG_FUNCTION_ARGS)
 {
-	EachState	state = {.rows = 0};
+	EachState state = {.rows = 0};
 
 	initStringInfo(&state.text);
 	rowlock_each(each_row, &state);
@@ -220,7 +220,7 @@ PG_FUNCTION_INFO_V1(rl_each_count);
 Datum
 rl_each_count(PG_FUNCTION_ARGS)
 {
-	EachState	state = {.rows = 0};
+	EachState state = {.rows = 0};
 
 	initStringInfo(&state.text);
 	rowlock_each(each_row, &state);
@@ -239,14 +239,13 @@ PG_FUNCTION_INFO_V1(rl_publish);
 Datum
 rl_publish(PG_FUNCTION_ARGS)
 {
-	int			n = 0,
-				proc = -1;
-	uint64		xact = 0;
+	int n = 0, proc = -1;
+	uint64 xact = 0;
 
 	rowlock_init_process();
 	if (!PG_ARGISNULL(5))
 	{
-		int64	   *owner = (int64 *) ARR_DATA_PTR(PG_GETARG_ARRAYTYPE_P(5));
+		int64 *owner = (int64 *) ARR_DATA_PTR(PG_GETARG_ARRAYTYPE_P(5));
 
 		proc = owner[0];
 		xact = owner[1];
@@ -261,19 +260,18 @@ PG_FUNCTION_INFO_V1(rl_follow);
 Datum
 rl_follow(PG_FUNCTION_ARGS)
 {
-	int64		first = PG_GETARG_INT64(1),
-				n = PG_GETARG_INT64(2);
+	int64 first = PG_GETARG_INT64(1), n = PG_GETARG_INT64(2);
 	LockTupleMode mode = mode_arg(PG_GETARG_TEXT_PP(3));
-	int			doomed = 0;
-	instr_time	begin,
-				end;
+	int doomed = 0;
+	instr_time begin, end;
 
 	rowlock_init_process();
 	INSTR_TIME_SET_CURRENT(begin);
 	for (int64 i = 0; i < n; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		rowlock_publish(PG_GETARG_INT64(0), first + i, mode, 1000, first + i + PG_GETARG_INT64(4), -1, 0, doom, &doomed);
+		rowlock_publish(PG_GETARG_INT64(0), first + i, mode, 1000, first + i + PG_GETARG_INT64(4), -1, 0, doom,
+						&doomed);
 	}
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, begin);
@@ -288,14 +286,15 @@ PG_FUNCTION_INFO_V1(rl_pass);
 Datum
 rl_pass(PG_FUNCTION_ARGS)
 {
-	int			doomed = 0;
-	int64		k;
+	int doomed = 0;
+	int64 k;
 
 	rowlock_init_process();
 	k = ++test_shared->begun;
 	pg_memory_barrier();
 	for (int64 row = 1; row <= PG_GETARG_INT64(1); row++)
-		rowlock_publish(PG_GETARG_INT64(0), row, LockTupleNoKeyExclusive, 1000, k * 1000000 + row, -1, 0, doom, &doomed);
+		rowlock_publish(PG_GETARG_INT64(0), row, LockTupleNoKeyExclusive, 1000, k * 1000000 + row, -1, 0, doom,
+						&doomed);
 	pg_memory_barrier();
 	test_shared->done = k;
 	PG_RETURN_INT64(k);
@@ -333,15 +332,15 @@ rl_dump(PG_FUNCTION_ARGS)
 	static const int bytes[] = {48, 64, 128, 640};
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	RowLockInfo *list;
-	int			n;
+	int n;
 
 	rowlock_init_process();
 	InitMaterializedSRF(fcinfo, 0);
 	n = rowlock_list(&list);
 	for (int i = 0; i < n; i++)
 	{
-		Datum		values[9];
-		bool		nulls[9] = {0};
+		Datum values[9];
+		bool nulls[9] = {0};
 
 		values[0] = Int64GetDatum(list[i].key.storage);
 		values[1] = Int64GetDatum(list[i].key.number);
@@ -362,7 +361,7 @@ PG_FUNCTION_INFO_V1(rl_chunks);
 Datum
 rl_chunks(PG_FUNCTION_ARGS)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	for (int i = 0; i < ROWLOCK_PARTITIONS; i++)
 		n += rowlock_shared->partition[i].nchunks;
@@ -382,12 +381,11 @@ Datum
 rl_stray(PG_FUNCTION_ARGS)
 {
 	RowLockInfo *list;
-	int			n = rowlock_list(&list),
-				stray = 0;
+	int n = rowlock_list(&list), stray = 0;
 
 	for (int i = 0; i < n; i++)
 	{
-		bool		found = list[i].owner.xact != rowlock_xact;
+		bool found = list[i].owner.xact != rowlock_xact;
 
 		for (int j = 0; j < rowlock_ntokens && !found; j++)
 			found = rowlock_tokens[j].token == list[i].owner.token;
@@ -413,9 +411,8 @@ PG_FUNCTION_INFO_V1(rl_increment);
 Datum
 rl_increment(PG_FUNCTION_ARGS)
 {
-	Relation	rel = relation_open(PG_GETARG_OID(0), RowShareLock);
-	int64		row = PG_GETARG_INT64(2),
-				value;
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	int64 row = PG_GETARG_INT64(2), value;
 
 	rowlock_init_process();
 	(void) rowlock_acquire(rel, PG_GETARG_INT64(1), row, LockTupleExclusive, LockWaitBlock, 0);
@@ -430,7 +427,7 @@ PG_FUNCTION_INFO_V1(rl_counters);
 Datum
 rl_counters(PG_FUNCTION_ARGS)
 {
-	int64		n = 0;
+	int64 n = 0;
 
 	for (int i = 0; i < COUNTERS; i++)
 		n += test_shared->counter[i];

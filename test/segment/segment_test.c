@@ -38,7 +38,7 @@ PG_MODULE_MAGIC;
 PGDLLEXPORT Datum damage(PG_FUNCTION_ARGS);
 PG_FUNCTION_INFO_V1(damage);
 
-unsigned	segment_test_compress_from;
+unsigned segment_test_compress_from;
 
 static const uint8 uuid[16] = "sixteen bytes..";
 
@@ -55,7 +55,7 @@ bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size)
 uint8 *
 bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 {
-	uint8	   *copy;
+	uint8 *copy;
 
 	*got = offset > object_len ? 0 : Min(length, object_len - offset);
 	copy = palloc(Max(*got, 1));
@@ -73,16 +73,15 @@ emit(void *arg, const void *data, Size len)
 
 typedef struct Subject
 {
-	TupleDesc	desc;
-	bool		segment,
-				alone;
-	bool		ahead;			/* every other time */
-	uint64		nrows;
-	uint64		identity;
+	TupleDesc desc;
+	bool segment, alone;
+	bool ahead; /* every other time */
+	uint64 nrows;
+	uint64 identity;
 	PackedSchema *schema;
-	PageStart  *pages;			/* NULL: one page */
-	uint32		npages;
-	uint32		footer_size;
+	PageStart *pages; /* NULL: one page */
+	uint32 npages;
+	uint32 footer_size;
 } Subject;
 
 static uint64
@@ -96,19 +95,19 @@ static uint64
 read_all(const Subject *subject)
 {
 	BatchSource source = {0};
-	ReadAhead	ahead = {0};
-	Subject		s = *subject;
-	RowPage    *page = NULL;
-	uint64		h = 0;
-	Datum	   *values = palloc(sizeof(Datum) * Max(s.desc->natts, 1));
-	bool	   *nulls = palloc(sizeof(bool) * Max(s.desc->natts, 1));
+	ReadAhead ahead = {0};
+	Subject s = *subject;
+	RowPage *page = NULL;
+	uint64 h = 0;
+	Datum *values = palloc(sizeof(Datum) * Max(s.desc->natts, 1));
+	bool *nulls = palloc(sizeof(bool) * Max(s.desc->natts, 1));
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "row", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 
 	if (s.alone)
 	{
 		SegmentHeader header;
-		uint32		size;
+		uint32 size;
 		S3am__SegmentFooter *footer;
 
 		segment_check_header("test", (uint8 *) object, object_len, uuid, 7, 9, &header);
@@ -147,8 +146,8 @@ read_all(const Subject *subject)
 	old = MemoryContextSwitchTo(cxt);
 	for (uint64 row = 0; row < s.nrows; row++)
 	{
-		RowCursor	cursor;
-		HeapTuple	tuple;
+		RowCursor cursor;
+		HeapTuple tuple;
 
 		if (page == NULL || !row_page_holds(page, row))
 		{
@@ -178,7 +177,7 @@ read_all(const Subject *subject)
 static void
 seal(const Subject *s)
 {
-	uint64		end = object_len - (s->segment ? s->footer_size : 0);
+	uint64 end = object_len - (s->segment ? s->footer_size : 0);
 
 	for (uint64 offset = first_offset(s); offset + sizeof(ExtentHeader) <= end;)
 	{
@@ -202,7 +201,7 @@ seal(const Subject *s)
 		memcpy(&trailer, object + object_len - sizeof(trailer), sizeof(trailer));
 		if (trailer.footer <= object_len - sizeof(trailer))
 		{
-			char	   *copy = palloc(trailer.footer + 8);
+			char *copy = palloc(trailer.footer + 8);
 
 			memcpy(copy, object + object_len - sizeof(trailer) - trailer.footer, trailer.footer);
 			memcpy(copy + trailer.footer, (char *) &trailer + 8, 8);
@@ -215,10 +214,7 @@ seal(const Subject *s)
 
 typedef struct Counts
 {
-	int64		tried,
-				same,
-				errors,
-				other;
+	int64 tried, same, errors, other;
 } Counts;
 
 static void
@@ -260,20 +256,20 @@ try(Subject *s, uint64 want, Counts *counts)
 Datum
 damage(PG_FUNCTION_ARGS)
 {
-	char	   *query = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *place = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	char	   *how = text_to_cstring(PG_GETARG_TEXT_PP(2));
-	int			step = PG_GETARG_INT32(3);
-	Subject		s = {0};
-	RowWriter  *writer;
+	char *query = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char *place = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char *how = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	int step = PG_GETARG_INT32(3);
+	Subject s = {0};
+	RowWriter *writer;
 	S3am__Batch batch = S3AM__BATCH__INIT;
-	Counts		counts = {0};
-	uint64		want;
-	bool		raw = strcmp(how, "raw") == 0;
-	bool		reseal = raw || strcmp(how, "seal") == 0;
-	TupleDesc	result;
-	Datum		values[4];
-	bool		nulls[4] = {false};
+	Counts counts = {0};
+	uint64 want;
+	bool raw = strcmp(how, "raw") == 0;
+	bool reseal = raw || strcmp(how, "seal") == 0;
+	TupleDesc result;
+	Datum values[4];
+	bool nulls[4] = {false};
 	MemoryContext mine = CurrentMemoryContext;
 
 	segment_test_compress_from = raw ? PG_UINT32_MAX : 1024;
@@ -292,8 +288,8 @@ damage(PG_FUNCTION_ARGS)
 		row_writer_stream(writer, emit, NULL, uuid, 7, 9);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
-		Datum	   *v = palloc(sizeof(Datum) * s.desc->natts);
-		bool	   *n = palloc(sizeof(bool) * s.desc->natts);
+		Datum *v = palloc(sizeof(Datum) * s.desc->natts);
+		bool *n = palloc(sizeof(bool) * s.desc->natts);
 
 		heap_deform_tuple(SPI_tuptable->vals[i], s.desc, v, n);
 		row_writer_add(writer, v, n);
@@ -317,7 +313,7 @@ damage(PG_FUNCTION_ARGS)
 
 	if (strcmp(how, "flip") == 0 || reseal)
 	{
-		char	   *intact = memcpy(palloc(object_len), object, object_len);
+		char *intact = memcpy(palloc(object_len), object, object_len);
 
 		for (Size i = 0; i < object_len; i += step)
 			for (int bits = 0; bits < 2; bits++)
@@ -331,8 +327,8 @@ damage(PG_FUNCTION_ARGS)
 	}
 	else if (strcmp(how, "cut") == 0)
 	{
-		char	   *intact = object;
-		Size		full = object_len;
+		char *intact = object;
+		Size full = object_len;
 
 		for (Size n = 0; n < full; n += step)
 		{
@@ -363,16 +359,15 @@ damage(PG_FUNCTION_ARGS)
 	}
 	else if (strcmp(how, "swap") == 0)
 	{
-		char	   *intact = memcpy(palloc(object_len), object, object_len);
-		Subject		other = s;
+		char *intact = memcpy(palloc(object_len), object, object_len);
+		Subject other = s;
 
 		for (uint32 i = 0; i < s.npages; i++)
 			for (uint32 j = 0; j < s.npages; j++)
 			{
-				Size		a = s.pages[i].offset8 * (Size) 8,
-							b = s.pages[j].offset8 * (Size) 8;
-				Size		n = Min((s.pages[i + 1].offset8 - s.pages[i].offset8) * (Size) 8,
-									(s.pages[j + 1].offset8 - s.pages[j].offset8) * (Size) 8);
+				Size a = s.pages[i].offset8 * (Size) 8, b = s.pages[j].offset8 * (Size) 8;
+				Size n = Min((s.pages[i + 1].offset8 - s.pages[i].offset8) * (Size) 8,
+							 (s.pages[j + 1].offset8 - s.pages[j].offset8) * (Size) 8);
 
 				if (i == j)
 					continue;

@@ -10,21 +10,21 @@ int
 main(void)
 {
 	S3am__Manifest made = S3AM__MANIFEST__INIT;
-	S3am__Step	step = S3AM__STEP__INIT;
-	S3am__Txn	txn = S3AM__TXN__INIT;
+	S3am__Step step = S3AM__STEP__INIT;
+	S3am__Txn txn = S3AM__TXN__INIT;
 	S3am__TableEdit edit = S3AM__TABLE_EDIT__INIT;
 	S3am__Batch batches[4] = {S3AM__BATCH__INIT, S3AM__BATCH__INIT, S3AM__BATCH__INIT, S3AM__BATCH__INIT};
 	S3am__BatchSchema schemas[2] = {S3AM__BATCH_SCHEMA__INIT, S3AM__BATCH_SCHEMA__INIT};
 	S3am__StoredColumn columns[2] = {S3AM__STORED_COLUMN__INIT, S3AM__STORED_COLUMN__INIT};
 	S3am__StoredColumn *lists[2] = {&columns[0], &columns[1]};
 	S3am__Step *steps = &step;
-	S3am__Txn  *txns = &txn;
+	S3am__Txn *txns = &txn;
 	S3am__TableEdit *edits = &edit;
 	S3am__Batch *list[4];
-	bool		voided[1] = {false};
+	bool voided[1] = {false};
 	unsigned char *bytes;
-	size_t		len;
-	Delta	   *delta = delta_create();
+	size_t len;
+	Delta *delta = delta_create();
 	static const unsigned wanted[4] = {1, 1, 2, 2};
 
 	for (int i = 0; i < 2; i++)

@@ -19,61 +19,57 @@
 
 typedef struct Edit
 {
-	u64			storage;
-	int			table;
-	TestRow		rows[MAX_ROWS];
-	int			nrows;
-	u64			ended[MAX_ROWS];
-	int			successor[MAX_ROWS];	/* index of a row, -1 none */
-	bool		key[MAX_ROWS];
-	int			nended;
-	u64			segment;		/* number; 0: inline */
-	u64			drop[2];		/* batches that it merges */
-	int			ndrop;
+	u64 storage;
+	int table;
+	TestRow rows[MAX_ROWS];
+	int nrows;
+	u64 ended[MAX_ROWS];
+	int successor[MAX_ROWS]; /* index of a row, -1 none */
+	bool key[MAX_ROWS];
+	int nended;
+	u64 segment; /* number; 0: inline */
+	u64 drop[2]; /* batches that it merges */
+	int ndrop;
 } Edit;
 
 typedef struct Draft
 {
-	Edit		edits[NTABLES + 2];
-	int			nedits;
-	u32			touched[16];	/* table << 16 | key */
-	int			ntouched;
-	bool		serializable;
-	u64			base,
-				look;			/* of the operation at hand */
+	Edit edits[NTABLES + 2];
+	int nedits;
+	u32 touched[16]; /* table << 16 | key */
+	int ntouched;
+	bool serializable;
+	u64 base, look; /* of the operation at hand */
 } Draft;
 
 typedef struct Client
 {
-	int			node;
-	u64			number;			/* of its transactions: stale events are dropped */
-	ClientTxn  *txn;			/* being made or waited for */
-	Proc	   *proc;
-	u64			since;
-	Draft		draft;
-	int			looks;			/* left */
+	int node;
+	u64 number; /* of its transactions: stale events are dropped */
+	ClientTxn *txn; /* being made or waited for */
+	Proc *proc;
+	u64 since;
+	Draft draft;
+	int looks; /* left */
 } Client;
 
 static Client clients[NCLIENTS];
 #define MAX_TIMES 100000
-static u64	times[MAX_TIMES];
+static u64 times[MAX_TIMES];
 static size_t ntimes;
 static ClientTxn **all;
-static size_t nall,
-			all_capacity;
+static size_t nall, all_capacity;
 #define HASH 4096
 static ClientTxn *hash[HASH];
-static u64	next_storage,
-			next_seq,
-			next_key;
-static int	pending;
+static u64 next_storage, next_seq, next_key;
+static int pending;
 
 /* A transaction in the hands of one committer. */
 typedef struct Submission
 {
-	ClientTxn  *ct;
-	Proc	   *proc;
-	bool		answered;
+	ClientTxn *ct;
+	Proc *proc;
+	bool answered;
 	struct Submission *all;
 } Submission;
 
@@ -86,7 +82,7 @@ static void next(void *arg, u64 x);
 static S3am__RowSet *
 set_of(const u64 *rows, int n)
 {
-	RowSet	   *set = rowset_create();
+	RowSet *set = rowset_create();
 	S3am__RowSet *message;
 
 	for (int i = 0; i < n; i++)
@@ -96,17 +92,18 @@ set_of(const u64 *rows, int n)
 	return message;
 }
 
-#define APPEND(txn, field, type, item) \
-	do { \
-		(txn)->field = realloc((txn)->field, ((txn)->n_##field + 1) * sizeof(void *)); \
-		(txn)->field[(txn)->n_##field++] = (item); \
+#define APPEND(txn, field, type, item)                                                                                 \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		(txn)->field = realloc((txn)->field, ((txn)->n_##field + 1) * sizeof(void *));                                 \
+		(txn)->field[(txn)->n_##field++] = (item);                                                                     \
 	} while (0)
 
 static void
 expect(ClientTxn *ct, ExpectKind kind, u64 s, u64 a, u64 b)
 {
 	if (ct->nexpect < MAX_EXPECT)
-		ct->expect[ct->nexpect++] = (Expect) {kind, s, a, b};
+		ct->expect[ct->nexpect++] = (Expect){kind, s, a, b};
 }
 
 static void
@@ -143,7 +140,7 @@ claim_schema(ClientTxn *ct, int table, S3am__Mode mode, u64 base)
 
 	for (size_t i = 0; i < ct->txn->n_schemas; i++)
 		if (ct->txn->schemas[i]->table == (u64) table + 1 && ct->txn->schemas[i]->mode >= mode)
-			return;				/* it has an older base */
+			return; /* it has an older base */
 	c = malloc(sizeof(*c));
 	s3am__schema_claim__init(c);
 	c->table = table + 1;
@@ -172,7 +169,7 @@ claim_read(ClientTxn *ct, u64 storage, const u64 *rows, int n, bool all_rows, u6
 static u64
 storage_of(int table, u64 version)
 {
-	Storage    *s = truth_table(table, version);
+	Storage *s = truth_table(table, version);
 
 	return s ? s->id : (u64) table + 1;
 }
@@ -181,7 +178,7 @@ storage_of(int table, u64 version)
 static int64_t
 find_row(int table, u32 key, u64 version)
 {
-	Storage    *s = truth_table(table, version);
+	Storage *s = truth_table(table, version);
 
 	for (size_t i = s ? s->nrows : 0; i > 0; i--)
 		if (row_live(&s->rows[i - 1], version) && s->rows[i - 1].row.key == key)
@@ -192,7 +189,7 @@ find_row(int table, u32 key, u64 version)
 static Edit *
 edit_of(Draft *d, int table)
 {
-	u64			storage = storage_of(table, d->look);
+	u64 storage = storage_of(table, d->look);
 
 	for (int i = 0; i < d->nedits; i++)
 		if (d->edits[i].storage == storage)
@@ -208,7 +205,7 @@ edit_of(Draft *d, int table)
 static bool
 touch(Draft *d, int table, u32 key)
 {
-	u32			t = (u32) table << 16 | key;
+	u32 t = (u32) table << 16 | key;
 
 	for (int i = 0; i < d->ntouched; i++)
 		if (d->touched[i] == t)
@@ -222,20 +219,20 @@ touch(Draft *d, int table, u32 key)
 static void
 insert(ClientTxn *ct, Draft *d, int table, u32 key)
 {
-	Edit	   *e = edit_of(d, table);
+	Edit *e = edit_of(d, table);
 
 	if (e == NULL || e->nrows == MAX_ROWS)
 		return;
 	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
 	if (table != 1)
 		claim_key(ct, table, key, d->look);
-	e->rows[e->nrows++] = (TestRow) {table, key, 1};
+	e->rows[e->nrows++] = (TestRow){table, key, 1};
 }
 
 static void
 end(ClientTxn *ct, Draft *d, int table, int64_t row, bool key_change, const TestRow *successor)
 {
-	Edit	   *e = edit_of(d, table);
+	Edit *e = edit_of(d, table);
 
 	if (e == NULL || e->nended == MAX_ROWS || e->nrows == MAX_ROWS)
 		return;
@@ -252,7 +249,7 @@ end(ClientTxn *ct, Draft *d, int table, int64_t row, bool key_change, const Test
 static void
 update(ClientTxn *ct, Draft *d, int table, u32 key, int64_t row)
 {
-	TestRow		successor = truth_table(table, d->look)->rows[row].row;
+	TestRow successor = truth_table(table, d->look)->rows[row].row;
 
 	successor.value++;
 	end(ct, d, table, row, false, &successor);
@@ -268,8 +265,8 @@ has_children(u32 key, u64 version)
 static void
 rekey(ClientTxn *ct, Draft *d, int table, u32 key, int64_t row)
 {
-	TestRow		successor = truth_table(table, d->look)->rows[row].row;
-	u32			to = rnd_below(sc.rows);
+	TestRow successor = truth_table(table, d->look)->rows[row].row;
+	u32 to = rnd_below(sc.rows);
 
 	if (find_row(table, to, d->look) >= 0 || !touch(d, table, to))
 		return;
@@ -282,7 +279,7 @@ rekey(ClientTxn *ct, Draft *d, int table, u32 key, int64_t row)
 static void
 lock(ClientTxn *ct, Draft *d, int table, int64_t row, S3am__Mode mode)
 {
-	u64			storage = storage_of(table, d->look);
+	u64 storage = storage_of(table, d->look);
 
 	claim_row(ct, storage, mode, row, d->look);
 	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
@@ -292,8 +289,8 @@ lock(ClientTxn *ct, Draft *d, int table, int64_t row, S3am__Mode mode)
 static void
 child(ClientTxn *ct, Draft *d)
 {
-	u32			key = rnd_below(sc.rows);
-	int64_t		parent = find_row(0, key, d->look);
+	u32 key = rnd_below(sc.rows);
+	int64_t parent = find_row(0, key, d->look);
 
 	if (parent < 0 || !touch(d, 0, key))
 		return;
@@ -305,12 +302,10 @@ child(ClientTxn *ct, Draft *d)
 static void
 read_two(ClientTxn *ct, Draft *d, int table)
 {
-	u32			x = rnd_below(sc.rows),
-				y = rnd_below(sc.rows);
-	int64_t		rx = find_row(table, x, d->look),
-				ry = find_row(table, y, d->look);
-	u64			storage = storage_of(table, d->look);
-	u64			rows[2] = {rx, ry};
+	u32 x = rnd_below(sc.rows), y = rnd_below(sc.rows);
+	int64_t rx = find_row(table, x, d->look), ry = find_row(table, y, d->look);
+	u64 storage = storage_of(table, d->look);
+	u64 rows[2] = {rx, ry};
 
 	if (rx < 0 || ry < 0 || x == y || !touch(d, table, x) || !touch(d, table, y))
 		return;
@@ -324,10 +319,10 @@ read_two(ClientTxn *ct, Draft *d, int table)
 static void
 scan(ClientTxn *ct, Draft *d, int table)
 {
-	Storage    *s = truth_table(table, d->look);
-	u32			key = rnd_below(sc.rows);
-	int			other = table == 2 ? 3 : 2;
-	int64_t		row = find_row(other, key, d->look);
+	Storage *s = truth_table(table, d->look);
+	u32 key = rnd_below(sc.rows);
+	int other = table == 2 ? 3 : 2;
+	int64_t row = find_row(other, key, d->look);
 
 	if (s == NULL || row < 0 || !touch(d, other, key))
 		return;
@@ -341,9 +336,9 @@ scan(ClientTxn *ct, Draft *d, int table)
 static void
 rewrite(ClientTxn *ct, Draft *d, int table)
 {
-	Storage    *s = truth_table(table, d->look);
+	Storage *s = truth_table(table, d->look);
 	S3am__StorageEdit *e = malloc(sizeof(*e));
-	Edit	   *edit = &d->edits[d->nedits++];
+	Edit *edit = &d->edits[d->nedits++];
 
 	claim_schema(ct, table, S3AM__MODE__UPDATE, d->look);
 	s3am__storage_edit__init(e);
@@ -363,17 +358,16 @@ rewrite(ClientTxn *ct, Draft *d, int table)
 static void
 merge(ClientTxn *ct, Draft *d, int table)
 {
-	Storage    *s = truth_table(table, d->look);
-	BatchInfo  *batches[64];
-	int			n = 0,
-				i;
-	Edit	   *e;
+	Storage *s = truth_table(table, d->look);
+	BatchInfo *batches[64];
+	int n = 0, i;
+	Edit *e;
 
 	for (size_t b = 0; s && b < s->nbatches && n < 64; b++)
 		if (s->batches[b].added <= d->look && (s->batches[b].dropped == 0 || s->batches[b].dropped > d->look))
 		{
 			/* ascending */
-			int			j = n++;
+			int j = n++;
 
 			for (; j > 0 && batches[j - 1]->first > s->batches[b].first; j--)
 				batches[j] = batches[j - 1];
@@ -382,7 +376,8 @@ merge(ClientTxn *ct, Draft *d, int table)
 	if (n < 2)
 		return;
 	i = rnd_below(n - 1);
-	if (batches[i]->first + batches[i]->nrows != batches[i + 1]->first || batches[i]->nrows + batches[i + 1]->nrows > MAX_ROWS)
+	if (batches[i]->first + batches[i]->nrows != batches[i + 1]->first ||
+		batches[i]->nrows + batches[i + 1]->nrows > MAX_ROWS)
 		return;
 	e = &d->edits[d->nedits++];
 	memset(e, 0, sizeof(*e));
@@ -403,8 +398,8 @@ static void
 name(ClientTxn *ct, Draft *d)
 {
 	S3am__NameClaim *c = malloc(sizeof(*c));
-	u32			n = rnd_below(2);
-	char		text[2] = {'a' + n, '\0'};
+	u32 n = rnd_below(2);
+	char text[2] = {'a' + n, '\0'};
 
 	s3am__name_claim__init(c);
 	c->mode = S3AM__MODE__UPDATE;
@@ -419,9 +414,9 @@ name(ClientTxn *ct, Draft *d)
 static void
 operate(ClientTxn *ct, Draft *d)
 {
-	int			table = rnd_below(NTABLES);
-	u32			key = rnd_below(sc.rows);
-	int64_t		row;
+	int table = rnd_below(NTABLES);
+	u32 key = rnd_below(sc.rows);
+	int64_t row;
 
 	if (table == 1)
 	{
@@ -472,7 +467,7 @@ operate(ClientTxn *ct, Draft *d)
 static void
 stage(Proc *proc, const Edit *e, u64 number)
 {
-	char		key[KEY_SIZE];
+	char key[KEY_SIZE];
 
 	key_segment(key, committer_epoch(proc->c), number);
 	world_put(key, (const uint8_t *) e->rows, e->nrows * sizeof(TestRow));
@@ -482,12 +477,11 @@ stage(Proc *proc, const Edit *e, u64 number)
 static void
 add_successor(S3am__TableEdit *edit, u64 successor)
 {
-	size_t		n = edit->n_successors;
+	size_t n = edit->n_successors;
 
 	if (n > 0)
 	{
-		u64			first = edit->successors[n - 1],
-					count = edit->successor_counts[n - 1];
+		u64 first = edit->successors[n - 1], count = edit->successor_counts[n - 1];
 
 		if (first < 2 ? successor == first : successor == first + count)
 		{
@@ -504,7 +498,7 @@ static S3am__TableEdit *
 finish_edit(Proc *proc, const Edit *e)
 {
 	S3am__TableEdit *edit = malloc(sizeof(*edit));
-	u64			rows[MAX_ROWS];
+	u64 rows[MAX_ROWS];
 
 	s3am__table_edit__init(edit);
 	edit->storage = e->storage;
@@ -541,13 +535,13 @@ finish_edit(Proc *proc, const Edit *e)
 	edit->successor_counts = malloc((e->nended + 1) * sizeof(u64));
 	for (int key = 1; key >= 0; key--)
 	{
-		int			n = 0;
+		int n = 0;
 
 		/* ascending, removed ones first */
 		for (int i = 0; i < e->nended; i++)
 			if (e->key[i] == key)
 			{
-				int			j = n++;
+				int j = n++;
 
 				for (; j > 0 && rows[j - 1] > e->ended[i]; j--)
 					rows[j] = rows[j - 1];
@@ -579,7 +573,7 @@ client_find(u64 epoch, u64 seq)
 static ClientTxn *
 new_txn(void)
 {
-	ClientTxn  *ct = calloc(1, sizeof(*ct));
+	ClientTxn *ct = calloc(1, sizeof(*ct));
 
 	ct->txn = malloc(sizeof(*ct->txn));
 	s3am__txn__init(ct->txn);
@@ -595,8 +589,8 @@ new_txn(void)
 static void
 submit(Proc *proc, ClientTxn *ct, bool shared)
 {
-	size_t		len = s3am__txn__get_packed_size(ct->txn);
-	uint8_t    *bytes = malloc(len + 1);
+	size_t len = s3am__txn__get_packed_size(ct->txn);
+	uint8_t *bytes = malloc(len + 1);
 	Submission *s = calloc(1, sizeof(*s));
 
 	s3am__txn__pack(ct->txn, bytes);
@@ -617,8 +611,8 @@ submit(Proc *proc, ClientTxn *ct, bool shared)
 static void
 submit_again(void *arg, u64 node)
 {
-	ClientTxn  *ct = arg;
-	Proc	   *proc = running[node];
+	ClientTxn *ct = arg;
+	Proc *proc = running[node];
 
 	if (proc == NULL || !proc->alive || committer_phase(proc->c) != COMMITTER_READY)
 		return;
@@ -644,11 +638,11 @@ abandon(void *arg, u64 x)
 static void
 hand_over(Client *client)
 {
-	ClientTxn  *ct = client->txn;
-	Draft	   *d = &client->draft;
-	Proc	   *proc = client->proc;
+	ClientTxn *ct = client->txn;
+	Draft *d = &client->draft;
+	Proc *proc = client->proc;
 	S3am__CommitId *id = malloc(sizeof(*id));
-	bool		shared = chance(sc.shared);
+	bool shared = chance(sc.shared);
 
 	for (int i = 0; i < d->nedits; i++)
 		if (d->edits[i].nrows || d->edits[i].nended)
@@ -684,9 +678,9 @@ again(Client *client, u64 us)
 static void
 next(void *arg, u64 x)
 {
-	Client	   *client = arg;
-	Proc	   *proc = running[client->node];
-	Draft	   *d = &client->draft;
+	Client *client = arg;
+	Proc *proc = running[client->node];
+	Draft *d = &client->draft;
 
 	if (x != client->number)
 	{
@@ -694,9 +688,9 @@ next(void *arg, u64 x)
 		return;
 	}
 	if (client->txn && client->looks == 0)
-		client->txn = NULL;		/* waited long enough: 08007 */
+		client->txn = NULL; /* waited long enough: 08007 */
 	if (client->txn && (client->proc != proc || !proc || !proc->alive))
-		client->txn = NULL;		/* its server died before COMMIT */
+		client->txn = NULL; /* its server died before COMMIT */
 	if (calm)
 		return;
 	if (proc == NULL || !proc->alive || proc->paused_until > now_us || committer_phase(proc->c) != COMMITTER_READY ||
@@ -744,11 +738,11 @@ looked:
 	}
 	if (d->nedits == 0 && client->txn->txn->n_rows == 0 && client->txn->txn->n_names == 0)
 	{
-		client->txn = NULL;		/* it found nothing to do */
+		client->txn = NULL; /* it found nothing to do */
 		again(client, rnd_below(sc.think_ms * 1000 + 1));
 		return;
 	}
-	again(client, 2000000);		/* commit_timeout */
+	again(client, 2000000); /* commit_timeout */
 	client->since = now_us;
 	hand_over(client);
 }
@@ -757,12 +751,13 @@ void
 client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail)
 {
 	Submission *s = handle;
-	ClientTxn  *ct = s->ct;
+	ClientTxn *ct = s->ct;
 
 	if (!s->answered)
 		pending--;
 	if (s->answered || s->proc != proc)
-		violation("transaction %llu.%llu was answered twice, or after the process died", (unsigned long long) ct->epoch, (unsigned long long) ct->seq);
+		violation("transaction %llu.%llu was answered twice, or after the process died", (unsigned long long) ct->epoch,
+				  (unsigned long long) ct->seq);
 	s->answered = true;
 	if (outcome == OUTCOME_COMMITTED)
 	{
@@ -815,7 +810,7 @@ client_crashed(Proc *proc)
 int
 client_pending_of(const Proc *proc)
 {
-	int			n = 0;
+	int n = 0;
 
 	for (Submission *s = submissions; s; s = s->all)
 		n += s->proc == proc && !s->answered;
@@ -832,16 +827,16 @@ client_pending(void)
 bool
 client_resolve(bool final)
 {
-	Proc	   *proc = NULL;
+	Proc *proc = NULL;
 
 	for (int i = 0; i < NNODES; i++)
 		if (running[i] && committer_phase(running[i]->c) == COMMITTER_READY)
 			proc = running[i];
 	for (size_t i = 0; proc && i < nall; i++)
 	{
-		ClientTxn  *ct = all[i];
-		Outcome		outcome;
-		u64			version;
+		ClientTxn *ct = all[i];
+		Outcome outcome;
+		u64 version;
 
 		if (ct->epoch == 0 || (ct->version && ct->version > proc->applied))
 			continue;
@@ -850,13 +845,14 @@ client_resolve(bool final)
 			if (ct->answer == ANSWER_NONE)
 			{
 				if (final)
-					violation("STALLED: nobody can tell the outcome of transaction %llu.%llu", (unsigned long long) ct->epoch,
-							  (unsigned long long) ct->seq);
+					violation("STALLED: nobody can tell the outcome of transaction %llu.%llu",
+							  (unsigned long long) ct->epoch, (unsigned long long) ct->seq);
 				return false;
 			}
 			if (ct->version)
-				violation("LOST: the outcome of transaction %llu.%llu of version %llu is not known", (unsigned long long) ct->epoch,
-						  (unsigned long long) ct->seq, (unsigned long long) ct->version);
+				violation("LOST: the outcome of transaction %llu.%llu of version %llu is not known",
+						  (unsigned long long) ct->epoch, (unsigned long long) ct->seq,
+						  (unsigned long long) ct->version);
 			continue;
 		}
 		if (outcome == OUTCOME_TOO_OLD)
@@ -874,8 +870,8 @@ client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const Row
 {
 	for (size_t i = 0; i < nall; i++)
 	{
-		ClientTxn  *ct = all[i];
-		bool		should = ct->version && ct->version <= version;
+		ClientTxn *ct = all[i];
+		bool should = ct->version && ct->version <= version;
 
 		if (ct->epoch != epoch)
 			continue;
@@ -888,8 +884,7 @@ client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const Row
 static int
 compare_times(const void *a, const void *b)
 {
-	u64			x = *(const u64 *) a,
-				y = *(const u64 *) b;
+	u64 x = *(const u64 *) a, y = *(const u64 *) b;
 
 	return x < y ? -1 : x > y;
 }

@@ -15,25 +15,24 @@
 
 typedef struct Published
 {
-	u64			version,
-				epoch;
-	char	  **pages;
-	size_t		npages;
+	u64 version, epoch;
+	char **pages;
+	size_t npages;
 } Published;
 
 static Published *published;
 static size_t npublished;
-static u64	boundary;
+static u64 boundary;
 
 /* ---------------------------------------------------------------- reading */
 
 static void *
 payload_of(EnvelopeKind kind, const char *key, size_t *len)
 {
-	size_t		object_len;
+	size_t object_len;
 	const uint8_t *object = world_object(key, &object_len);
-	char	   *error = NULL;
-	void	   *payload;
+	char *error = NULL;
+	void *payload;
 
 	if (object == NULL)
 		return NULL;
@@ -49,15 +48,15 @@ add_page(Published *p, const char *key)
 	p->pages[p->npages++] = strdup(key);
 }
 
-typedef void (*LeafFn) (void *arg, const S3am__Page *page, u64 first, u64 end);
+typedef void (*LeafFn)(void *arg, const S3am__Page *page, u64 first, u64 end);
 
 static void
 walk(Published *p, const S3am__PageRef *ref, u64 first, u64 end, LeafFn leaf, void *arg)
 {
 	S3am__Page *page;
-	char		key[KEY_SIZE];
-	size_t		len;
-	uint8_t    *payload = NULL;
+	char key[KEY_SIZE];
+	size_t len;
+	uint8_t *payload = NULL;
 
 	if (ref == NULL)
 		return;
@@ -86,12 +85,11 @@ walk(Published *p, const S3am__PageRef *ref, u64 first, u64 end, LeafFn leaf, vo
 
 typedef struct Compare
 {
-	Published  *p;
-	Storage    *s;
-	size_t		batches,
-				tables;
-	u64			rows;			/* of batches so far */
-	u64			removed;
+	Published *p;
+	Storage *s;
+	size_t batches, tables;
+	u64 rows; /* of batches so far */
+	u64 removed;
 } Compare;
 
 #define WRONG(...) violation("WRONG CHECKPOINT: " __VA_ARGS__)
@@ -99,8 +97,8 @@ typedef struct Compare
 static bool
 removed_row(void *arg, u64 row)
 {
-	Compare    *c = arg;
-	const Row  *r = row < c->s->nrows ? &c->s->rows[row] : NULL;
+	Compare *c = arg;
+	const Row *r = row < c->s->nrows ? &c->s->rows[row] : NULL;
 
 	if (r == NULL || r->ended == 0 || r->ended > c->p->version)
 		WRONG("row %llu of storage %llu is not removed in version %llu", (unsigned long long) row,
@@ -112,8 +110,8 @@ removed_row(void *arg, u64 row)
 static void
 compare_batches(void *arg, const S3am__Page *page, u64 first, u64 end)
 {
-	Compare    *c = arg;
-	RowSet	   *removed = rowset_decode(page->removed);
+	Compare *c = arg;
+	RowSet *removed = rowset_decode(page->removed);
 
 	rowset_each(removed, removed_row, c);
 	rowset_free(removed);
@@ -134,8 +132,10 @@ compare_batches(void *arg, const S3am__Page *page, u64 first, u64 end)
 			WRONG("batch %llu of storage %llu at version %llu", (unsigned long long) b->first_row,
 				  (unsigned long long) c->s->id, (unsigned long long) c->p->version);
 		for (u64 j = 0; b->batch->segment == NULL && j < info->nrows; j++)
-			if (memcmp(b->batch->rows.data + j * sizeof(TestRow), &c->s->rows[info->first + j].row, sizeof(TestRow)) != 0)
-				WRONG("rows of batch %llu of storage %llu", (unsigned long long) b->first_row, (unsigned long long) c->s->id);
+			if (memcmp(b->batch->rows.data + j * sizeof(TestRow), &c->s->rows[info->first + j].row, sizeof(TestRow)) !=
+				0)
+				WRONG("rows of batch %llu of storage %llu", (unsigned long long) b->first_row,
+					  (unsigned long long) c->s->id);
 		c->batches++;
 	}
 }
@@ -143,16 +143,15 @@ compare_batches(void *arg, const S3am__Page *page, u64 first, u64 end)
 static void
 compare_tables(void *arg, const S3am__Page *page, u64 first, u64 end)
 {
-	Compare    *c = arg;
+	Compare *c = arg;
 
 	for (size_t i = 0; i < page->n_tables; i++)
 	{
 		const S3am__TableState *t = page->tables[i];
-		Compare		of_table = {c->p, truth_storage(t->storage), 0, 0, 0, 0};
-		size_t		batches = 0;
-		u64			rows = 0,
-					removed = 0;
-		Storage    *s = of_table.s;
+		Compare of_table = {c->p, truth_storage(t->storage), 0, 0, 0, 0};
+		size_t batches = 0;
+		u64 rows = 0, removed = 0;
+		Storage *s = of_table.s;
 
 		if (t->storage < first || t->storage >= end)
 			WRONG("a table lies outside of its page");
@@ -161,7 +160,8 @@ compare_tables(void *arg, const S3am__Page *page, u64 first, u64 end)
 				  (unsigned long long) c->p->version);
 		walk(c->p, t->batches, 0, UINT64_MAX, compare_batches, &of_table);
 		for (size_t j = 0; j < s->nbatches; j++)
-			if (s->batches[j].added <= c->p->version && (s->batches[j].dropped == 0 || s->batches[j].dropped > c->p->version))
+			if (s->batches[j].added <= c->p->version &&
+				(s->batches[j].dropped == 0 || s->batches[j].dropped > c->p->version))
 				batches++;
 		for (size_t j = 0; j < s->nrows; j++)
 			if (s->rows[j].added <= c->p->version)
@@ -169,11 +169,13 @@ compare_tables(void *arg, const S3am__Page *page, u64 first, u64 end)
 				rows++;
 				removed += s->rows[j].ended && s->rows[j].ended <= c->p->version;
 			}
-		if (of_table.batches != batches || t->next_row != rows || of_table.removed != removed || (int) t->table != s->table + 1)
-			WRONG("storage %llu at version %llu has %zu batches, next row %llu, %llu removed; should be %zu, %llu, %llu",
-				  (unsigned long long) t->storage, (unsigned long long) c->p->version, of_table.batches,
-				  (unsigned long long) t->next_row, (unsigned long long) of_table.removed, batches,
-				  (unsigned long long) rows, (unsigned long long) removed);
+		if (of_table.batches != batches || t->next_row != rows || of_table.removed != removed ||
+			(int) t->table != s->table + 1)
+			WRONG(
+				"storage %llu at version %llu has %zu batches, next row %llu, %llu removed; should be %zu, %llu, %llu",
+				(unsigned long long) t->storage, (unsigned long long) c->p->version, of_table.batches,
+				(unsigned long long) t->next_row, (unsigned long long) of_table.removed, batches,
+				(unsigned long long) rows, (unsigned long long) removed);
 		c->tables++;
 	}
 }
@@ -191,8 +193,8 @@ check_outcomes(const S3am__Checkpoint *root)
 {
 	for (size_t i = 0; i < root->n_epochs; i++)
 	{
-		RowSet	   *committed = rowset_decode(root->epochs[i]->committed);
-		RowSet	   *aborted = rowset_decode(root->epochs[i]->aborted);
+		RowSet *committed = rowset_decode(root->epochs[i]->committed);
+		RowSet *aborted = rowset_decode(root->epochs[i]->aborted);
 
 		client_check_outcomes(root->version, root->epochs[i]->epoch, committed, aborted);
 		rowset_free(committed);
@@ -204,14 +206,13 @@ check_outcomes(const S3am__Checkpoint *root)
 void
 objects_published(const S3am__CheckpointRef *ref)
 {
-	char		key[KEY_SIZE];
-	size_t		len,
-				ddl = 0;
-	uint8_t    *payload;
+	char key[KEY_SIZE];
+	size_t len, ddl = 0;
+	uint8_t *payload;
 	S3am__Checkpoint *root;
-	Published  *p;
-	Compare		c = {0};
-	uint8_t		digest[16];
+	Published *p;
+	Compare c = {0};
+	uint8_t digest[16];
 
 	key_checkpoint(key, ref->version, ref->epoch);
 	payload = payload_of(ENVELOPE_CHECKPOINT, key, &len);
@@ -221,7 +222,7 @@ objects_published(const S3am__CheckpointRef *ref)
 		violation("LOST: object %s is published, and is not there", key);
 	published = realloc(published, (npublished + 1) * sizeof(Published));
 	p = &published[npublished++];
-	*p = (Published) {ref->version, ref->epoch, NULL, 0};
+	*p = (Published){ref->version, ref->epoch, NULL, 0};
 	truth_digest(root->version, digest);
 	if (memcmp(digest, root->manifest_digest.data, 16) != 0)
 		WRONG("version %llu has another digest", (unsigned long long) root->version);
@@ -242,19 +243,18 @@ objects_published(const S3am__CheckpointRef *ref)
 
 typedef struct PinCheck
 {
-	u64			added,
-				dropped;		/* needed by states added <= v < dropped */
+	u64 added, dropped; /* needed by states added <= v < dropped */
 	const char *key;
 } PinCheck;
 
 static void
 check_pin(void *arg, const char *key)
 {
-	PinCheck   *c = arg;
-	bool		node = strncmp(key, "nodes/", 6) == 0;
-	size_t		len;
-	uint8_t    *payload;
-	u64			v = UINT64_MAX;
+	PinCheck *c = arg;
+	bool node = strncmp(key, "nodes/", 6) == 0;
+	size_t len;
+	uint8_t *payload;
+	u64 v = UINT64_MAX;
 
 	if (world_age_ms(key) > PIN_MS / 2)
 		return;
@@ -268,14 +268,14 @@ check_pin(void *arg, const char *key)
 	}
 	else if (payload && pin_in_use(key))
 	{
-		S3am__Pin  *m = s3am__pin__unpack(NULL, len, payload);
+		S3am__Pin *m = s3am__pin__unpack(NULL, len, payload);
 
 		v = m->version;
 		s3am__pin__free_unpacked(m, NULL);
 	}
 	free(payload);
 	if (node && world_pinned_at(key) > v)
-		return;					/* it had lapsed, and began anew too late */
+		return; /* it had lapsed, and began anew too late */
 	if (c->added <= v && v < c->dropped)
 		violation("LOST: %s is removed, and %s keeps version %llu", c->key, key, (unsigned long long) v);
 }
@@ -283,10 +283,10 @@ check_pin(void *arg, const char *key)
 static u64
 boundary_checkpoint(u64 *epoch)
 {
-	size_t		len;
-	uint8_t    *payload = payload_of(ENVELOPE_BOUNDARY, KEY_BOUNDARY, &len);
+	size_t len;
+	uint8_t *payload = payload_of(ENVELOPE_BOUNDARY, KEY_BOUNDARY, &len);
 	S3am__Boundary *m = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
-	u64			version = m && m->checkpoint ? m->checkpoint->version : 0;
+	u64 version = m && m->checkpoint ? m->checkpoint->version : 0;
 
 	*epoch = version ? m->checkpoint->epoch : 0;
 	free(payload);
@@ -299,7 +299,7 @@ boundary_checkpoint(u64 *epoch)
 static bool
 checkpoint_needed(const Published *p)
 {
-	u64			epoch;
+	u64 epoch;
 
 	if (p == &published[npublished - 1])
 		return true;
@@ -311,8 +311,8 @@ removed_checkpoint(const char *key)
 {
 	for (size_t i = 0; i < npublished; i++)
 	{
-		char		its[KEY_SIZE];
-		PinCheck	c = {published[i].version, published[i].version + 1, key};
+		char its[KEY_SIZE];
+		PinCheck c = {published[i].version, published[i].version + 1, key};
 
 		key_checkpoint(its, published[i].version, published[i].epoch);
 		if (strcmp(its, key) != 0)
@@ -330,10 +330,11 @@ removed_page(const char *key)
 		for (size_t j = 0; j < published[i].npages; j++)
 			if (strcmp(published[i].pages[j], key) == 0)
 			{
-				PinCheck	c = {published[i].version, published[i].version + 1, key};
+				PinCheck c = {published[i].version, published[i].version + 1, key};
 
 				if (checkpoint_needed(&published[i]))
-					violation("LOST: page %s of checkpoint %llu is removed", key, (unsigned long long) published[i].version);
+					violation("LOST: page %s of checkpoint %llu is removed", key,
+							  (unsigned long long) published[i].version);
 				world_each("pins/", check_pin, &c);
 			}
 }
@@ -341,8 +342,7 @@ removed_page(const char *key)
 void
 objects_removed(const char *key)
 {
-	unsigned long long a,
-				b;
+	unsigned long long a, b;
 
 	counters[N_COLLECTED]++;
 	note("%s is removed", key);
@@ -357,10 +357,10 @@ objects_removed(const char *key)
 		removed_page(key);
 	else if (sscanf(key, "segments/%*2x/%llx-%llx", &a, &b) == 2)
 	{
-		PinCheck	c = {0, 0, key};
+		PinCheck c = {0, 0, key};
 
 		if (!truth_segment(a, b, &c.added, &c.dropped))
-			return;				/* nobody committed it yet; if somebody does, the truth finds it missing */
+			return; /* nobody committed it yet; if somebody does, the truth finds it missing */
 		if (c.dropped == 0)
 			violation("LOST: segment %s of version %llu is removed", key, (unsigned long long) c.added);
 		world_each("nodes/", check_pin, &c);
@@ -372,9 +372,10 @@ objects_removed(const char *key)
 void
 objects_boundary(const uint8_t *object, size_t object_len)
 {
-	size_t		len;
-	char	   *error = NULL;
-	uint8_t    *payload = envelope_open(ENVELOPE_BOUNDARY, repository_uuid, KEY_BOUNDARY, object, object_len, &len, NULL, &error);
+	size_t len;
+	char *error = NULL;
+	uint8_t *payload =
+		envelope_open(ENVELOPE_BOUNDARY, repository_uuid, KEY_BOUNDARY, object, object_len, &len, NULL, &error);
 	S3am__Boundary *m = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
 
 	if (m == NULL)

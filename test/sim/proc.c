@@ -11,25 +11,25 @@
 #include "manifest/keys.h"
 #include "sim.h"
 
-Proc	   *procs;
-Proc	   *running[NNODES];
-uint8_t		repository_uuid[16] = "simulated bucket";
+Proc *procs;
+Proc *running[NNODES];
+uint8_t repository_uuid[16] = "simulated bucket";
 
-static u64	nprocs;
+static u64 nprocs;
 static char identities[NNODES][8];
 
 typedef struct Asked
 {
-	Proc	   *proc;
-	u64			head;
-	bool		answered;
+	Proc *proc;
+	u64 head;
+	bool answered;
 	struct Asked *next;
 } Asked;
 
 static Asked *questions;
 
 static bool tampered;
-bool		tamper_found;
+bool tamper_found;
 
 static void start(int node);
 
@@ -38,7 +38,7 @@ static void start(int node);
 static u64
 node_clock(void *arg)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	return (u64) ((int64_t) (now_us / 1000) * proc->clock_rate / 1000 + proc->clock_offset_ms);
 }
@@ -46,8 +46,8 @@ node_clock(void *arg)
 static u64
 node_random(void *arg)
 {
-	Proc	   *proc = arg;
-	u64			x = rnd();
+	Proc *proc = arg;
+	u64 x = rnd();
 
 	/* the first two numbers are the name of its pin */
 	if (proc->nonce[0] == 0)
@@ -61,7 +61,7 @@ node_random(void *arg)
 bool
 pin_in_use(const char *key)
 {
-	char		its[KEY_SIZE];
+	char its[KEY_SIZE];
 
 	for (Proc *p = procs; p; p = p->next)
 	{
@@ -73,7 +73,8 @@ pin_in_use(const char *key)
 }
 
 static void
-on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *voided, const uint8_t *object, size_t len)
+on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *voided, const uint8_t *object,
+		   size_t len)
 {
 	(void) manifest;
 	truth_applied(arg, version, voided, object, len);
@@ -82,7 +83,7 @@ on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *v
 static void
 on_restored(void *arg, const S3am__Checkpoint *root)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	if (proc->applied)
 		COUNT(CATCH_UP);
@@ -100,7 +101,7 @@ on_decided(void *arg, void *member, Outcome outcome, u64 version, const char *de
 static void
 on_phase(void *arg, CommitterPhase phase, const char *error)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	if (phase == COMMITTER_FAILED && tampered)
 		tamper_found = true;
@@ -120,17 +121,17 @@ static void collect(void *arg, u64 x);
 static void
 built(void *arg, bool published, const char *error)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	proc->build = NULL;
-	note("process %llu: checkpoint %s%s", (unsigned long long) proc->number, published ? "published" : "not published: ",
-		 error ? error : "");
+	note("process %llu: checkpoint %s%s", (unsigned long long) proc->number,
+		 published ? "published" : "not published: ", error ? error : "");
 }
 
 static void
 collected(void *arg, const CollectReport *report, const char *error)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	if (report->swept > proc->swept && report->swept != UINT64_MAX)
 		proc->swept = report->swept;
@@ -141,7 +142,7 @@ collected(void *arg, const CollectReport *report, const char *error)
 static void
 collect(void *arg, u64 x)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 	const S3am__CheckpointRef *current;
 	CheckpointConfig build = {proc, built, 0, 300, 200, 4, 20000, proc->swept};
 	CollectConfig config = {proc, sc.retention_ms, GRACE_MS, PIN_MS, false, UINT64_MAX, NULL, NULL, collected};
@@ -172,10 +173,10 @@ collect(void *arg, u64 x)
 static void
 spoil_hint(void)
 {
-	S3am__Root	root = S3AM__ROOT__INIT;
-	uint8_t		payload[32];
-	size_t		len;
-	uint8_t    *object;
+	S3am__Root root = S3AM__ROOT__INIT;
+	uint8_t payload[32];
+	size_t len;
+	uint8_t *object;
 
 	COUNT(STALE_HINT);
 	root.version = rnd_below(head + 3);
@@ -189,18 +190,17 @@ spoil_hint(void)
 static void
 tamper(void)
 {
-	char		key[KEY_SIZE];
-	size_t		len,
-				object_len;
+	char key[KEY_SIZE];
+	size_t len, object_len;
 	const uint8_t *object;
-	uint8_t    *payload,
-			   *forged;
-	char	   *error = NULL;
+	uint8_t *payload, *forged;
+	char *error = NULL;
 	S3am__Manifest *m;
 
 	key_manifest(key, head);
 	object = world_object(key, &object_len);
-	payload = object ? envelope_open(ENVELOPE_MANIFEST, repository_uuid, key, object, object_len, &len, NULL, &error) : NULL;
+	payload =
+		object ? envelope_open(ENVELOPE_MANIFEST, repository_uuid, key, object, object_len, &len, NULL, &error) : NULL;
 	m = payload ? s3am__manifest__unpack(NULL, len, payload) : NULL;
 	if (m == NULL || m->predecessor.len != 16)
 		return;
@@ -222,7 +222,7 @@ tamper(void)
 static void
 on_tick(void *arg, u64 x)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	if (!proc->alive || x != proc->tick_number)
 	{
@@ -235,7 +235,7 @@ on_tick(void *arg, u64 x)
 void
 proc_after(Proc *proc)
 {
-	int64_t		wait;
+	int64_t wait;
 
 	if (!proc->alive)
 		return;
@@ -249,7 +249,7 @@ start(int node)
 {
 	static S3am__Repository repository = S3AM__REPOSITORY__INIT;
 	CommitterConfig config = {0};
-	Proc	   *proc = calloc(1, sizeof(*proc));
+	Proc *proc = calloc(1, sizeof(*proc));
 
 	proc->node = node;
 	proc->number = ++nprocs;
@@ -314,7 +314,7 @@ kill_proc(Proc *proc)
 static void
 on_probed(void *arg, u64 version)
 {
-	Asked	   *a = arg;
+	Asked *a = arg;
 
 	if (a->answered)
 		violation("a probe was answered twice");
@@ -332,7 +332,7 @@ on_probed(void *arg, u64 version)
 static void
 ask(Proc *proc)
 {
-	Asked	   *a = calloc(1, sizeof(*a));
+	Asked *a = calloc(1, sizeof(*a));
 
 	a->proc = proc;
 	a->head = head;
@@ -366,7 +366,7 @@ restart(void *arg, u64 node)
 static void
 end_clone(void *arg, u64 x)
 {
-	Proc	   *proc = arg;
+	Proc *proc = arg;
 
 	(void) x;
 	if (proc->alive && running[proc->node] != proc)
@@ -376,8 +376,8 @@ end_clone(void *arg, u64 x)
 static Proc *
 any_proc(void)
 {
-	Proc	   *alive[64];
-	int			n = 0;
+	Proc *alive[64];
+	int n = 0;
 
 	for (Proc *p = procs; p && n < 64; p = p->next)
 		if (p->alive)
@@ -388,7 +388,7 @@ any_proc(void)
 void
 chaos(void *arg, u64 x)
 {
-	Proc	   *proc = any_proc();
+	Proc *proc = any_proc();
 
 	(void) arg;
 	(void) x;
@@ -485,14 +485,14 @@ proc_free(void)
 {
 	while (procs)
 	{
-		Proc	   *p = procs;
+		Proc *p = procs;
 
 		procs = p->next;
 		free(p);
 	}
 	while (questions)
 	{
-		Asked	   *a = questions;
+		Asked *a = questions;
 
 		questions = a->next;
 		free(a);
@@ -508,7 +508,7 @@ proc_report(void)
 {
 	for (Proc *p = procs; p; p = p->next)
 		if (p->alive)
-			note("process %llu of node %d: phase %d, epoch %llu, version %llu, %d without an answer", (unsigned long long) p->number,
-				 p->node, committer_phase(p->c), (unsigned long long) committer_epoch(p->c), (unsigned long long) p->applied,
-				 client_pending_of(p));
+			note("process %llu of node %d: phase %d, epoch %llu, version %llu, %d without an answer",
+				 (unsigned long long) p->number, p->node, committer_phase(p->c),
+				 (unsigned long long) committer_epoch(p->c), (unsigned long long) p->applied, client_pending_of(p));
 }

@@ -19,7 +19,7 @@
 #include "store/store.h"
 
 #define NNODES 4
-#define NCLIENTS 64				/* at most */
+#define NCLIENTS 64 /* at most */
 #define NTABLES 4
 
 typedef uint64_t u64;
@@ -27,33 +27,33 @@ typedef uint32_t u32;
 
 /* ---------------------------------------------------------------- faults */
 
-#define FAULT_LIST(X) \
-	X(LOST_BEFORE, "request lost") \
-	X(LOST_AFTER, "response lost") \
-	X(LATE, "request delayed past its timeout") \
-	X(DUPLICATE, "request delivered twice") \
-	X(LATE_DUPLICATE, "duplicate delivered after more than 2G") \
-	X(S409, "409") \
-	X(S304, "304 for 412") \
-	X(S412_LIE, "412 though the key is absent") \
-	X(S503, "503") \
-	X(DENIED, "403") \
-	X(DENIED_AFTER, "403 after an undecided attempt") \
-	X(BODY_ERROR, "200 with an error body") \
-	X(TRUNCATED, "truncated body") \
-	X(SLOW, "completion overtaken by later ones") \
-	X(NO_DATE, "response without a date") \
-	X(STALE_HINT, "stale or false hint") \
-	X(PAUSE_SHORT, "node paused") \
-	X(PAUSE_LONG, "node paused for longer than 2G") \
-	X(CRASH, "process killed") \
-	X(CRASH_IN_PUT, "process killed during a PUT") \
-	X(CLONE, "second process with the same node identity") \
-	X(CLOCK_JUMP, "node's clock stepped") \
-	X(SHARED, "transaction handed to two committers") \
-	X(ZOMBIE, "collected slot created again") \
-	X(RACE_LOST, "PUT lost a race") \
-	X(TAMPER, "manifest replaced by another") \
+#define FAULT_LIST(X)                                                                                                  \
+	X(LOST_BEFORE, "request lost")                                                                                     \
+	X(LOST_AFTER, "response lost")                                                                                     \
+	X(LATE, "request delayed past its timeout")                                                                        \
+	X(DUPLICATE, "request delivered twice")                                                                            \
+	X(LATE_DUPLICATE, "duplicate delivered after more than 2G")                                                        \
+	X(S409, "409")                                                                                                     \
+	X(S304, "304 for 412")                                                                                             \
+	X(S412_LIE, "412 though the key is absent")                                                                        \
+	X(S503, "503")                                                                                                     \
+	X(DENIED, "403")                                                                                                   \
+	X(DENIED_AFTER, "403 after an undecided attempt")                                                                  \
+	X(BODY_ERROR, "200 with an error body")                                                                            \
+	X(TRUNCATED, "truncated body")                                                                                     \
+	X(SLOW, "completion overtaken by later ones")                                                                      \
+	X(NO_DATE, "response without a date")                                                                              \
+	X(STALE_HINT, "stale or false hint")                                                                               \
+	X(PAUSE_SHORT, "node paused")                                                                                      \
+	X(PAUSE_LONG, "node paused for longer than 2G")                                                                    \
+	X(CRASH, "process killed")                                                                                         \
+	X(CRASH_IN_PUT, "process killed during a PUT")                                                                     \
+	X(CLONE, "second process with the same node identity")                                                             \
+	X(CLOCK_JUMP, "node's clock stepped")                                                                              \
+	X(SHARED, "transaction handed to two committers")                                                                  \
+	X(ZOMBIE, "collected slot created again")                                                                          \
+	X(RACE_LOST, "PUT lost a race")                                                                                    \
+	X(TAMPER, "manifest replaced by another")                                                                          \
 	X(CATCH_UP, "node caught up by checkpoint")
 
 typedef enum Fault
@@ -61,10 +61,10 @@ typedef enum Fault
 #define FAULT_ENUM(name, text) F_##name,
 	FAULT_LIST(FAULT_ENUM)
 #undef FAULT_ENUM
-	NFAULTS
+		NFAULTS
 } Fault;
 
-extern u64	fault_count[NFAULTS];
+extern u64 fault_count[NFAULTS];
 #define COUNT(f) (fault_count[F_##f]++)
 
 /* ---------------------------------------------------------------- what a run is like */
@@ -73,36 +73,26 @@ typedef struct Scenario
 {
 	const char *name;
 	/* per mille of requests */
-	int			lost,
-				slow,
-				odd,			/* 409, 503, ... */
-				denied,
-				duplicate,
-				late_duplicate;
+	int lost, slow, odd, /* 409, 503, ... */
+		denied, duplicate, late_duplicate;
 	/* per mille of chaos rounds */
-	int			pause,
-				long_pause,
-				crash,
-				clone,
-				clock;
-	int			shared;			/* per mille of transactions */
-	int			rows;			/* keys per table: few make conflicts */
-	int			serializable;	/* per mille */
-	int			ddl;
-	int			think_ms;
-	int			collect_ms;		/* between rounds of collection; 0: none */
-	int			grace_ms,		/* G */
-				retention_ms,
-				pin_ms,			/* a pin that is older does not count */
-				lease_ms;
-	int			nodes,
-				clients;
-	int			put_ms;			/* a conditional create takes so long; 0: as other requests */
-	bool		bench;			/* sessions only add rows, as fast as they can */
-	int			adversary;		/* per mille: the worst moment for a duplicate that lost, and for a pause of a collector */
-	int			every;			/* versions between checkpoints */
-	int			segments;		/* per mille of batches */
-	int			tamper;			/* per mille of chaos rounds: the newest manifest is replaced by another */
+	int pause, long_pause, crash, clone, clock;
+	int shared; /* per mille of transactions */
+	int rows; /* keys per table: few make conflicts */
+	int serializable; /* per mille */
+	int ddl;
+	int think_ms;
+	int collect_ms; /* between rounds of collection; 0: none */
+	int grace_ms, /* G */
+		retention_ms, pin_ms, /* a pin that is older does not count */
+		lease_ms;
+	int nodes, clients;
+	int put_ms; /* a conditional create takes so long; 0: as other requests */
+	bool bench; /* sessions only add rows, as fast as they can */
+	int adversary; /* per mille: the worst moment for a duplicate that lost, and for a pause of a collector */
+	int every; /* versions between checkpoints */
+	int segments; /* per mille of batches */
+	int tamper; /* per mille of chaos rounds: the newest manifest is replaced by another */
 } Scenario;
 
 extern Scenario sc;
@@ -113,29 +103,30 @@ extern const int nscenarios;
 
 typedef struct Proc Proc;
 
-extern u64	now_us;				/* virtual time */
-extern bool calm;				/* no more faults: everything must come to an end */
-extern u64	steps;
+extern u64 now_us; /* virtual time */
+extern bool calm; /* no more faults: everything must come to an end */
+extern u64 steps;
 
 extern void world_reset(u64 seed);
-extern u64	rnd(void);
-extern u64	rnd_below(u64 n);
+extern u64 rnd(void);
+extern u64 rnd_below(u64 n);
 extern bool chance(int per_mille);
-extern bool fault(int per_mille);	/* chance(), but never when calm */
+extern bool fault(int per_mille); /* chance(), but never when calm */
 
-typedef void (*EventFn) (void *arg, u64 x);
-extern void at(u64 when_us, Proc *proc, EventFn fn, void *arg, u64 x);	/* proc: postponed while it is paused, dropped when dead */
-extern bool world_step(void);	/* false: nothing left */
+typedef void (*EventFn)(void *arg, u64 x);
+extern void
+at(u64 when_us, Proc *proc, EventFn fn, void *arg, u64 x); /* proc: postponed while it is paused, dropped when dead */
+extern bool world_step(void); /* false: nothing left */
 
 extern Store *sim_store_open(Proc *proc);
 extern bool sim_store_putting(Store *store);
-extern const uint8_t *world_object(const char *key, size_t *len);	/* NULL: none */
-extern void world_each(const char *prefix, void (*each) (void *arg, const char *key), void *arg);
-extern u64	store_date_ms(void);
+extern const uint8_t *world_object(const char *key, size_t *len); /* NULL: none */
+extern void world_each(const char *prefix, void (*each)(void *arg, const char *key), void *arg);
+extern u64 store_date_ms(void);
 
 extern void world_put(const char *key, const uint8_t *data, size_t len);
-extern u64	world_age_ms(const char *key);
-extern u64	world_pinned_at(const char *key);	/* the boundary when its present life began */
+extern u64 world_age_ms(const char *key);
+extern u64 world_pinned_at(const char *key); /* the boundary when its present life began */
 
 #define REQUEST_TIMEOUT_US 200000
 #define GRACE_MS ((u64) sc.grace_ms)
@@ -145,31 +136,31 @@ extern u64	world_pinned_at(const char *key);	/* the boundary when its present li
 
 struct Proc
 {
-	int			node;			/* index of its identity */
-	u64			number;
-	bool		alive;
-	bool		clone;
-	u64			paused_until;
-	int64_t		clock_offset_ms;
-	int			clock_rate;		/* per mille */
-	Store	   *store;
-	Committer  *c;
-	u64			tick_number;
+	int node; /* index of its identity */
+	u64 number;
+	bool alive;
+	bool clone;
+	u64 paused_until;
+	int64_t clock_offset_ms;
+	int clock_rate; /* per mille */
+	Store *store;
+	Committer *c;
+	u64 tick_number;
 	struct CheckpointBuild *build;
 	struct Collector *collector;
-	u64			swept;
-	u64			next_segment;
-	uint64_t	nonce[2];		/* its pin while attaching */
-	u64			applied;
-	Proc	   *next;			/* all that ever were */
+	u64 swept;
+	u64 next_segment;
+	uint64_t nonce[2]; /* its pin while attaching */
+	u64 applied;
+	Proc *next; /* all that ever were */
 };
 
 extern Proc *procs;
-extern Proc *running[NNODES];	/* what clients of a node talk to */
+extern Proc *running[NNODES]; /* what clients of a node talk to */
 extern uint8_t repository_uuid[16];
 
 extern void proc_start_all(void);
-extern void proc_after(Proc *proc);	/* something happened in it: its timers */
+extern void proc_after(Proc *proc); /* something happened in it: its timers */
 extern void proc_reset(void);
 extern void proc_calm(void);
 extern void proc_free(void);
@@ -183,42 +174,39 @@ extern void chaos(void *arg, u64 x);
 
 typedef enum ExpectKind
 {
-	EXPECT_LIVE,				/* row a of storage s is live */
-	EXPECT_LINEAGE,				/* following updates that keep the key, row a leads to a live row */
-	EXPECT_SCHEMA,				/* table s has schema number a */
-	EXPECT_UNCHANGED,			/* no row was added to or ended in storage s after version a */
-	EXPECT_NAME,				/* name s was last changed before or in version a */
-	EXPECT_BATCHES				/* batches a and b of storage s are there */
+	EXPECT_LIVE, /* row a of storage s is live */
+	EXPECT_LINEAGE, /* following updates that keep the key, row a leads to a live row */
+	EXPECT_SCHEMA, /* table s has schema number a */
+	EXPECT_UNCHANGED, /* no row was added to or ended in storage s after version a */
+	EXPECT_NAME, /* name s was last changed before or in version a */
+	EXPECT_BATCHES /* batches a and b of storage s are there */
 } ExpectKind;
 
 typedef struct Expect
 {
-	ExpectKind	kind;
-	u64			s,
-				a,
-				b;
+	ExpectKind kind;
+	u64 s, a, b;
 } Expect;
 
 typedef enum Answer
 {
 	ANSWER_NONE,
 	ANSWER_COMMITTED,
-	ANSWER_NEVER				/* conflict, aborted, fenced: must never be visible */
+	ANSWER_NEVER /* conflict, aborted, fenced: must never be visible */
 } Answer;
 
 #define MAX_EXPECT 48
 
 typedef struct ClientTxn
 {
-	u64			epoch,
-				seq;
-	int			nexpect;
-	Expect		expect[MAX_EXPECT];
-	S3am__Txn  *txn;			/* as submitted */
-	u64			base;
-	Answer		answer;
-	u64			version;		/* in the chain; 0 not */
-	bool		marked;			/* an abort mark came first */
+	u64 epoch, seq;
+	int nexpect;
+	Expect expect[MAX_EXPECT];
+	S3am__Txn *txn; /* as submitted */
+	u64 base;
+	Answer answer;
+	u64 version; /* in the chain; 0 not */
+	bool marked; /* an abort mark came first */
 	struct ClientTxn *hash_next;
 } ClientTxn;
 
@@ -227,63 +215,55 @@ extern void client_reset(void);
 extern ClientTxn *client_find(u64 epoch, u64 seq);
 extern void client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail);
 extern void client_crashed(Proc *proc);
-extern u64	client_median_us(void);
-extern int	client_pending(void);
-extern int	client_pending_of(const Proc *proc);
-extern bool client_resolve(bool final);	/* at the end: every transaction has an outcome that the nodes can tell */
+extern u64 client_median_us(void);
+extern int client_pending(void);
+extern int client_pending_of(const Proc *proc);
+extern bool client_resolve(bool final); /* at the end: every transaction has an outcome that the nodes can tell */
 extern void client_check_outcomes(u64 version, u64 epoch, const RowSet *committed, const RowSet *aborted);
 
 /* A row as the tests write it into inline batches. */
 typedef struct TestRow
 {
-	u32			kind;
-	u32			key;
-	int64_t		value;
+	u32 kind;
+	u32 key;
+	int64_t value;
 } TestRow;
 
 /* ---------------------------------------------------------------- the oracle (truth.c) */
 
 typedef struct Row
 {
-	TestRow		row;
-	u64			added,
-				ended;			/* versions; 0: not */
-	u64			successor;		/* row id + 1 of the same storage; 0 none */
-	bool		key_changed;	/* ended by a removal or a change of key */
+	TestRow row;
+	u64 added, ended; /* versions; 0: not */
+	u64 successor; /* row id + 1 of the same storage; 0 none */
+	bool key_changed; /* ended by a removal or a change of key */
 } Row;
 
 typedef struct Storage
 {
-	u64			id;
-	int			table;
-	u64			created,
-				dropped;
-	Row		   *rows;
-	size_t		nrows,
-				capacity;
-	u64			last_change;	/* version of the last add or end */
+	u64 id;
+	int table;
+	u64 created, dropped;
+	Row *rows;
+	size_t nrows, capacity;
+	u64 last_change; /* version of the last add or end */
 	struct BatchInfo *batches;
-	size_t		nbatches,
-				batch_capacity;
+	size_t nbatches, batch_capacity;
 } Storage;
 
 typedef struct BatchInfo
 {
-	u64			first,
-				nrows,
-				added,
-				dropped,
-				segment_epoch,	/* 0: inline */
-				segment_number;
+	u64 first, nrows, added, dropped, segment_epoch, /* 0: inline */
+		segment_number;
 } BatchInfo;
 
-extern u64	head;				/* version */
-extern u64	schema_of[NTABLES];	/* number of schema changes, now */
+extern u64 head; /* version */
+extern u64 schema_of[NTABLES]; /* number of schema changes, now */
 extern void truth_reset(void);
-extern void truth_created(const char *key, const uint8_t *data, size_t len);	/* a conditional create landed */
+extern void truth_created(const char *key, const uint8_t *data, size_t len); /* a conditional create landed */
 extern void truth_applied(Proc *proc, u64 version, const bool *voided, const uint8_t *object, size_t len);
 extern Storage *truth_storage(u64 id);
-extern Storage *truth_table(int table, u64 version);	/* its storage then; NULL: none */
+extern Storage *truth_table(int table, u64 version); /* its storage then; NULL: none */
 extern bool truth_segment(u64 epoch, u64 number, u64 *added, u64 *dropped);
 extern size_t truth_count_storages(u64 version);
 extern size_t truth_count_ddl(u64 version);
@@ -292,10 +272,10 @@ extern void truth_restored(Proc *proc, const S3am__Checkpoint *root);
 extern void objects_published(const S3am__CheckpointRef *ref);
 extern void objects_removed(const char *key);
 extern void objects_boundary(const uint8_t *object, size_t len);
-extern u64	objects_boundary_now(void);
+extern u64 objects_boundary_now(void);
 extern void objects_reset(void);
-extern u64	truth_schema(int table, u64 version);
-extern u64	truth_name(u32 name, u64 version);	/* last version up to then that changed it */
+extern u64 truth_schema(int table, u64 version);
+extern u64 truth_name(u32 name, u64 version); /* last version up to then that changed it */
 static inline bool
 row_live(const Row *r, u64 version)
 {
@@ -306,11 +286,21 @@ row_live(const Row *r, u64 version)
 
 extern void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
 extern void violation(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
-extern u64	counters[16];
+extern u64 counters[16];
 enum
 {
-	N_COMMITTED, N_CONFLICT, N_ABORTED, N_FENCED, N_VERSIONS, N_PROBES, N_VOID, N_CHECKPOINTS, N_COLLECTED,
-	N_MARKED, N_RESTORED, N_STALLED
+	N_COMMITTED,
+	N_CONFLICT,
+	N_ABORTED,
+	N_FENCED,
+	N_VERSIONS,
+	N_PROBES,
+	N_VOID,
+	N_CHECKPOINTS,
+	N_COLLECTED,
+	N_MARKED,
+	N_RESTORED,
+	N_STALLED
 };
 
 #endif

@@ -16,38 +16,36 @@
 
 typedef struct Version
 {
-	uint8_t		digest[16];
-	bool	   *voided;
-	size_t		ntxns;
+	uint8_t digest[16];
+	bool *voided;
+	size_t ntxns;
 } Version;
 
 typedef struct TruthEpoch
 {
-	u64			epoch;
-	uint8_t		node[8];
-	bool		fenced;
+	u64 epoch;
+	uint8_t node[8];
+	bool fenced;
 } TruthEpoch;
 
 typedef struct Change
 {
-	u64			version;
-	u32			what;
+	u64 version;
+	u32 what;
 } Change;
 
-u64			head;
-u64			schema_of[NTABLES];
+u64 head;
+u64 schema_of[NTABLES];
 
 static Version *versions;
-static size_t nversions;		/* capacity */
+static size_t nversions; /* capacity */
 static Storage **storages;
 static size_t nstorages;
 static TruthEpoch *epochs;
 static size_t nepochs;
-static Change *schema_changes,
-		   *name_changes;
-static u64	published;			/* version of the newest checkpoint */
-static size_t nschema_changes,
-			nname_changes;
+static Change *schema_changes, *name_changes;
+static u64 published; /* version of the newest checkpoint */
+static size_t nschema_changes, nname_changes;
 
 /* ---------------------------------------------------------------- looking */
 
@@ -63,7 +61,7 @@ truth_storage(u64 id)
 static Storage *
 add_storage(u64 id, int table, u64 version)
 {
-	Storage    *s = calloc(1, sizeof(*s));
+	Storage *s = calloc(1, sizeof(*s));
 
 	s->id = id;
 	s->table = table;
@@ -78,7 +76,7 @@ truth_table(int table, u64 version)
 {
 	for (size_t i = nstorages; i > 0; i--)
 	{
-		Storage    *s = storages[i - 1];
+		Storage *s = storages[i - 1];
 
 		if (s->table == table && s->created <= version && (s->dropped == 0 || s->dropped > version))
 			return s;
@@ -89,7 +87,7 @@ truth_table(int table, u64 version)
 u64
 truth_schema(int table, u64 version)
 {
-	u64			n = 0;
+	u64 n = 0;
 
 	for (size_t i = 0; i < nschema_changes; i++)
 		if (schema_changes[i].what == (u32) table && schema_changes[i].version <= version)
@@ -100,7 +98,7 @@ truth_schema(int table, u64 version)
 u64
 truth_name(u32 name, u64 version)
 {
-	u64			last = 0;
+	u64 last = 0;
 
 	for (size_t i = 0; i < nname_changes; i++)
 		if (name_changes[i].what == name && name_changes[i].version <= version)
@@ -112,7 +110,7 @@ static void
 change(Change **list, size_t *n, u64 version, u32 what)
 {
 	*list = realloc(*list, (*n + 1) * sizeof(Change));
-	(*list)[(*n)++] = (Change) {version, what};
+	(*list)[(*n)++] = (Change){version, what};
 }
 
 static TruthEpoch *
@@ -129,7 +127,7 @@ epoch_of(u64 epoch)
 static void
 check_expectation(const ClientTxn *ct, const Expect *e)
 {
-	Storage    *s = e->kind == EXPECT_SCHEMA || e->kind == EXPECT_NAME ? NULL : truth_storage(e->s);
+	Storage *s = e->kind == EXPECT_SCHEMA || e->kind == EXPECT_NAME ? NULL : truth_storage(e->s);
 	const char *what = NULL;
 
 	switch (e->kind)
@@ -143,7 +141,7 @@ check_expectation(const ClientTxn *ct, const Expect *e)
 				what = "ORPHAN: the storage of a row that it locked is gone";
 			else
 			{
-				u64			row = e->a;
+				u64 row = e->a;
 
 				while (row < s->nrows && s->rows[row].ended && !s->rows[row].key_changed && s->rows[row].successor)
 					row = s->rows[row].successor - 1;
@@ -164,15 +162,15 @@ check_expectation(const ClientTxn *ct, const Expect *e)
 				what = "NAME: it was created or dropped by another";
 			break;
 		case EXPECT_BATCHES:
-			{
-				int			live = 0;
+		{
+			int live = 0;
 
-				for (size_t i = 0; s && !s->dropped && i < s->nbatches; i++)
-					live += (s->batches[i].first == e->a || s->batches[i].first == e->b) && s->batches[i].dropped == 0;
-				if (live != 2)
-					what = "MERGE: of batches that are not live any more";
-			}
-			break;
+			for (size_t i = 0; s && !s->dropped && i < s->nbatches; i++)
+				live += (s->batches[i].first == e->a || s->batches[i].first == e->b) && s->batches[i].dropped == 0;
+			if (live != 2)
+				what = "MERGE: of batches that are not live any more";
+		}
+		break;
 	}
 	if (what)
 		violation("%s (version %llu, transaction %llu.%llu, base %llu, storage %llu, row %llu)", what,
@@ -184,10 +182,10 @@ check_expectation(const ClientTxn *ct, const Expect *e)
 
 typedef struct End
 {
-	Storage    *s;
+	Storage *s;
 	const S3am__TableEdit *edit;
-	size_t		n;
-	bool		key;
+	size_t n;
+	bool key;
 } End;
 
 static u64
@@ -205,9 +203,9 @@ nth_successor(const S3am__TableEdit *edit, size_t n)
 static bool
 end_row(void *arg, u64 row)
 {
-	End		   *e = arg;
-	u64			successor = nth_successor(e->edit, e->n++);
-	Row		   *r;
+	End *e = arg;
+	u64 successor = nth_successor(e->edit, e->n++);
+	Row *r;
 
 	if (row >= e->s->nrows)
 		violation("version %llu ends row %llu of storage %llu, which does not exist", (unsigned long long) head,
@@ -227,8 +225,8 @@ end_row(void *arg, u64 row)
 static void
 end_rows(Storage *s, const S3am__TableEdit *edit)
 {
-	End			e = {s, edit, 0, true};
-	RowSet	   *set = rowset_decode(edit->removed);
+	End e = {s, edit, 0, true};
+	RowSet *set = rowset_decode(edit->removed);
 
 	rowset_each(set, end_row, &e);
 	rowset_free(set);
@@ -241,23 +239,22 @@ end_rows(Storage *s, const S3am__TableEdit *edit)
 static void
 add_batch(Storage *s, u64 first, const S3am__Batch *b)
 {
-	u64			epoch = b->segment ? b->segment->epoch : 0,
-				number = b->segment ? b->segment->number : 0;
+	u64 epoch = b->segment ? b->segment->epoch : 0, number = b->segment ? b->segment->number : 0;
 
 	if (s->nbatches == s->batch_capacity)
 	{
 		s->batch_capacity = s->batch_capacity ? s->batch_capacity * 2 : 16;
 		s->batches = realloc(s->batches, s->batch_capacity * sizeof(BatchInfo));
 	}
-	s->batches[s->nbatches++] = (BatchInfo) {first, b->nrows, head, 0, epoch, number};
+	s->batches[s->nbatches++] = (BatchInfo){first, b->nrows, head, 0, epoch, number};
 }
 
 /* Its rows, inline or in a segment, which must be there. */
 static const uint8_t *
 rows_of(const S3am__Batch *b)
 {
-	char		key[KEY_SIZE];
-	size_t		len = b->rows.len;
+	char key[KEY_SIZE];
+	size_t len = b->rows.len;
 	const uint8_t *rows = b->rows.data;
 
 	if (b->segment)
@@ -275,7 +272,7 @@ rows_of(const S3am__Batch *b)
 static void
 apply_edit(const S3am__TableEdit *edit)
 {
-	Storage    *s = truth_storage(edit->storage);
+	Storage *s = truth_storage(edit->storage);
 
 	if (s == NULL)
 		s = add_storage(edit->storage, (int) edit->storage - 1, head);
@@ -284,7 +281,7 @@ apply_edit(const S3am__TableEdit *edit)
 				  (unsigned long long) s->id);
 	if (edit->n_drop_batches)
 	{
-		u64			nrows = 0;
+		u64 nrows = 0;
 
 		for (size_t i = 0; i < edit->n_drop_batches; i++)
 			for (size_t j = 0; j < s->nbatches; j++)
@@ -318,7 +315,7 @@ apply_edit(const S3am__TableEdit *edit)
 		}
 		for (u64 j = 0; j < b->nrows; j++)
 		{
-			Row			r = {.added = head};
+			Row r = {.added = head};
 
 			memcpy(&r.row, rows + j * sizeof(TestRow), sizeof(TestRow));
 			s->rows[s->nrows++] = r;
@@ -350,15 +347,15 @@ same_set(const S3am__RowSet *a, const S3am__RowSet *b)
 static void
 check_content(const S3am__Txn *a, const S3am__Txn *b)
 {
-	bool		same = a->n_tables == b->n_tables && a->n_storages == b->n_storages && a->n_names == b->n_names;
+	bool same = a->n_tables == b->n_tables && a->n_storages == b->n_storages && a->n_names == b->n_names;
 
 	for (size_t i = 0; same && i < a->n_tables; i++)
 	{
-		const S3am__TableEdit *x = a->tables[i],
-				   *y = b->tables[i];
+		const S3am__TableEdit *x = a->tables[i], *y = b->tables[i];
 
-		same = x->storage == y->storage && x->n_drop_batches == y->n_drop_batches && x->n_batches == y->n_batches && same_set(x->removed, y->removed) &&
-			same_set(x->replaced, y->replaced) && x->n_successors == y->n_successors;
+		same = x->storage == y->storage && x->n_drop_batches == y->n_drop_batches && x->n_batches == y->n_batches &&
+			   same_set(x->removed, y->removed) && same_set(x->replaced, y->replaced) &&
+			   x->n_successors == y->n_successors;
 		for (size_t j = 0; same && j < x->n_batches; j++)
 			same = same_bytes(&x->batches[j]->rows, &y->batches[j]->rows);
 	}
@@ -372,7 +369,7 @@ apply_txn(const S3am__Txn *txn)
 	for (size_t i = 0; i < txn->n_storages; i++)
 	{
 		const S3am__StorageEdit *e = txn->storages[i];
-		Storage    *old = truth_storage(e->drop);
+		Storage *old = truth_storage(e->drop);
 
 		if (e->drop)
 		{
@@ -396,23 +393,23 @@ apply_txn(const S3am__Txn *txn)
 static void
 check_database(void)
 {
-	Storage    *tables[NTABLES];
+	Storage *tables[NTABLES];
 
 	for (int t = 0; t < NTABLES; t++)
 		tables[t] = truth_table(t, head);
 	for (int t = 0; t < NTABLES; t++)
 	{
-		Storage    *s = tables[t];
-		u64			seen[2] = {0};
+		Storage *s = tables[t];
+		u64 seen[2] = {0};
 
 		if (s == NULL || s->last_change != head)
 			continue;
 		if (t == 1)
-			continue;			/* children have no key */
+			continue; /* children have no key */
 		for (size_t i = 0; i < s->nrows; i++)
 			if (row_live(&s->rows[i], head))
 			{
-				u32			k = s->rows[i].row.key & 127;
+				u32 k = s->rows[i].row.key & 127;
 
 				if (seen[k / 64] >> (k % 64) & 1)
 					violation("DUPLICATE KEY %u in table %d at version %llu", k, t, (unsigned long long) head);
@@ -421,7 +418,7 @@ check_database(void)
 	}
 	if (tables[1] && ((tables[0] && tables[0]->last_change == head) || tables[1]->last_change == head))
 	{
-		u64			seen[2] = {0};
+		u64 seen[2] = {0};
 
 		if (tables[0])
 			for (size_t i = 0; i < tables[0]->nrows; i++)
@@ -430,7 +427,7 @@ check_database(void)
 		for (size_t i = 0; i < tables[1]->nrows; i++)
 			if (row_live(&tables[1]->rows[i], head))
 			{
-				u32			k = tables[1]->rows[i].row.key & 127;
+				u32 k = tables[1]->rows[i].row.key & 127;
 
 				if (!(seen[k / 64] >> (k % 64) & 1))
 					violation("ORPHAN: child of key %u at version %llu", k, (unsigned long long) head);
@@ -441,17 +438,16 @@ check_database(void)
 static void
 apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 {
-	size_t		n = 0;
-	Version    *v;
+	size_t n = 0;
+	Version *v;
 
-	if (m->version > 1 && (m->predecessor.len != 16 ||
-						   memcmp(m->predecessor.data, versions[head].digest, 16) != 0))
+	if (m->version > 1 && (m->predecessor.len != 16 || memcmp(m->predecessor.data, versions[head].digest, 16) != 0))
 		violation("FORK: version %llu does not name the one before it", (unsigned long long) m->version);
 	head = m->version;
 	counters[N_VERSIONS]++;
 	if (head >= nversions)
 	{
-		size_t		old = nversions;
+		size_t old = nversions;
 
 		nversions = nversions ? nversions * 2 : 256;
 		versions = realloc(versions, nversions * sizeof(Version));
@@ -466,7 +462,7 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 		for (size_t j = 0; j < m->steps[i]->n_txns; j++, n++)
 		{
 			const S3am__Txn *txn = m->steps[i]->txns[j];
-			ClientTxn  *ct = txn->id ? client_find(txn->id->epoch, txn->id->seq) : NULL;
+			ClientTxn *ct = txn->id ? client_find(txn->id->epoch, txn->id->seq) : NULL;
 			TruthEpoch *epoch;
 
 			if (ct == NULL)
@@ -482,8 +478,8 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 			else if (ct->version || ct->marked)
 			{
 				if (RULE(P7_LOOK_UP))
-					violation("TWICE: transaction %llu.%llu of version %llu was %s before", (unsigned long long) ct->epoch,
-							  (unsigned long long) ct->seq, (unsigned long long) head,
+					violation("TWICE: transaction %llu.%llu of version %llu was %s before",
+							  (unsigned long long) ct->epoch, (unsigned long long) ct->seq, (unsigned long long) head,
 							  ct->version ? "committed" : "marked as aborted");
 				v->voided[n] = true;
 			}
@@ -503,7 +499,7 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 		}
 	for (size_t i = 0; i < m->n_abort_marks; i++)
 	{
-		ClientTxn  *ct = client_find(m->abort_marks[i]->epoch, m->abort_marks[i]->seq);
+		ClientTxn *ct = client_find(m->abort_marks[i]->epoch, m->abort_marks[i]->seq);
 
 		if (ct && ct->version == 0)
 		{
@@ -521,7 +517,7 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 			if (epoch)
 				violation("epoch %llu begins twice", (unsigned long long) e->epoch);
 			epochs = realloc(epochs, (nepochs + 1) * sizeof(TruthEpoch));
-			epochs[nepochs] = (TruthEpoch) {.epoch = e->epoch};
+			epochs[nepochs] = (TruthEpoch){.epoch = e->epoch};
 			memcpy(epochs[nepochs].node, e->node.data, e->node.len < 8 ? e->node.len : 8);
 			nepochs++;
 		}
@@ -531,8 +527,9 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 	for (size_t i = 0; m->n_epochs && i < nepochs; i++)
 		for (size_t j = 0; j < i; j++)
 			if (!epochs[i].fenced && !epochs[j].fenced && memcmp(epochs[i].node, epochs[j].node, 8) == 0)
-				violation("EPOCHS: %llu and %llu of one node both live after version %llu", (unsigned long long) epochs[j].epoch,
-						  (unsigned long long) epochs[i].epoch, (unsigned long long) head);
+				violation("EPOCHS: %llu and %llu of one node both live after version %llu",
+						  (unsigned long long) epochs[j].epoch, (unsigned long long) epochs[i].epoch,
+						  (unsigned long long) head);
 	if (m->checkpoint)
 	{
 		/* its parent must be the published one: what its maker did not see is not in it */
@@ -552,11 +549,11 @@ apply_manifest(const S3am__Manifest *m, const uint8_t *data, size_t len)
 void
 truth_created(const char *key, const uint8_t *data, size_t len)
 {
-	u64			n;
+	u64 n;
 	S3am__Manifest *m;
-	char	   *error = NULL;
-	size_t		payload_len;
-	uint8_t    *payload;
+	char *error = NULL;
+	size_t payload_len;
+	uint8_t *payload;
 
 	if (strncmp(key, "manifests/", 10) != 0)
 		return;
@@ -584,7 +581,7 @@ truth_created(const char *key, const uint8_t *data, size_t len)
 void
 truth_applied(Proc *proc, u64 version, const bool *voided, const uint8_t *object, size_t len)
 {
-	uint8_t		digest[16];
+	uint8_t digest[16];
 
 	if (version > head)
 		violation("FORK: process %llu applied version %llu, which is not there", (unsigned long long) proc->number,
@@ -594,8 +591,8 @@ truth_applied(Proc *proc, u64 version, const bool *voided, const uint8_t *object
 				  (unsigned long long) version, (unsigned long long) proc->applied);
 	envelope_digest(object, len, digest);
 	if (memcmp(digest, versions[version].digest, 16) != 0)
-		violation("FORK: process %llu applied another version %llu than the chain has", (unsigned long long) proc->number,
-				  (unsigned long long) version);
+		violation("FORK: process %llu applied another version %llu than the chain has",
+				  (unsigned long long) proc->number, (unsigned long long) version);
 	for (size_t i = 0; i < versions[version].ntxns; i++)
 		if (voided[i] != versions[version].voided[i])
 			violation("%s: process %llu, transaction %zu of version %llu", voided[i] ? "VOIDED" : "TWICE",
@@ -620,14 +617,15 @@ void
 truth_digest(u64 version, uint8_t digest[16])
 {
 	if (version > head)
-		violation("FORK: a checkpoint of version %llu, the head is %llu", (unsigned long long) version, (unsigned long long) head);
+		violation("FORK: a checkpoint of version %llu, the head is %llu", (unsigned long long) version,
+				  (unsigned long long) head);
 	memcpy(digest, versions[version].digest, 16);
 }
 
 size_t
 truth_count_storages(u64 version)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < nstorages; i++)
 		n += storages[i]->created <= version && (storages[i]->dropped == 0 || storages[i]->dropped > version);
@@ -637,7 +635,7 @@ truth_count_storages(u64 version)
 size_t
 truth_count_ddl(u64 version)
 {
-	size_t		n = 0;
+	size_t n = 0;
 
 	for (size_t i = 0; i < nschema_changes; i++)
 		n += schema_changes[i].version <= version;

@@ -10,19 +10,19 @@
 
 #include "sim.h"
 
-u64			now_us;
-bool		calm;
-u64			steps;
-u64			fault_count[NFAULTS];
+u64 now_us;
+bool calm;
+u64 steps;
+u64 fault_count[NFAULTS];
 
 /* ---------------------------------------------------------------- chance */
 
-static u64	state;
+static u64 state;
 
 u64
 rnd(void)
 {
-	u64			z = (state += 0x9E3779B97F4A7C15ULL);
+	u64 z = (state += 0x9E3779B97F4A7C15ULL);
 
 	z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
 	z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
@@ -51,18 +51,16 @@ fault(int per_mille)
 
 typedef struct Event
 {
-	u64			when,
-				order;
-	Proc	   *proc;
-	EventFn		fn;
-	void	   *arg;
-	u64			x;
+	u64 when, order;
+	Proc *proc;
+	EventFn fn;
+	void *arg;
+	u64 x;
 } Event;
 
 static Event *heap;
-static size_t nheap,
-			heap_capacity;
-static u64	order;
+static size_t nheap, heap_capacity;
+static u64 order;
 
 static bool
 before(const Event *a, const Event *b)
@@ -73,7 +71,7 @@ before(const Event *a, const Event *b)
 static void
 push(Event e)
 {
-	size_t		i = nheap++;
+	size_t i = nheap++;
 
 	if (nheap > heap_capacity)
 	{
@@ -91,13 +89,12 @@ push(Event e)
 static Event
 pop(void)
 {
-	Event		top = heap[0],
-				last = heap[--nheap];
-	size_t		i = 0;
+	Event top = heap[0], last = heap[--nheap];
+	size_t i = 0;
 
 	for (;;)
 	{
-		size_t		child = 2 * i + 1;
+		size_t child = 2 * i + 1;
 
 		if (child >= nheap)
 			break;
@@ -116,7 +113,7 @@ pop(void)
 void
 at(u64 when, Proc *proc, EventFn fn, void *arg, u64 x)
 {
-	push((Event) {when < now_us ? now_us : when, order++, proc, fn, arg, x});
+	push((Event){when < now_us ? now_us : when, order++, proc, fn, arg, x});
 }
 
 bool
@@ -124,14 +121,14 @@ world_step(void)
 {
 	while (nheap)
 	{
-		Event		e = pop();
+		Event e = pop();
 
 		if (e.when > now_us)
 			now_us = e.when;
 		if (e.proc && e.proc->paused_until > now_us)
 		{
 			e.when = e.proc->paused_until;
-			push(e);			/* keeps its order among those postponed */
+			push(e); /* keeps its order among those postponed */
 			continue;
 		}
 		e.fn(e.arg, e.x);
@@ -145,24 +142,24 @@ world_step(void)
 
 typedef struct Object
 {
-	char		key[96];
-	uint8_t    *data;
-	size_t		len;
-	u64			etag;
-	u64			modified_ms;
-	u64			pinned_at;
+	char key[96];
+	uint8_t *data;
+	size_t len;
+	u64 etag;
+	u64 modified_ms;
+	u64 pinned_at;
 	struct Object *next;
 } Object;
 
 #define NBUCKETS 1024
 static Object *buckets[NBUCKETS];
-static u64	etags;
+static u64 etags;
 
 static Object **
 find(const char *key)
 {
-	u64			h = 1469598103934665603ULL;
-	Object	  **link;
+	u64 h = 1469598103934665603ULL;
+	Object **link;
 
 	for (const char *p = key; *p; p++)
 		h = (h ^ (uint8_t) *p) * 1099511628211ULL;
@@ -180,7 +177,7 @@ store_date_ms(void)
 const uint8_t *
 world_object(const char *key, size_t *len)
 {
-	Object	   *o = *find(key);
+	Object *o = *find(key);
 
 	if (o == NULL)
 		return NULL;
@@ -189,7 +186,7 @@ world_object(const char *key, size_t *len)
 }
 
 void
-world_each(const char *prefix, void (*each) (void *arg, const char *key), void *arg)
+world_each(const char *prefix, void (*each)(void *arg, const char *key), void *arg)
 {
 	for (int i = 0; i < NBUCKETS; i++)
 		for (Object *o = buckets[i]; o; o = o->next)
@@ -200,8 +197,8 @@ world_each(const char *prefix, void (*each) (void *arg, const char *key), void *
 static void
 put_object(const char *key, const uint8_t *data, size_t len)
 {
-	Object	  **link = find(key);
-	Object	   *o = *link;
+	Object **link = find(key);
+	Object *o = *link;
 
 	if (o == NULL)
 	{
@@ -211,7 +208,7 @@ put_object(const char *key, const uint8_t *data, size_t len)
 		*link = o;
 	}
 	else if (store_date_ms() - o->modified_ms > PIN_MS / 2)
-		o->pinned_at = objects_boundary_now();	/* a pin that had lapsed begins anew */
+		o->pinned_at = objects_boundary_now(); /* a pin that had lapsed begins anew */
 	free(o->data);
 	o->data = malloc(len ? len : 1);
 	memcpy(o->data, data, len);
@@ -231,7 +228,7 @@ world_put(const char *key, const uint8_t *data, size_t len)
 u64
 world_age_ms(const char *key)
 {
-	Object	   *o = *find(key);
+	Object *o = *find(key);
 
 	return o ? store_date_ms() - o->modified_ms : 0;
 }
@@ -239,7 +236,7 @@ world_age_ms(const char *key)
 u64
 world_pinned_at(const char *key)
 {
-	Object	   *o = *find(key);
+	Object *o = *find(key);
 
 	return o ? o->pinned_at : 0;
 }
@@ -247,8 +244,8 @@ world_pinned_at(const char *key)
 static void
 remove_object(const char *key)
 {
-	Object	  **link = find(key);
-	Object	   *o = *link;
+	Object **link = find(key);
+	Object *o = *link;
 
 	if (o)
 	{
@@ -262,42 +259,44 @@ remove_object(const char *key)
 
 typedef enum OpKind
 {
-	OP_GET, OP_PUT, OP_CREATE, OP_REPLACE, OP_LIST, OP_REMOVE
+	OP_GET,
+	OP_PUT,
+	OP_CREATE,
+	OP_REPLACE,
+	OP_LIST,
+	OP_REMOVE
 } OpKind;
 
 typedef struct SimStore
 {
-	Store		store;
-	Proc	   *proc;
-	StoreOp    *ops;			/* not answered */
-	bool		closed;
-	int			refs;
+	Store store;
+	Proc *proc;
+	StoreOp *ops; /* not answered */
+	bool closed;
+	int refs;
 } SimStore;
 
 struct StoreOp
 {
-	SimStore   *store;
-	StoreOp    *next,
-			  **link;			/* in the store's list, until answered */
-	OpKind		kind;
-	char		key[96];
-	char		extra[136];
-	uint8_t    *data;
-	size_t		len;
-	u64			offset;
-	int64_t		length;
-	int			limit;
+	SimStore *store;
+	StoreOp *next, **link; /* in the store's list, until answered */
+	OpKind kind;
+	char key[96];
+	char extra[136];
+	uint8_t *data;
+	size_t len;
+	u64 offset;
+	int64_t length;
+	int limit;
 	StoreCallback cb;
-	void	   *arg;
-	bool		cancelled,
-				answered,
-				undecided_before;
-	int			refs;			/* events to come */
+	void *arg;
+	bool cancelled, answered, undecided_before;
+	int refs; /* events to come */
 	/* what the store said */
 	StoreResult result;
-	bool		have_result;
+	bool have_result;
 	struct StoreEntry *entries;
-	char	   *next_key;
+	char *next_key;
 };
 
 static void
@@ -327,7 +326,7 @@ answer(StoreOp *op)
 		op->next->link = op->link;
 	if (op->cancelled)
 	{
-		StoreResult cancelled = {.status = STORE_CANCELLED,.error = "cancelled"};
+		StoreResult cancelled = {.status = STORE_CANCELLED, .error = "cancelled"};
 
 		op->cb(op->arg, &cancelled);
 		return;
@@ -359,16 +358,16 @@ compare_entries(const void *a, const void *b)
 
 typedef struct Lister
 {
-	StoreOp    *op;
-	int			capacity;
+	StoreOp *op;
+	int capacity;
 } Lister;
 
 static void
 list_one(void *arg, const char *key)
 {
-	Lister	   *l = arg;
-	StoreOp    *op = l->op;
-	Object	   *o = *find(key);
+	Lister *l = arg;
+	StoreOp *op = l->op;
+	Object *o = *find(key);
 
 	if (op->extra[0] && strcmp(key, op->extra) <= 0)
 		return;
@@ -377,25 +376,25 @@ list_one(void *arg, const char *key)
 		l->capacity = l->capacity ? l->capacity * 2 : 32;
 		op->entries = realloc(op->entries, l->capacity * sizeof(struct StoreEntry));
 	}
-	op->entries[op->result.nentries++] = (struct StoreEntry) {strdup(key), o->len, (int64_t) o->modified_ms};
+	op->entries[op->result.nentries++] = (struct StoreEntry){strdup(key), o->len, (int64_t) o->modified_ms};
 }
 
 /* Manifests that lost their race: a duplicate of one may come when its slot was collected. */
 typedef struct Loser
 {
-	char		key[96];
-	uint8_t    *data;
-	size_t		len;
+	char key[96];
+	uint8_t *data;
+	size_t len;
 } Loser;
 
 #define NLOSERS 256
 static Loser losers[NLOSERS];
-static u64	nlosers;
+static u64 nlosers;
 
 static void
 remember_loser(const StoreOp *op, const Object *o)
 {
-	Loser	   *l;
+	Loser *l;
 
 	if (sc.adversary == 0 || strncmp(op->key, "manifests/", 10) != 0 ||
 		(op->len == o->len && memcmp(op->data, o->data, o->len) == 0))
@@ -411,7 +410,7 @@ remember_loser(const StoreOp *op, const Object *o)
 static void
 late_loser(void *arg, u64 i)
 {
-	Loser	   *l = &losers[i];
+	Loser *l = &losers[i];
 
 	(void) arg;
 	if (l->data == NULL || *find(l->key))
@@ -436,7 +435,7 @@ slot_removed(const char *key)
 static void
 effect(StoreOp *op, bool first)
 {
-	Object	   *o = *find(op->key);
+	Object *o = *find(op->key);
 
 	if (!first)
 	{
@@ -465,7 +464,7 @@ effect(StoreOp *op, bool first)
 				refuse(op, STORE_NOT_FOUND, 404, "no such object");
 			else
 			{
-				u64			have = op->offset < o->len ? o->len - op->offset : 0;
+				u64 have = op->offset < o->len ? o->len - op->offset : 0;
 
 				if (op->length >= 0 && have > (u64) op->length)
 					have = op->length;
@@ -498,37 +497,37 @@ effect(StoreOp *op, bool first)
 			}
 			break;
 		case OP_REPLACE:
-			{
-				char		etag[136] = "";
+		{
+			char etag[136] = "";
 
-				if (o)
-					snprintf(etag, sizeof(etag), "\"%llx\"", (unsigned long long) o->etag);
-				if (o == NULL)
-					refuse(op, STORE_NOT_FOUND, 404, "no such object");
-				else if (strcmp(etag, op->extra) != 0)
-					refuse(op, STORE_PRECONDITION, 412, "the ETag differs");
-				else
-					put_object(op->key, op->data, op->len);
-			}
-			break;
+			if (o)
+				snprintf(etag, sizeof(etag), "\"%llx\"", (unsigned long long) o->etag);
+			if (o == NULL)
+				refuse(op, STORE_NOT_FOUND, 404, "no such object");
+			else if (strcmp(etag, op->extra) != 0)
+				refuse(op, STORE_PRECONDITION, 412, "the ETag differs");
+			else
+				put_object(op->key, op->data, op->len);
+		}
+		break;
 		case OP_LIST:
-			{
-				Lister		l = {op, 0};
+		{
+			Lister l = {op, 0};
 
-				world_each(op->key, list_one, &l);
-				if (op->result.nentries)
-					qsort(op->entries, op->result.nentries, sizeof(struct StoreEntry), compare_entries);
-				if (op->limit > 0 && op->result.nentries > op->limit)
-				{
-					for (int i = op->limit; i < op->result.nentries; i++)
-						free((char *) op->entries[i].key);
-					op->result.nentries = op->limit;
-					op->next_key = strdup(op->entries[op->limit - 1].key);
-				}
-				op->result.entries = op->entries;
-				op->result.next = op->next_key;
+			world_each(op->key, list_one, &l);
+			if (op->result.nentries)
+				qsort(op->entries, op->result.nentries, sizeof(struct StoreEntry), compare_entries);
+			if (op->limit > 0 && op->result.nentries > op->limit)
+			{
+				for (int i = op->limit; i < op->result.nentries; i++)
+					free((char *) op->entries[i].key);
+				op->result.nentries = op->limit;
+				op->next_key = strdup(op->entries[op->limit - 1].key);
 			}
-			break;
+			op->result.entries = op->entries;
+			op->result.next = op->next_key;
+		}
+		break;
 		case OP_REMOVE:
 			if (o)
 			{
@@ -551,7 +550,7 @@ effect(StoreOp *op, bool first)
 static void
 on_effect(void *arg, u64 first)
 {
-	StoreOp    *op = arg;
+	StoreOp *op = arg;
 
 	effect(op, first && !op->have_result);
 	unref(op);
@@ -560,19 +559,19 @@ on_effect(void *arg, u64 first)
 static void
 on_answer(void *arg, u64 what)
 {
-	StoreOp    *op = arg;
-	SimStore   *store = op->store;
+	StoreOp *op = arg;
+	SimStore *store = op->store;
 
 	if (!op->answered && !store->closed)
 	{
-		bool		conditional = op->kind == OP_CREATE || op->kind == OP_REPLACE;
+		bool conditional = op->kind == OP_CREATE || op->kind == OP_REPLACE;
 
 		if (what == 1 || !op->have_result)
 		{
 			/* a timeout: what the store said does not count, if it said anything */
 			StoreStatus status = conditional ? STORE_UNDECIDED : STORE_UNAVAILABLE;
 			struct StoreEntry *entries = op->entries;
-			int			n = op->result.nentries;
+			int n = op->result.nentries;
 
 			for (int i = 0; i < n; i++)
 				free((char *) entries[i].key);
@@ -589,7 +588,7 @@ on_answer(void *arg, u64 what)
 static u64
 latency(void)
 {
-	u64			us = 2000 + rnd_below(8000);
+	u64 us = 2000 + rnd_below(8000);
 
 	if (fault(sc.slow))
 	{
@@ -605,8 +604,8 @@ static char undecided_key[NNODES * 2][96];
 static StoreOp *
 submit(Store *s, OpKind kind, const char *key, StoreCallback cb, void *arg)
 {
-	SimStore   *store = (SimStore *) s;
-	StoreOp    *op = calloc(1, sizeof(*op));
+	SimStore *store = (SimStore *) s;
+	StoreOp *op = calloc(1, sizeof(*op));
 
 	op->store = store;
 	store->refs++;
@@ -626,18 +625,18 @@ submit(Store *s, OpKind kind, const char *key, StoreCallback cb, void *arg)
 static StoreOp *
 launch(StoreOp *op)
 {
-	Proc	   *proc = op->store->proc;
-	bool		conditional = op->kind == OP_CREATE || op->kind == OP_REPLACE;
-	u64			there = now_us + latency();
-	u64			back = there + latency();
-	u64			timeout = now_us + REQUEST_TIMEOUT_US;
+	Proc *proc = op->store->proc;
+	bool conditional = op->kind == OP_CREATE || op->kind == OP_REPLACE;
+	u64 there = now_us + latency();
+	u64 back = there + latency();
+	u64 timeout = now_us + REQUEST_TIMEOUT_US;
 
 	if (sc.put_ms && op->kind == OP_CREATE)
 	{
 		there = now_us + sc.put_ms * 500;
 		back = now_us + sc.put_ms * 1000;
 	}
-	char	   *undecided = undecided_key[proc->number % (NNODES * 2)];
+	char *undecided = undecided_key[proc->number % (NNODES * 2)];
 	if (back > timeout)
 		back = timeout;
 	if (fault(sc.lost))
@@ -741,8 +740,8 @@ launch(StoreOp *op)
 static StoreOp *
 sim_get(Store *s, const char *key, u64 offset, int64_t length, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = submit(s, OP_GET, key, cb, arg);
-	Proc	   *proc = op->store->proc;
+	StoreOp *op = submit(s, OP_GET, key, cb, arg);
+	Proc *proc = op->store->proc;
 
 	/* who reads a checkpoint has taken a state, and will read manifests after it */
 	if (strncmp(key, "checkpoints/", 12) == 0 && proc->paused_until <= now_us && fault(sc.adversary))
@@ -760,7 +759,7 @@ static StoreOp *
 sim_write(Store *s, OpKind kind, const char *key, const char *etag, const void *data, size_t len, StoreCallback cb,
 		  void *arg)
 {
-	StoreOp    *op = submit(s, kind, key, cb, arg);
+	StoreOp *op = submit(s, kind, key, cb, arg);
 
 	op->data = malloc(len ? len : 1);
 	memcpy(op->data, data, len);
@@ -792,7 +791,7 @@ sim_replace(Store *s, const char *key, const char *etag, const void *data, size_
 static StoreOp *
 sim_list(Store *s, const char *prefix, const char *after, int limit, StoreCallback cb, void *arg)
 {
-	StoreOp    *op = submit(s, OP_LIST, prefix, cb, arg);
+	StoreOp *op = submit(s, OP_LIST, prefix, cb, arg);
 
 	if (after)
 		snprintf(op->extra, sizeof(op->extra), "%s", after);
@@ -811,7 +810,7 @@ sim_remove(Store *s, const char *key, StoreCallback cb, void *arg)
 static void
 on_cancelled(void *arg, u64 x)
 {
-	StoreOp    *op = arg;
+	StoreOp *op = arg;
 
 	(void) x;
 	if (!op->store->closed)
@@ -844,7 +843,7 @@ sim_timeout(Store *s)
 static void
 sim_dispatch(Store *s)
 {
-	SimStore   *store = (SimStore *) s;
+	SimStore *store = (SimStore *) s;
 
 	for (StoreOp *op = store->ops, *next; op; op = next)
 	{
@@ -857,7 +856,7 @@ sim_dispatch(Store *s)
 static void
 sim_close(Store *s)
 {
-	SimStore   *store = (SimStore *) s;
+	SimStore *store = (SimStore *) s;
 
 	store->closed = true;
 	while (store->ops)
@@ -897,7 +896,7 @@ sim_store_putting(Store *s)
 Store *
 sim_store_open(Proc *proc)
 {
-	SimStore   *store = calloc(1, sizeof(*store));
+	SimStore *store = calloc(1, sizeof(*store));
 
 	store->store.driver = &driver;
 	store->proc = proc;
@@ -938,7 +937,7 @@ store_cancel(Store *store, StoreOp *op)
 uint8_t *
 store_take(StoreResult *result)
 {
-	uint8_t    *data = result->data;
+	uint8_t *data = result->data;
 
 	result->data = NULL;
 	return data;

@@ -15,19 +15,19 @@
 
 typedef struct Outcome
 {
-	bool		done;
-	int			calls;
+	bool done;
+	int calls;
 	StoreStatus status;
-	uint8_t    *data;
-	size_t		len;
-	uint64_t	object_size;
-	int64_t		date_ms;
-	char		etag[136];
-	char		error[768];
-	char	   *keys[1100];
-	uint64_t	sizes[1100];
-	int			nkeys;
-	char	   *next;
+	uint8_t *data;
+	size_t len;
+	uint64_t object_size;
+	int64_t date_ms;
+	char etag[136];
+	char error[768];
+	char *keys[1100];
+	uint64_t sizes[1100];
+	int nkeys;
+	char *next;
 } Outcome;
 
 static Store *store;
@@ -36,7 +36,7 @@ static const char *url;
 static void
 finished(void *arg, StoreResult *result)
 {
-	Outcome    *o = arg;
+	Outcome *o = arg;
 
 	o->calls++;
 	o->status = result->status;
@@ -93,20 +93,20 @@ end(void)
 static void
 is_body(const char *wanted, const char *name)
 {
-	bool		same = result.status == STORE_OK && result.len == strlen(wanted) &&
-		memcmp(result.data, wanted, result.len) == 0;
+	bool same =
+		result.status == STORE_OK && result.len == strlen(wanted) && memcmp(result.data, wanted, result.len) == 0;
 
 	ok(same, "%s", name);
 	if (!same)
-		printf("# status %d, %zu bytes: %.*s %s\n", result.status, result.len, (int) (result.len < 60 ? result.len : 60),
-			   result.data ? (char *) result.data : "", result.error);
+		printf("# status %d, %zu bytes: %.*s %s\n", result.status, result.len,
+			   (int) (result.len < 60 ? result.len : 60), result.data ? (char *) result.data : "", result.error);
 }
 
 static void
 single_operations(void)
 {
-	char		etag[136];
-	time_t		now = time(NULL);
+	char etag[136];
+	time_t now = time(NULL);
 
 	is_number(GET("one/absent"), STORE_NOT_FOUND, "get of an absent key");
 	ok(strstr(result.error, "one/absent") != NULL, "the message names it");
@@ -184,13 +184,15 @@ ranges(void)
 static void
 odd_keys(void)
 {
-	static const char *const odd[] = {"odd/with blank", "odd/plus+plus", "odd/per%20cent", "odd/a&b=c?d#e", "odd/'\"<>", "odd/\xc3\xa4\xe2\x82\xac",
-	"odd/~-_!*()@:$,;", "odd/back\\slash", "odd/a", "odd/d/e/e/p", "odd/[x]{y}|z^`", NULL};
-	static const char *const wrong[] = {"", "/a", "a/", "a//b", ".", "..", "../a", "a/../b", "a/./b", ".hidden", "a/.tmp/b", "line\nbreak", NULL};
-	int			n = 0,
-				found = 0;
-	char		name[100];
-	char		lengthy[600];
+	static const char *const odd[] = {"odd/with blank",   "odd/plus+plus",   "odd/per%20cent",
+									  "odd/a&b=c?d#e",    "odd/'\"<>",       "odd/\xc3\xa4\xe2\x82\xac",
+									  "odd/~-_!*()@:$,;", "odd/back\\slash", "odd/a",
+									  "odd/d/e/e/p",      "odd/[x]{y}|z^`",  NULL};
+	static const char *const wrong[] = {"",       "/a",    "a/",      "a//b",     ".",           "..", "../a",
+										"a/../b", "a/./b", ".hidden", "a/.tmp/b", "line\nbreak", NULL};
+	int n = 0, found = 0;
+	char name[100];
+	char lengthy[600];
 
 	for (; odd[n]; n++)
 	{
@@ -218,8 +220,8 @@ odd_keys(void)
 	{
 		snprintf(name, sizeof(name), "refused key \"%.20s\"", wrong[i][0] == 'l' ? "line break" : wrong[i]);
 		is_number(PUT(wrong[i], "x"), STORE_DENIED, name);
-		if (GET(wrong[i]) != STORE_DENIED || CREATE(wrong[i], "x") != STORE_DENIED || REMOVE(wrong[i]) != STORE_DENIED ||
-			REPLACE(wrong[i], "\"x\"", "x") != STORE_DENIED)
+		if (GET(wrong[i]) != STORE_DENIED || CREATE(wrong[i], "x") != STORE_DENIED ||
+			REMOVE(wrong[i]) != STORE_DENIED || REPLACE(wrong[i], "\"x\"", "x") != STORE_DENIED)
 			ok(false, "%s by every operation", name);
 	}
 	memset(lengthy, 'k', sizeof(lengthy));
@@ -237,14 +239,15 @@ odd_keys(void)
 static void
 lists(void)
 {
-	enum {MANY = 1203};
+	enum
+	{
+		MANY = 1203
+	};
 	static Outcome puts[MANY];
 	static char keys[MANY][40];
 	static bool seen[MANY];
-	int			n = 0,
-				pages = 0,
-				twice = 0;
-	char	   *after = NULL;
+	int n = 0, pages = 0, twice = 0;
+	char *after = NULL;
 
 	LIST("list/", NULL, 10);
 	is_number(result.status, STORE_OK, "list of nothing");
@@ -270,7 +273,7 @@ lists(void)
 		after = result.next ? strdup(result.next) : NULL;
 		for (int i = 0; i < result.nkeys; i++)
 		{
-			int			number = atoi(result.keys[i] + 8);
+			int number = atoi(result.keys[i] + 8);
 
 			twice += seen[number];
 			seen[number] = true;
@@ -306,13 +309,14 @@ lists(void)
 static void
 many_in_flight(void)
 {
-	enum {MANY = 600};
+	enum
+	{
+		MANY = 600
+	};
 	static Outcome outcomes[MANY];
-	char		key[40];
+	char key[40];
 	static char bodies[MANY][64];
-	int			good = 0,
-				calls = 0,
-				winners = 0;
+	int good = 0, calls = 0, winners = 0;
 
 	for (int i = 0; i < MANY; i++)
 	{
@@ -335,7 +339,7 @@ many_in_flight(void)
 	for (int i = 0; i < MANY; i++)
 	{
 		good += outcomes[i].status == STORE_OK && outcomes[i].len == strlen(bodies[i]) &&
-			memcmp(outcomes[i].data, bodies[i], outcomes[i].len) == 0;
+				memcmp(outcomes[i].data, bodies[i], outcomes[i].len) == 0;
 		calls += outcomes[i].calls;
 		clear(&outcomes[i]);
 	}
@@ -367,8 +371,8 @@ static void
 big_objects(void)
 {
 	const size_t size = 40 << 20;
-	uint8_t    *data = malloc(size);
-	uint64_t	x = 88172645463325252ULL;
+	uint8_t *data = malloc(size);
+	uint64_t x = 88172645463325252ULL;
 
 	for (size_t i = 0; i < size; i += 8)
 	{
@@ -391,13 +395,15 @@ big_objects(void)
 static void
 cancels(void)
 {
-	enum {MANY = 300};
+	enum
+	{
+		MANY = 300
+	};
 	static Outcome outcomes[MANY];
-	StoreOp    *ops[MANY];
-	char	   *data = malloc(1 << 20);
-	char		key[40];
-	int			calls,
-				odd;
+	StoreOp *ops[MANY];
+	char *data = malloc(1 << 20);
+	char key[40];
+	int calls, odd;
 
 	memset(data, 'c', 1 << 20);
 	PUT("cancel/get", "to be read");
@@ -407,9 +413,9 @@ cancels(void)
 		for (int i = 0; i < MANY; i++)
 		{
 			snprintf(key, sizeof(key), "cancel/%d", i);
-			ops[i] = i % 3 == 0 ? store_get(store, "cancel/get", 0, -1, finished, &outcomes[i]) :
-				i % 3 == 1 ? store_put(store, key, data, round % 2 ? 1 << 20 : 100, finished, &outcomes[i]) :
-				store_create(store, key, data, 100, finished, &outcomes[i]);
+			ops[i] = i % 3 == 0   ? store_get(store, "cancel/get", 0, -1, finished, &outcomes[i])
+					 : i % 3 == 1 ? store_put(store, key, data, round % 2 ? 1 << 20 : 100, finished, &outcomes[i])
+								  : store_create(store, key, data, 100, finished, &outcomes[i]);
 		}
 		for (int i = 0; i < round * round; i++)
 		{
@@ -430,13 +436,15 @@ cancels(void)
 		for (int i = 0; i < MANY; i++)
 		{
 			calls += outcomes[i].calls;
-			odd += outcomes[i].status != STORE_CANCELLED && outcomes[i].status != STORE_OK && outcomes[i].status != STORE_PRECONDITION;
+			odd += outcomes[i].status != STORE_CANCELLED && outcomes[i].status != STORE_OK &&
+				   outcomes[i].status != STORE_PRECONDITION;
 			clear(&outcomes[i]);
 		}
 		if (calls != MANY || odd != 0)
 			break;
 	}
-	ok(calls == MANY && odd == 0, "each of 300 that were cancelled, at twelve moments, ends by one call at the next dispatch");
+	ok(calls == MANY && odd == 0,
+	   "each of 300 that were cancelled, at twelve moments, ends by one call at the next dispatch");
 	free(data);
 	GET("cancel/get");
 	is_body("to be read", "the store goes on");
@@ -456,14 +464,14 @@ cancels(void)
 
 typedef struct Chain
 {
-	bool		done;
-	int			left;
+	bool done;
+	int left;
 } Chain;
 
 static void
 next_of_chain(void *arg, StoreResult *r)
 {
-	Chain	   *chain = arg;
+	Chain *chain = arg;
 
 	if (r->status != STORE_NOT_FOUND || --chain->left == 0)
 		chain->done = true;
@@ -474,7 +482,7 @@ next_of_chain(void *arg, StoreResult *r)
 static void
 callbacks_submit(void)
 {
-	Chain		chain = {.left = 100};
+	Chain chain = {.left = 100};
 
 	(void) store_get(store, "chain", 0, -1, next_of_chain, &chain);
 	(void) store_wait(store, &chain.done, NULL);
@@ -487,7 +495,7 @@ at_once(void)
 	return true;
 }
 
-static int	asks_left;
+static int asks_left;
 
 static bool
 after_a_while(void)
@@ -498,13 +506,12 @@ after_a_while(void)
 static void
 interrupts(void)
 {
-	int			left = 0,
-				stopped = 0;
+	int left = 0, stopped = 0;
 
 	StoreVerdict verdict;
-	bool		never = false;
-	Outcome		o = {0};
-	StoreOp    *op;
+	bool never = false;
+	Outcome o = {0};
+	StoreOp *op;
 
 	ok(!store_wait(store, &never, at_once), "a wait is interrupted");
 	op = store_get(store, "absent", 0, -1, finished, &o);
@@ -542,7 +549,7 @@ race(void)
 static void
 stats(void)
 {
-	StoreStats	before = store->stats;
+	StoreStats before = store->stats;
 
 	PUT("stats", "12345");
 	GET("stats");
@@ -560,11 +567,14 @@ stats(void)
 static void
 closing(const StoreOptions *options)
 {
-	enum {MANY = 100};
+	enum
+	{
+		MANY = 100
+	};
 	static Outcome outcomes[MANY];
-	char	   *error;
-	int			calls = 0;
-	Store	   *other = store_open(options, &error);
+	char *error;
+	int calls = 0;
+	Store *other = store_open(options, &error);
 
 	for (int i = 0; i < MANY; i++)
 		(void) store_get(other, "closing", 0, -1, finished, &outcomes[i]);
@@ -584,7 +594,7 @@ int
 main(int argc, char **argv)
 {
 	StoreOptions options = {0};
-	char	   *error;
+	char *error;
 
 	if (argc != 2)
 		return 2;
@@ -598,7 +608,7 @@ main(int argc, char **argv)
 		printf("# %s\n", error);
 		return 1;
 	}
-	race();						/* which also finds the form of If-Match */
+	race(); /* which also finds the form of If-Match */
 	single_operations();
 	ranges();
 	odd_keys();

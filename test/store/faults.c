@@ -13,24 +13,24 @@
 
 typedef struct Outcome
 {
-	bool		done;
+	bool done;
 	StoreStatus status;
-	int			http;
-	uint8_t    *data;
-	size_t		len;
-	int			nentries;
-	char		error[768];
+	int http;
+	uint8_t *data;
+	size_t len;
+	int nentries;
+	char error[768];
 } Outcome;
 
 static Store *store;
 static Outcome result;
-static double took;				/* seconds that the last operation took */
+static double took; /* seconds that the last operation took */
 static const char *endpoint;
 
 static void
 finished(void *arg, StoreResult *r)
 {
-	Outcome    *o = arg;
+	Outcome *o = arg;
 
 	o->status = r->status;
 	o->http = r->http_status;
@@ -96,7 +96,7 @@ says(const char *text, const char *name)
 static int
 number(void)
 {
-	char		text[20];
+	char text[20];
 
 	snprintf(text, sizeof(text), "%.*s", (int) result.len, result.data ? (char *) result.data : "-1");
 	return atoi(text);
@@ -106,9 +106,9 @@ number(void)
 static int
 requests(const char *fault)
 {
-	Outcome		saved = result;
-	char		key[100];
-	int			n;
+	Outcome saved = result;
+	char key[100];
+	int n;
 
 	memset(&result, 0, sizeof(result));
 	snprintf(key, sizeof(key), "count/%s", fault);
@@ -123,8 +123,8 @@ requests(const char *fault)
 static Store *
 open_store(StoreOptions *options)
 {
-	char	   *error;
-	Store	   *s;
+	char *error;
+	Store *s;
 
 	options->url = "s3://bucket/p";
 	if (options->endpoint == NULL)
@@ -171,31 +171,20 @@ conditional(void)
 	{
 		const char *fault;
 		StoreStatus status;
-	}			cases[] = {
-		{"error200", STORE_UNDECIDED},
-		{"conflict", STORE_UNDECIDED},
-		{"internal", STORE_UNDECIDED},
-		{"slow-always", STORE_UNDECIDED},
-		{"landed-reset", STORE_UNDECIDED},
-		{"landed-closed", STORE_UNDECIDED},
-		{"broken", STORE_UNDECIDED},
-		{"hang", STORE_UNDECIDED},
-		{"garbage", STORE_UNDECIDED},
-		{"not-modified", STORE_PRECONDITION},
-		{"forbidden", STORE_DENIED},
-		{"skewed", STORE_DENIED},
-		{"no-bucket", STORE_DENIED},
-		{"malformed", STORE_DENIED},
-		{"elsewhere", STORE_DENIED},
+	} cases[] = {
+		{"error200", STORE_UNDECIDED},        {"conflict", STORE_UNDECIDED},     {"internal", STORE_UNDECIDED},
+		{"slow-always", STORE_UNDECIDED},     {"landed-reset", STORE_UNDECIDED}, {"landed-closed", STORE_UNDECIDED},
+		{"broken", STORE_UNDECIDED},          {"hang", STORE_UNDECIDED},         {"garbage", STORE_UNDECIDED},
+		{"not-modified", STORE_PRECONDITION}, {"forbidden", STORE_DENIED},       {"skewed", STORE_DENIED},
+		{"no-bucket", STORE_DENIED},          {"malformed", STORE_DENIED},       {"elsewhere", STORE_DENIED},
 		{"stranger", STORE_DENIED},
 	};
-	char		key[64],
-				name[128];
+	char key[64], name[128];
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		for (int kind = 0; kind < 3; kind++)
 		{
-			int			before;
+			int before;
 
 			/* on a connection that was used before, where libcurl would repeat it */
 			GET("fine/a");
@@ -205,7 +194,11 @@ conditional(void)
 				REPLACE(key, "\"x\"", "body");
 			else
 				CREATE(key, kind ? "" : "body");
-			snprintf(name, sizeof(name), "%s: %s", kind == 2 ? "replace" : kind ? "create empty" : "create", cases[i].fault);
+			snprintf(name, sizeof(name), "%s: %s",
+					 kind == 2 ? "replace"
+					 : kind    ? "create empty"
+							   : "create",
+					 cases[i].fault);
 			is_status(result.status, cases[i].status, name);
 			snprintf(name, sizeof(name), "%s, after one request", cases[i].fault);
 			is_number(requests(cases[i].fault) - before, 1, name);
@@ -244,11 +237,10 @@ static void
 slow_down(void)
 {
 	StoreOptions options = {.retry_timeout_ms = 5000, .request_timeout_ms = 2000, .max_connections = 32};
-	Store	   *saved = store;
-	Outcome		first = {0},
-				second = {0};
-	double		start;
-	int64_t		pause_ms;
+	Store *saved = store;
+	Outcome first = {0}, second = {0};
+	double start;
+	int64_t pause_ms;
 
 	store = open_store(&options);
 	(void) RUN(store_put(store, "slow-always/a", "x", 1, finished, &result));
@@ -298,13 +290,15 @@ messages(void)
 static void
 on_the_wire(void)
 {
-	char		head[4000];
+	char head[4000];
 
 	GET("fine/a");
 	is_status(CREATE("wire/a", "body"), STORE_OK, "create");
 	GET("head/wire/a");
 	snprintf(head, sizeof(head), "%.*s", (int) result.len, result.data ? (char *) result.data : "");
-	ok(strstr(head, "SignedHeaders=content-md5;host;if-none-match;x-amz-content-sha256;x-amz-date;x-amz-security-token") != NULL,
+	ok(strstr(head,
+			  "SignedHeaders=content-md5;host;if-none-match;x-amz-content-sha256;x-amz-date;x-amz-security-token") !=
+		   NULL,
 	   "the condition and the session token are signed");
 	ok(strstr(head, "\r\nIf-None-Match: *\r\n") || strstr(head, "\r\nif-none-match: *\r\n"), "the condition is sent");
 	ok(strstr(head, "x-amz-security-token: testtoken") != NULL, "so is the token");
@@ -316,10 +310,9 @@ static void
 connections(void)
 {
 	StoreOptions options = {.max_connections = 8, .access_key = "a", .secret_key = "b"};
-	Store	   *saved = store;
+	Store *saved = store;
 	static Outcome many[200];
-	int			before,
-				after;
+	int before, after;
 
 	GET("connections/x");
 	before = number();
@@ -341,8 +334,9 @@ connections(void)
 static void
 unreachable(void)
 {
-	StoreOptions options = {.endpoint = "http://127.0.0.1:1", .retry_timeout_ms = 300, .access_key = "a", .secret_key = "b"};
-	Store	   *saved = store;
+	StoreOptions options = {
+		.endpoint = "http://127.0.0.1:1", .retry_timeout_ms = 300, .access_key = "a", .secret_key = "b"};
+	Store *saved = store;
 
 	store = open_store(&options);
 	is_status(GET("a"), STORE_UNAVAILABLE, "nobody listens");
@@ -350,10 +344,10 @@ unreachable(void)
 	says("check s3am.endpoint", "with the remedy");
 	is_status(CREATE("a", "x"), STORE_UNAVAILABLE, "a create of which nothing was sent is not undecided");
 	options.endpoint = "http://does-not-exist.invalid";
-	is_status(store_configure(store, &options, &(char *) {0}) ? STORE_OK : STORE_DENIED, STORE_OK, "another endpoint");
+	is_status(store_configure(store, &options, &(char *){0}) ? STORE_OK : STORE_DENIED, STORE_OK, "another endpoint");
 	is_status(GET("a"), STORE_UNAVAILABLE, "a name that does not exist");
 	options.endpoint = endpoint;
-	(void) store_configure(store, &options, &(char *) {0});
+	(void) store_configure(store, &options, &(char *){0});
 	is_status(GET("fine/a"), STORE_OK, "the right endpoint");
 	store_close(store);
 	store = saved;
@@ -362,11 +356,11 @@ unreachable(void)
 static void
 credentials(void)
 {
-	char		name[] = "/tmp/s3am-credentials.XXXXXX";
-	int			fd = mkstemp(name);
-	FILE	   *file;
+	char name[] = "/tmp/s3am-credentials.XXXXXX";
+	int fd = mkstemp(name);
+	FILE *file;
 	StoreOptions options = {.retry_timeout_ms = 3000};
-	Store	   *saved = store;
+	Store *saved = store;
 
 	file = fdopen(fd, "w");
 	fprintf(file, "[default]\naws_access_key_id = stale\naws_secret_access_key = x\n");
@@ -396,13 +390,13 @@ credentials(void)
 static void
 never_blocks(void)
 {
-	Outcome		o = {0};
-	double		longest = 0;
-	StoreOp    *op = store_get(store, "hang/b", 0, -1, finished, &o);
+	Outcome o = {0};
+	double longest = 0;
+	StoreOp *op = store_get(store, "hang/b", 0, -1, finished, &o);
 
 	for (int i = 0; i < 100; i++)
 	{
-		double		start = now();
+		double start = now();
 		struct pollfd p = {.fd = store_fd(store), .events = POLLIN};
 
 		store_dispatch(store);
@@ -419,21 +413,22 @@ never_blocks(void)
 static void
 tls(const char *tls_endpoint, const char *ca_file)
 {
-	StoreOptions options = {.endpoint = tls_endpoint, .retry_timeout_ms = 5000, .max_connections = 4, .access_key = "a", .secret_key = "b"};
-	Store	   *saved = store;
+	StoreOptions options = {
+		.endpoint = tls_endpoint, .retry_timeout_ms = 5000, .max_connections = 4, .access_key = "a", .secret_key = "b"};
+	Store *saved = store;
 	static Outcome many[100];
-	int			good = 0;
+	int good = 0;
 
 	store = open_store(&options);
 	is_status(GET("fine/a"), STORE_UNAVAILABLE, "a certificate that nobody known has signed");
 	says("set s3am.ca_file", "says what to do");
 	ok(took < 2, "at once: trying again does not help (%.1f s)", took);
 	options.ca_file = "/nonexistent/ca.pem";
-	ok(store_configure(store, &options, &(char *) {0}), "a file of authorities that is not there");
+	ok(store_configure(store, &options, &(char *){0}), "a file of authorities that is not there");
 	is_status(GET("fine/a"), STORE_UNAVAILABLE, "cannot be used");
 	says("/nonexistent/ca.pem", "and is named");
 	options.ca_file = ca_file;
-	ok(store_configure(store, &options, &(char *) {0}), "the right one");
+	ok(store_configure(store, &options, &(char *){0}), "the right one");
 	is_status(PUT("fine/a", "over TLS"), STORE_OK, "put over TLS");
 	for (int i = 0; i < 100; i++)
 		(void) store_get(store, "fine/a", 0, -1, finished, &many[i]);
@@ -453,8 +448,12 @@ tls(const char *tls_endpoint, const char *ca_file)
 int
 main(int argc, char **argv)
 {
-	StoreOptions options = {.retry_timeout_ms = 1500, .request_timeout_ms = 300, .connect_timeout_ms = 500,
-	.access_key = "testkey", .secret_key = "testsecret", .session_token = "testtoken"};
+	StoreOptions options = {.retry_timeout_ms = 1500,
+							.request_timeout_ms = 300,
+							.connect_timeout_ms = 500,
+							.access_key = "testkey",
+							.secret_key = "testsecret",
+							.session_token = "testtoken"};
 
 	if (argc != 4)
 		return 2;

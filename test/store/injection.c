@@ -23,20 +23,21 @@
 
 typedef enum Injection
 {
-	NOTHING, CRASH, FAIL
+	NOTHING,
+	CRASH,
+	FAIL
 } Injection;
 
 static Injection injection;
-static atomic_int calls;		/* system calls that change something, since counting began */
-static int	inject_at,
-			inject_errno;
-static char trace[400];			/* their first letters: w(rite), f(sync), l(ink), r(ename), u(nlink), m(kdir) */
+static atomic_int calls; /* system calls that change something, since counting began */
+static int inject_at, inject_errno;
+static char trace[400]; /* their first letters: w(rite), f(sync), l(ink), r(ename), u(nlink), m(kdir) */
 
 /* Is this the one?  Then errno is set. */
 static bool
 strike(char letter)
 {
-	int			n = ++calls;
+	int n = ++calls;
 
 	if (n < (int) sizeof(trace) - 1)
 		trace[n - 1] = letter;
@@ -48,10 +49,13 @@ strike(char letter)
 	return true;
 }
 
-#define WRAP(letter, type, name, parameters, arguments) \
-	extern type __real_##name parameters; \
-	extern type __wrap_##name parameters; \
-	type __wrap_##name parameters { return strike(letter) ? -1 : __real_##name arguments; }
+#define WRAP(letter, type, name, parameters, arguments)                                                                \
+	extern type __real_##name parameters;                                                                              \
+	extern type __wrap_##name parameters;                                                                              \
+	type __wrap_##name parameters                                                                                      \
+	{                                                                                                                  \
+		return strike(letter) ? -1 : __real_##name arguments;                                                          \
+	}
 
 WRAP('w', ssize_t, write, (int fd, const void *data, size_t n), (fd, data, n))
 WRAP('f', int, fsync, (int fd), (fd))
@@ -63,12 +67,12 @@ WRAP('u', int, unlink, (const char *path), (path))
 
 static bool count_memory;
 static atomic_int allocations;
-static int	no_memory_at;		/* and from then on, if negative: -n */
+static int no_memory_at; /* and from then on, if negative: -n */
 
 static bool
 exhausted(void)
 {
-	int			n;
+	int n;
 
 	if (!count_memory)
 		return false;
@@ -76,13 +80,17 @@ exhausted(void)
 	return n == no_memory_at || (no_memory_at < 0 && n >= -no_memory_at);
 }
 
-#define WRAP_MEMORY(type, name, parameters, arguments) \
-	extern type __real_##name parameters; \
-	extern type __wrap_##name parameters; \
-	type __wrap_##name parameters \
-	{ \
-		if (exhausted()) { errno = ENOMEM; return NULL; } \
-		return __real_##name arguments; \
+#define WRAP_MEMORY(type, name, parameters, arguments)                                                                 \
+	extern type __real_##name parameters;                                                                              \
+	extern type __wrap_##name parameters;                                                                              \
+	type __wrap_##name parameters                                                                                      \
+	{                                                                                                                  \
+		if (exhausted())                                                                                               \
+		{                                                                                                              \
+			errno = ENOMEM;                                                                                            \
+			return NULL;                                                                                               \
+		}                                                                                                              \
+		return __real_##name arguments;                                                                                \
 	}
 
 WRAP_MEMORY(void *, malloc, (size_t n), (n))
@@ -95,14 +103,14 @@ WRAP_MEMORY(char *, strndup, (const char *s, size_t n), (s, n))
 
 typedef struct Outcome
 {
-	bool		done;
+	bool done;
 	StoreStatus status;
-	char		body[4096];
-	size_t		len;
-	int			nentries;
-	char		etag[136];
-	char		trace[400];		/* as it was when the callback came */
-	char		error[768];
+	char body[4096];
+	size_t len;
+	int nentries;
+	char etag[136];
+	char trace[400]; /* as it was when the callback came */
+	char error[768];
 } Outcome;
 
 static Store *store;
@@ -112,7 +120,7 @@ static const char body[] = "all of it, or nothing";
 static void
 finished(void *arg, StoreResult *r)
 {
-	Outcome    *o = arg;
+	Outcome *o = arg;
 
 	o->status = r->status;
 	o->len = r->len < sizeof(o->body) ? r->len : sizeof(o->body);
@@ -145,9 +153,10 @@ end(StoreOp *op)
 static Store *
 open_store(const char *url)
 {
-	StoreOptions options = {.url = url, .endpoint = getenv("S3AM_ENDPOINT"), .virtual_host = -1, .retry_timeout_ms = -1};
-	char	   *error = NULL;
-	Store	   *s = store_open(&options, &error);
+	StoreOptions options = {
+		.url = url, .endpoint = getenv("S3AM_ENDPOINT"), .virtual_host = -1, .retry_timeout_ms = -1};
+	char *error = NULL;
+	Store *s = store_open(&options, &error);
 
 	free(error);
 	return s;
@@ -175,9 +184,9 @@ begin(Injection what, int at, int error)
 static int
 temporaries(const char *directory)
 {
-	char		command[300];
-	FILE	   *p;
-	int			n = -1;
+	char command[300];
+	FILE *p;
+	int n = -1;
 
 	snprintf(command, sizeof(command), "ls %s/.tmp 2>/dev/null | wc -l", directory);
 	p = popen(command, "r");
@@ -190,13 +199,16 @@ temporaries(const char *directory)
 
 typedef enum Kind
 {
-	K_PUT, K_CREATE, K_REPLACE, K_REMOVE
+	K_PUT,
+	K_CREATE,
+	K_REPLACE,
+	K_REMOVE
 } Kind;
 
 static StoreStatus
 run_kind(Kind kind, const char *key)
 {
-	char		etag[136];
+	char etag[136];
 
 	switch (kind)
 	{
@@ -221,20 +233,15 @@ crashes(const char *directory, const char *url)
 
 	for (Kind kind = K_PUT; kind <= K_REMOVE; kind++)
 	{
-		int			n,
-					torn = 0,
-					before = 0,
-					after = 0,
-					listed = 0;
-		bool		completed = false;
+		int n, torn = 0, before = 0, after = 0, listed = 0;
+		bool completed = false;
 
 		for (n = 1; !completed && n < 100; n++)
 		{
-			char		key[64];
-			int			status;
-			pid_t		child;
-			bool		old,
-						new;
+			char key[64];
+			int status;
+			pid_t child;
+			bool old, new;
 
 			snprintf(key, sizeof(key), "crash/%s/%d", names[kind], n);
 			if (kind != K_CREATE)
@@ -261,7 +268,8 @@ crashes(const char *directory, const char *url)
 			after += new;
 			LIST(key);
 			listed += result.nentries > 1;
-			if (kind == K_CREATE && (CREATE(key, "second"), old ? result.status != STORE_OK : result.status != STORE_PRECONDITION))
+			if (kind == K_CREATE &&
+				(CREATE(key, "second"), old ? result.status != STORE_OK : result.status != STORE_PRECONDITION))
 				torn++;
 			store_close(store);
 		}
@@ -277,9 +285,9 @@ static void
 sweeping(const char *directory, const char *url)
 {
 	const struct timespec old[2] = {{time(NULL) - 7200, 0}, {time(NULL) - 7200, 0}};
-	char		path[300];
-	char		command[300];
-	int			fd;
+	char path[300];
+	char command[300];
+	int fd;
 
 	snprintf(command, sizeof(command), "touch -d '2 hours ago' %s/.tmp/*", directory);
 	ok(system(command) == 0, "they are two hours old");
@@ -291,7 +299,7 @@ sweeping(const char *directory, const char *url)
 	close(open(path, O_RDWR | O_CREAT, 0600));
 	store = open_store(url);
 	PUT("sweep/a", "x");
-	store_close(store);			/* waits for its threads */
+	store_close(store); /* waits for its threads */
 	is_number(temporaries(directory), 2, "the next process that writes removes them");
 	ok(access(path, F_OK) == 0, "but not a young one");
 	unlink(path);
@@ -307,10 +315,10 @@ errors(const char *directory, const char *url)
 {
 	static const struct
 	{
-		int			error;
+		int error;
 		StoreStatus status;
 		const char *text;
-	}			cases[] = {
+	} cases[] = {
 		{ENOSPC, STORE_DENIED, "make room"},
 		{EDQUOT, STORE_DENIED, "quota"},
 		{EROFS, STORE_DENIED, "mount"},
@@ -321,15 +329,14 @@ errors(const char *directory, const char *url)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		for (Kind kind = K_PUT; kind <= K_REMOVE; kind++)
 		{
-			int			wrong = 0,
-						tried = 0;
-			char		key[64];
+			int wrong = 0, tried = 0;
+			char key[64];
 
 			for (int n = 1; n < 100; n++)
 			{
 				StoreStatus status;
-				char		letter;
-				bool		old;
+				char letter;
+				bool old;
 
 				snprintf(key, sizeof(key), "error/%zu-%d-%d/x", i, kind, n);
 				if (kind != K_CREATE)
@@ -341,7 +348,7 @@ errors(const char *directory, const char *url)
 					break;
 				letter = trace[n - 1];
 				if (letter == 'w' && trace[n] == '\0')
-					continue;	/* the driver's own eventfd, not a file */
+					continue; /* the driver's own eventfd, not a file */
 				tried++;
 				old = kind == K_CREATE ? GET(key) == STORE_NOT_FOUND : holds(key, "before");
 				/* clearing away, and a sync that is not the object's, may fail without harm */
@@ -352,7 +359,8 @@ errors(const char *directory, const char *url)
 				}
 				/* after it has its name nobody knows */
 				else if (!old ? status != (kind == K_CREATE || kind == K_REPLACE ? STORE_UNDECIDED : cases[i].status) &&
-						 status != STORE_UNAVAILABLE : status != cases[i].status && status != STORE_UNAVAILABLE)
+									status != STORE_UNAVAILABLE
+							  : status != cases[i].status && status != STORE_UNAVAILABLE)
 				{
 					wrong++;
 					printf("# kind %d, call %d (%s): status %d\n", kind, n, trace, status);
@@ -367,7 +375,8 @@ errors(const char *directory, const char *url)
 		begin(FAIL, 1, cases[i].error);
 		PUT("error/text", "y");
 		injection = NOTHING;
-		ok(result.status == cases[i].status && strstr(result.error, cases[i].text) != NULL, "it says \"%s\"", cases[i].text);
+		ok(result.status == cases[i].status && strstr(result.error, cases[i].text) != NULL, "it says \"%s\"",
+		   cases[i].text);
 		if (strstr(result.error, cases[i].text) == NULL)
 			printf("# %s\n", result.error);
 	}
@@ -380,8 +389,7 @@ errors(const char *directory, const char *url)
 static void
 order(const char *url)
 {
-	char	   *l,
-			   *w;
+	char *l, *w;
 
 	store = open_store(url);
 	PUT("order/known", "x");
@@ -389,7 +397,8 @@ order(const char *url)
 	CREATE("order/a", body);
 	l = strchr(result.trace, 'l');
 	w = strchr(result.trace, 'w');
-	ok(w && l && memchr(w, 'f', l - w) && strchr(l, 'f'), "create: write, sync, link, sync, and only then the answer (%s)", result.trace);
+	ok(w && l && memchr(w, 'f', l - w) && strchr(l, 'f'),
+	   "create: write, sync, link, sync, and only then the answer (%s)", result.trace);
 	begin(NOTHING, 0, 0);
 	PUT("order/a", body);
 	l = strchr(result.trace, 'r');
@@ -401,7 +410,7 @@ order(const char *url)
 	w = strchr(result.trace, 'm');
 	ok(w && l, "made directories");
 	{
-		int			syncs = 0;
+		int syncs = 0;
 
 		for (char *p = w; p && p < l; p++)
 			syncs += *p == 'f';
@@ -418,7 +427,7 @@ order(const char *url)
 	CREATE("order/new/directory/b", body);
 	l = strchr(result.trace, 'l');
 	{
-		int			syncs = 0;
+		int syncs = 0;
 
 		for (char *p = result.trace; l && p < l; p++)
 			syncs += *p == 'f';
@@ -440,9 +449,8 @@ memory(const char *url)
 	for (int what = 0; what < 7; what++)
 		for (int lasting = 0; lasting < 2; lasting++)
 		{
-			int			n,
-						refused = 0;
-			bool		completed = false;
+			int n, refused = 0;
+			bool completed = false;
 
 			for (n = 1; !completed && n < 300; n++)
 			{
@@ -454,9 +462,13 @@ memory(const char *url)
 				count_memory = true;
 				if (what == 0)
 					store = open_store(url);
-				status = what == 0 ? (store ? STORE_OK : STORE_UNAVAILABLE) : what == 1 ? GET("memory/a") : what == 2 ? PUT("memory/b", "x") :
-					what == 3 ? CREATE("memory/a", "x") : what == 4 ? LIST("memory/") : what == 5 ? REMOVE("memory/c") :
-					REPLACE("memory/a", "\"x\"", "x");
+				status = what == 0   ? (store ? STORE_OK : STORE_UNAVAILABLE)
+						 : what == 1 ? GET("memory/a")
+						 : what == 2 ? PUT("memory/b", "x")
+						 : what == 3 ? CREATE("memory/a", "x")
+						 : what == 4 ? LIST("memory/")
+						 : what == 5 ? REMOVE("memory/c")
+									 : REPLACE("memory/a", "\"x\"", "x");
 				count_memory = false;
 				completed = allocations < n;
 				refused += status != STORE_OK;
@@ -476,7 +488,8 @@ memory(const char *url)
 					store_close(store);
 				}
 			}
-			ok(completed && refused > 0, "%s: no memory at each of %d allocations%s", names[what], n - 2, lasting ? ", and from there on" : "");
+			ok(completed && refused > 0, "%s: no memory at each of %d allocations%s", names[what], n - 2,
+			   lasting ? ", and from there on" : "");
 		}
 	store = open_store(url);
 	REMOVE("memory/a");
@@ -487,7 +500,7 @@ memory(const char *url)
 int
 main(int argc, char **argv)
 {
-	char		url[300];
+	char url[300];
 
 	if (argc == 3 && strcmp(argv[1], "directory") == 0)
 	{

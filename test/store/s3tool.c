@@ -13,11 +13,11 @@
 
 typedef struct Outcome
 {
-	bool		done;
+	bool done;
 	StoreStatus status;
-	char	   *next;
-	int			nkeys;
-	char	   *keys[1000];
+	char *next;
+	int nkeys;
+	char *keys[1000];
 } Outcome;
 
 static bool print_list;
@@ -25,7 +25,7 @@ static bool print_list;
 static void
 finished(void *arg, StoreResult *result)
 {
-	Outcome    *o = arg;
+	Outcome *o = arg;
 
 	o->status = result->status;
 	if (result->status != STORE_OK)
@@ -46,9 +46,9 @@ finished(void *arg, StoreResult *result)
 static char *
 read_all(const char *name, size_t *len)
 {
-	FILE	   *file = name ? fopen(name, "re") : stdin;
-	char	   *data = NULL;
-	size_t		n;
+	FILE *file = name ? fopen(name, "re") : stdin;
+	char *data = NULL;
+	size_t n;
 
 	if (file == NULL)
 	{
@@ -71,11 +71,11 @@ read_all(const char *name, size_t *len)
 static StoreStatus
 walk(Store *store, const char *prefix, bool clear)
 {
-	char	   *after = NULL;
+	char *after = NULL;
 
 	do
 	{
-		Outcome		page = {0};
+		Outcome page = {0};
 
 		(void) store_list(store, prefix, after, 1000, finished, &page);
 		(void) store_wait(store, &page.done, NULL);
@@ -85,7 +85,7 @@ walk(Store *store, const char *prefix, bool clear)
 			return page.status;
 		for (int i = 0; i < page.nkeys; i++)
 		{
-			Outcome		removed = {0};
+			Outcome removed = {0};
 
 			if (clear)
 			{
@@ -107,9 +107,10 @@ check(Store *store, int writers, int rounds)
 
 	store_check(store, writers, rounds, NULL, &v);
 	if (v.status == STORE_OK)
-		printf("create-if-absent %d, compare-and-set %d (unquoted %d), read after write %d, list after write %d, ranges %d %s\n",
-			   v.create_if_absent, v.compare_and_set, v.unquoted_etag, v.read_after_write, v.list_after_write, v.ranged_get,
-			   v.detail);
+		printf("create-if-absent %d, compare-and-set %d (unquoted %d), read after write %d, list after write %d, "
+			   "ranges %d %s\n",
+			   v.create_if_absent, v.compare_and_set, v.unquoted_etag, v.read_after_write, v.list_after_write,
+			   v.ranged_get, v.detail);
 	else
 		fprintf(stderr, "%s\n", v.detail);
 	return v.status != STORE_OK ? v.status : v.create_if_absent && v.compare_and_set ? STORE_OK : STORE_DENIED;
@@ -119,11 +120,11 @@ int
 main(int argc, char **argv)
 {
 	StoreOptions options = {0};
-	Store	   *store;
-	char	   *error;
-	char	   *data = NULL;
-	size_t		len = 0;
-	Outcome		o = {0};
+	Store *store;
+	char *error;
+	char *data = NULL;
+	size_t len = 0;
+	Outcome o = {0};
 	const char *verb = argc > 2 ? argv[2] : "";
 	const char *key = argc > 3 ? argv[3] : NULL;
 
@@ -157,12 +158,13 @@ main(int argc, char **argv)
 	else if (key && (strcmp(verb, "put") == 0 || strcmp(verb, "create") == 0))
 	{
 		data = read_all(argc > 4 ? argv[4] : NULL, &len);
-		(void) (verb[0] == 'p' ? store_put(store, key, data, len, finished, &o) :
-				store_create(store, key, data, len, finished, &o));
+		(void) (verb[0] == 'p' ? store_put(store, key, data, len, finished, &o)
+							   : store_create(store, key, data, len, finished, &o));
 	}
 	else
 	{
-		fprintf(stderr, "usage: s3tool URL make-bucket | check | list [PREFIX] | clear | get KEY | put KEY [FILE] | create KEY [FILE] | remove KEY\n");
+		fprintf(stderr, "usage: s3tool URL make-bucket | check | list [PREFIX] | clear | get KEY | put KEY [FILE] | "
+						"create KEY [FILE] | remove KEY\n");
 		return 2;
 	}
 	(void) store_wait(store, &o.done, NULL);

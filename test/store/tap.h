@@ -9,13 +9,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static int	tap_run,
-			tap_failed;
+static int tap_run, tap_failed;
 
-static bool __attribute__((unused, format(printf, 2, 3)))
-ok(bool good, const char *format,...)
+static bool __attribute__((unused, format(printf, 2, 3))) ok(bool good, const char *format, ...)
 {
-	va_list		args;
+	va_list args;
 
 	printf("%sok %d - ", good ? "" : "not ", ++tap_run);
 	va_start(args, format);
@@ -27,10 +25,9 @@ ok(bool good, const char *format,...)
 	return good;
 }
 
-static bool __attribute__((unused))
-is_text(const char *got, const char *wanted, const char *name)
+static bool __attribute__((unused)) is_text(const char *got, const char *wanted, const char *name)
 {
-	bool		same = got && strcmp(got, wanted) == 0;
+	bool same = got && strcmp(got, wanted) == 0;
 
 	ok(same, "%s", name);
 	if (!same)
@@ -38,8 +35,7 @@ is_text(const char *got, const char *wanted, const char *name)
 	return same;
 }
 
-static bool __attribute__((unused))
-is_number(long long got, long long wanted, const char *name)
+static bool __attribute__((unused)) is_number(long long got, long long wanted, const char *name)
 {
 	ok(got == wanted, "%s", name);
 	if (got != wanted)
@@ -47,8 +43,7 @@ is_number(long long got, long long wanted, const char *name)
 	return got == wanted;
 }
 
-static int __attribute__((unused))
-done_testing(void)
+static int __attribute__((unused)) done_testing(void)
 {
 	printf("1..%d\n", tap_run);
 	return tap_failed > 0;
