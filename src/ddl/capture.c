@@ -28,6 +28,7 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_type.h"
+#include "storage/lmgr.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -639,8 +640,13 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 	int level = 0;
 
 	if (statement_sets_access_method(node) && strcmp(statement_sets_access_method(node), "s3am") != 0 &&
-		OidIsValid(relation) && !relation_was_local)
-		local_refuse_to_leave(relation);
+		OidIsValid(relation) && !relation_was_local && pg_class_ownercheck(relation, GetUserId()))
+	{
+		/* what needs it is looked at when nobody else can make more of that; who may not alter it must not lock it */
+		LockRelationOid(relation, AccessExclusiveLock);
+		if (statement_relation(node) == relation)
+			local_refuse_to_leave(relation);
+	}
 	old = MemoryContextSwitchTo(cxt);
 	left_out = statement_left_out(node);
 	s = palloc0(sizeof(DdlCaptured));

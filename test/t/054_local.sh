@@ -84,6 +84,14 @@ said=$(cluster_psql "$dir" -d other -v VERBOSITY=verbose -c 'CREATE DATABASE cop
 like "$said" '0A000: .*cannot be a template' "refused: a bound database as a template"
 fails_like 2BP01 'belongs to extension s3am' 'DROP SCHEMA s3am CASCADE' "refused: the extension's schema"
 fails_like 2BP01 'cannot leave the repository' 'ALTER TABLE travels SET ACCESS METHOD heap' "refused: to leave while a view needs it"
+# as with any ALTER TABLE, after the lock, lest somebody makes such a view meanwhile
+sql -c 'BEGIN' -c 'LOCK TABLE travels IN ACCESS SHARE MODE' -c 'SELECT pg_sleep(60)' > /dev/null 2>&1 &
+holder=$!
+is_locked() { [ "$(sql -c "SELECT count(*) FROM pg_locks WHERE relation = 'travels'::regclass AND mode = 'AccessShareLock' AND granted AND pid IN (SELECT pid FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND pid <> pg_backend_pid())")" = 1 ]; }
+eventually 10 is_locked
+fails_like 55P03 'lock timeout' "SET lock_timeout = '300ms'; ALTER TABLE travels SET ACCESS METHOD heap" "it waits for those who use the table first"
+sql -c "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND pid <> pg_backend_pid()" > /dev/null
+wait "$holder"
 
 # mixed statements
 sql > /dev/null 2> "$work/errors" <<'SQL'
