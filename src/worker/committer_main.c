@@ -443,6 +443,8 @@ run(void)
 {
 	CommitterConfig config = {0};
 	S3am__Repository *repository;
+	WaitEventSet *waits;
+	WaitEvent event;
 	static uint8 identity[NODE_IDENTITY_MAX];
 
 	/* nobody waits for this process's answers yet, so what goes wrong here is told and tried again */
@@ -483,6 +485,11 @@ run(void)
 	config.decided = on_decided;
 	config.phase = on_phase;
 	committer = committer_create(&config, store, repository);
+	/* made once: a commit passes here three times */
+	waits = CreateWaitEventSet(TopMemoryContext, 3);
+	AddWaitEventToSet(waits, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);
+	AddWaitEventToSet(waits, WL_EXIT_ON_PM_DEATH, PGINVALID_SOCKET, NULL, NULL);
+	AddWaitEventToSet(waits, WL_SOCKET_READABLE, store_fd(store), NULL, NULL);
 
 	while (!stop_requested && !pg_atomic_read_u32(&node->detached))
 	{
@@ -500,8 +507,7 @@ run(void)
 		if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
 			wait = store_wait_ms;
 		say_doing();
-		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-								 store_fd(store), wait < 0 || wait > 1000 ? 1000 : wait, PG_WAIT_EXTENSION);
+		(void) WaitEventSetWait(waits, wait < 0 || wait > 1000 ? 1000 : wait, &event, 1, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }
