@@ -2,7 +2,8 @@
  * ownends.h: which rows of one storage the current transaction removed: when, and what they became.
  *
  * Rows are committed ones and own ones alike.  Neighbours that were removed by one command and whose successors are neighbours,
- * too, share an entry: an UPDATE of a whole table costs a few bytes per thousand rows, one in no order 14 bytes a row.
+ * too, share an entry: an UPDATE of a whole table costs a few bytes per thousand rows.  One in no order has an entry for each row,
+ * which goes to temporary files when there are many; a bit for each row stays.
  */
 #ifndef S3AM_OWNENDS_H
 #define S3AM_OWNENDS_H
@@ -23,7 +24,9 @@ typedef struct OwnEnd
 
 typedef struct OwnEnds OwnEnds;
 
-extern OwnEnds *ownends_create(MemoryContext cxt);
+/* Lives in a child of `parent`, its files until the transaction ends (endfiles_release()). */
+extern OwnEnds *ownends_create(MemoryContext parent);
+extern void ownends_free(OwnEnds *ends); /* NULL: nothing to do */
 extern uint64 ownends_count(const OwnEnds *ends);
 extern bool ownends_get(OwnEnds *ends, uint64 row, OwnEnd *end);
 /* The row has none yet. */

@@ -12,6 +12,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "storage/buffile.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -21,12 +22,17 @@
 #include "manifest/rowset.h"
 #include "s3am.h"
 #include "txn/commit.h"
+#include "txn/endfile.h"
 #include "txn/own.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 
 /* Rows read one by one that are claimed exactly; more of them are claimed with their table (design.md 4). */
 #define READ_ROWS_MAX 65536
+
+/* Of notes that leave memory: whole blocks. */
+#define UNDO_BLOCKS 160
+#define UNDO_PORTION (UNDO_BLOCKS * BLCKSZ / sizeof(Undo))
 
 typedef struct Undo
 {
@@ -36,11 +42,15 @@ typedef struct Undo
 	uint64 first, count;
 } Undo;
 
+StaticAssertDecl(UNDO_PORTION * sizeof(Undo) == UNDO_BLOCKS * BLCKSZ, "a portion of notes is whole blocks");
+
 static MemoryContext own_cxt;
 static List *tables; /* of TxnTable, few */
 static TxnTable *last_table;
-static Undo *undo;
+static Undo *undo; /* the newest */
 static uint64 nundo, undo_capacity;
+static BufFile *undo_file; /* older ones, in portions of UNDO_PORTION */
+static uint64 undo_portions;
 static uint64 desc_generation = 1; /* grows whenever a relation's definition may have changed */
 
 List *
@@ -57,22 +67,56 @@ own_context(void)
 	return own_cxt;
 }
 
+/* The older half of what is in memory goes to a file, from which it comes back only if it is undone. */
+static void
+file_undo(void)
+{
+	if (undo_file == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(own_context());
+
+		undo_file = endfiles_open();
+		MemoryContextSwitchTo(old);
+	}
+	if (BufFileSeekBlock(undo_file, (long) (undo_portions * UNDO_BLOCKS)) != 0)
+		ereport(ERROR, (errcode_for_file_access(), errmsg("could not seek in a temporary file")));
+	BufFileWrite(undo_file, undo, UNDO_PORTION * sizeof(Undo));
+	/* writes all of it: a full disk must not be noticed while a subtransaction is rolled back */
+	(void) BufFileRead(undo_file, undo, 0);
+	undo_portions++;
+	nundo -= UNDO_PORTION;
+	memmove(undo, undo + UNDO_PORTION, nundo * sizeof(Undo));
+}
+
+/* The newest note, or NULL. */
 static Undo *
+last_undo(void)
+{
+	if (nundo == 0 && undo_portions > 0)
+	{
+		if (BufFileSeekBlock(undo_file, (long) ((undo_portions - 1) * UNDO_BLOCKS)) != 0 ||
+			BufFileRead(undo_file, undo, UNDO_PORTION * sizeof(Undo)) != UNDO_PORTION * sizeof(Undo))
+			ereport(ERROR, (errcode_for_file_access(), errmsg("could not read from a temporary file")));
+		undo_portions--;
+		nundo = UNDO_PORTION;
+	}
+	return nundo > 0 ? &undo[nundo - 1] : NULL;
+}
+
+static void
 push_undo(SubTransactionId sub, TxnTable *table, bool end, uint64 first, uint64 count)
 {
-	Undo *u;
-
+	if (nundo == 2 * UNDO_PORTION)
+		file_undo();
 	if (nundo == undo_capacity)
 	{
 		uint64 capacity = undo_capacity ? undo_capacity * 2 : 64;
 
-		undo = undo ? repalloc_huge(undo, capacity * sizeof(Undo))
-					: MemoryContextAllocHuge(own_context(), capacity * sizeof(Undo));
+		undo =
+			undo ? repalloc(undo, capacity * sizeof(Undo)) : MemoryContextAlloc(own_context(), capacity * sizeof(Undo));
 		undo_capacity = capacity;
 	}
-	u = &undo[nundo++];
-	*u = (Undo){sub, end, table, first, count};
-	return u;
+	undo[nundo++] = (Undo){sub, end, table, first, count};
 }
 
 /* The current subtransaction is about to add a row. */
@@ -87,10 +131,10 @@ note_insert(TxnTable *table)
 	for (uint64 i = nundo; i > 0 && i + 4 > nundo && undo[i - 1].sub == sub; i--)
 		if (undo[i - 1].table == table && !undo[i - 1].end)
 			return;
-	(void) push_undo(sub, table, false, table->rows.nrows, 0);
+	push_undo(sub, table, false, table->rows.nrows, 0);
 }
 
-/* ... has removed one. */
+/* ... to remove one. */
 static void
 note_end(TxnTable *table, uint64 row)
 {
@@ -104,7 +148,7 @@ note_end(TxnTable *table, uint64 row)
 			undo[i - 1].count++;
 			return;
 		}
-	(void) push_undo(sub, table, true, row, 1);
+	push_undo(sub, table, true, row, 1);
 }
 
 TxnTable *
@@ -294,8 +338,9 @@ txn_end(TxnTable *table, uint64 row, CommandId cid, bool key, ItemPointer next)
 	}
 	if (table->ends == NULL)
 		table->ends = ownends_create(own_context());
-	ownends_add(table->ends, row, &end);
+	/* first: what is noted and not there is undone for nothing, the reverse would stay */
 	note_end(table, row);
+	ownends_add(table->ends, row, &end);
 }
 
 void
@@ -330,16 +375,18 @@ void
 txn_truncate(TxnTable *table)
 {
 	forget_rows(table, 0);
+	ownends_free(table->ends);
 	table->ends = NULL;
 }
 
 void
 own_subabort(SubTransactionId sub)
 {
-	while (nundo > 0 && undo[nundo - 1].sub >= sub)
-	{
-		Undo *u = &undo[--nundo];
+	Undo *u;
 
+	while ((u = last_undo()) != NULL && u->sub >= sub)
+	{
+		nundo--;
 		if (!u->end)
 			forget_rows(u->table, u->first);
 		else if (u->table->ends)
@@ -353,13 +400,15 @@ own_subcommit(SubTransactionId sub, SubTransactionId parent)
 	uint64 first = nundo;
 	uint64 kept;
 
-	while (first > 0 && undo[first - 1].sub >= sub)
-		first--;
+	/* the whole transaction goes, or nothing: all notes are of children of the top */
 	if (parent == TopSubTransactionId)
 	{
-		nundo = first;
+		nundo = undo_portions = 0;
 		return;
 	}
+	/* notes in the file keep their number, which is greater than that of any subtransaction they can be undone with */
+	while (first > 0 && undo[first - 1].sub >= sub)
+		first--;
 	kept = first;
 	for (uint64 i = first; i < nundo; i++)
 	{
@@ -385,11 +434,14 @@ own_reset(void)
 
 	foreach (lc, tables)
 		rowset_free(((TxnTable *) lfirst(lc))->read_rows);
+	endfiles_release();
 	own_cxt = NULL;
 	tables = NIL;
 	last_table = NULL;
 	undo = NULL;
 	nundo = undo_capacity = 0;
+	undo_file = NULL;
+	undo_portions = 0;
 	ownrows_total_memory = 0;
 }
 
