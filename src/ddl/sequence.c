@@ -48,6 +48,8 @@
 #define AHEAD_MAX 1024
 #define AHEAD_GROWS_MS 10000 /* ... twice as many if the last position was used up within this time */
 
+#define SETTLE_MS 100 /* between tries to have rows and pages follow that were locked */
+
 /* Columns of s3am.sequences. */
 #define Natts_sequences 8
 #define Anum_sequences_relid 1
@@ -68,8 +70,11 @@ typedef struct SequenceEntry
 	int64 last_value;
 	bool is_called;
 	uint64 generation;
+	bool descending;
 	uint64 version;
-	TimestampTz applied_at;
+	TimestampTz applied_at; /* and the page moved, if another server drew */
+	bool unsettled; /* the row, or the page, has not followed yet: somebody held a lock on it */
+	bool move, adopted; /* ... the page as well; as sequence_apply() has it */
 	/* this server's own drawing; for the epoch that it is valid for */
 	uint64 drawn_epoch;
 	uint64 next_generation; /* highest one given to a transaction */
@@ -93,6 +98,7 @@ static Oid map_relid;
 static dshash_table *entries;
 static dsa_area *entries_area;
 static dsa_pointer entries_handle;
+static bool unsettled_any = true; /* the publisher: perhaps, from an earlier process of it */
 
 /* ------------------------------------------------------------------------------------ the local table */
 
@@ -179,20 +185,21 @@ sequence_dropped(Oid relid)
 {
 	Relation map;
 	HeapTuple tuple;
+	bool gone = false;
 
 	if (get_rel_relkind(relid) != RELKIND_SEQUENCE || (map = open_map(RowExclusiveLock)) == NULL)
 		return;
 
-	/*
-	 * Nobody draws any more, since the sequence is locked, but the publisher may not have noted the last position yet: were the row
-	 * taken from it now, it would wait for us, and our commit for it.
-	 */
-	if (!node_serving && node_current())
-		(void) txn_base_for_commit(node_current());
-	tuple = find_row(map, relid, 0);
-	if (tuple)
+	/* the publisher may be noting the last position just now: then there is a newer row */
+	while (!gone && (tuple = find_row(map, relid, 0)) != NULL)
 	{
-		CatalogTupleDelete(map, &tuple->t_self);
+		TM_FailureData failure;
+		TM_Result result =
+			heap_delete(map, &tuple->t_self, GetCurrentCommandId(true), InvalidSnapshot, true, &failure, false);
+
+		if (result != TM_Ok && result != TM_Updated && result != TM_Deleted && result != TM_SelfModified)
+			elog(ERROR, "cannot delete the row of sequence %u: %d", relid, (int) result);
+		gone = result != TM_Updated;
 		CacheInvalidateRelcache(map);
 		known_valid = false;
 	}
@@ -345,18 +352,23 @@ read_page(Relation rel)
 	return data;
 }
 
-/* As setval(), but without its privileges and without touching the session's currval. */
+/*
+ * As setval(), but without its privileges and without touching the session's currval.  The sequence is locked, and unlocked here.
+ */
 static void
 write_page(Oid relid, int64 last_value, bool is_called)
 {
-	Relation rel = try_relation_open(relid, AccessShareLock);
+	Relation rel = try_relation_open(relid, NoLock);
 	Buffer buffer;
 	Form_pg_sequence_data data;
 	HeapTupleHeader tuple;
 	uint32 len;
 
 	if (rel == NULL)
+	{
+		UnlockRelationOid(relid, AccessShareLock);
 		return;
+	}
 	buffer = ReadBuffer(rel, 0);
 	LockBuffer(buffer, BUFFER_LOCK_EXCLUSIVE);
 	data = page_data(buffer);
@@ -455,7 +467,8 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 		dshash_release_lock(entries, entry);
 		refuse_owner(k->relid, owner);
 	}
-	if (owner != epoch && entry->applied_at > GetCurrentTransactionStartTimestamp())
+	/* what was drawn before the page was moved may have been drawn there as well */
+	if (owner != epoch && (entry->unsettled || entry->applied_at > GetCurrentTransactionStartTimestamp()))
 	{
 		dshash_release_lock(entries, entry);
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -545,59 +558,122 @@ supersedes(const S3am__SequencePosition *p, uint64 epoch, const SequenceEntry *e
 }
 
 static bool
-page_behind(Oid relid, const S3am__SequencePosition *p)
+page_behind(Oid relid, const SequenceEntry *to)
 {
-	Relation rel = try_relation_open(relid, AccessShareLock);
+	Relation rel = try_relation_open(relid, NoLock);
 	FormData_pg_sequence_data page;
 
 	if (rel == NULL)
 		return false;
 	page = read_page(rel);
 	relation_close(rel, NoLock);
-	return p->descending ? page.last_value > p->last_value : page.last_value < p->last_value;
+	return to->descending ? page.last_value > to->last_value : page.last_value < to->last_value;
 }
 
+/*
+ * Moves the page if need be, and has the row of a sequence say what its entry says.  False: somebody holds a lock on one of them.
+ * It is never waited for: its holder may wait for a version behind the one that is being applied, where no deadlock detector
+ * sees it (rule 27).
+ */
+static bool
+settle(Relation map, const SequenceEntry *entry)
+{
+	HeapTuple tuple = find_row(map, InvalidOid, entry->id);
+	Datum values[Natts_sequences] = {0};
+	bool nulls[Natts_sequences] = {false};
+	bool replaces[Natts_sequences] = {false, false, true, true, true, true, true, true};
+	bool isnull;
+	HeapTupleData locked;
+	Buffer buffer;
+	TM_FailureData failure;
+	TM_Result result;
+	Oid relid;
+
+	/* after a start the row may know more than what is being read again; one that is gone was dropped */
+	if (tuple == NULL || row_int(map, tuple, Anum_sequences_version) > (int64) entry->version)
+		return true;
+	relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+	if (entry->move || entry->adopted)
+	{
+		if (!ConditionalLockRelationOid(relid, AccessShareLock))
+			return false;
+		/* what this server draws next is beyond what the other one may have drawn */
+		if (entry->move || page_behind(relid, entry))
+			write_page(relid, entry->last_value, entry->is_called);
+		else
+			UnlockRelationOid(relid, AccessShareLock);
+	}
+	locked.t_self = tuple->t_self;
+	result = heap_lock_tuple(map, &locked, GetCurrentCommandId(true), LockTupleNoKeyExclusive, LockWaitSkip, false,
+							 &buffer, &failure);
+	ReleaseBuffer(buffer);
+	if (result == TM_Deleted)
+		return true;
+	if (result != TM_Ok)
+		return false;
+	values[Anum_sequences_epoch - 1] = Int64GetDatum((int64) entry->epoch);
+	values[Anum_sequences_last_value - 1] = Int64GetDatum(entry->last_value);
+	values[Anum_sequences_is_called - 1] = BoolGetDatum(entry->is_called);
+	values[Anum_sequences_generation - 1] = Int64GetDatum((int64) entry->generation);
+	values[Anum_sequences_descending - 1] = BoolGetDatum(entry->descending);
+	values[Anum_sequences_version - 1] = Int64GetDatum((int64) entry->version);
+	CatalogTupleUpdate(map, &tuple->t_self, heap_modify_tuple(tuple, RelationGetDescr(map), values, nulls, replaces));
+	return true;
+}
+
+static void
+settled(S3Node *node, const SequenceEntry *copy)
+{
+	SequenceEntry *entry = lock_entry(node, copy->id);
+
+	entry->unsettled = entry->move = entry->adopted = false;
+	/* nobody could draw before the database was attached */
+	entry->applied_at = pg_atomic_read_u32(&node->phase) == NODE_READY ? GetCurrentTimestamp() : 0;
+	dshash_release_lock(entries, entry);
+}
+
+/* The entry follows at once; row and page do, or are left for later.  map NULL: somebody holds a lock on the whole of it. */
 static void
 apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint64 epoch, uint64 version, bool adopted)
 {
 	SequenceEntry *entry = lock_entry(node, p->sequence);
-	bool counts = entry->version == 0 || supersedes(p, epoch, entry);
-	HeapTuple tuple;
+	SequenceEntry copy;
 
-	if (counts)
+	if (entry->version == 0 || supersedes(p, epoch, entry))
 	{
 		entry->epoch = epoch;
 		entry->last_value = p->last_value;
 		entry->is_called = p->is_called;
 		entry->generation = p->generation;
+		entry->descending = p->descending;
 		entry->version = version;
-		/* nobody could draw before the database was attached */
-		entry->applied_at = pg_atomic_read_u32(&node->phase) == NODE_READY ? GetCurrentTimestamp() : 0;
+		entry->unsettled = true;
+		entry->move |= epoch != pg_atomic_read_u64(&node->epoch);
+		entry->adopted |= adopted;
 	}
+	/* one version may hold several; and what an earlier try noted in the row may have been rolled back */
+	copy = *entry;
 	dshash_release_lock(entries, entry);
-	tuple = counts ? find_row(map, InvalidOid, p->sequence) : NULL;
-	/* one version may hold several */
-	if (tuple && row_int(map, tuple, Anum_sequences_version) <= (int64) version)
-	{
-		Datum values[Natts_sequences] = {0};
-		bool nulls[Natts_sequences] = {false};
-		bool replaces[Natts_sequences] = {false, false, true, true, true, true, true, true};
-		bool isnull;
-		HeapTuple changed;
-		Oid relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+	if (copy.version != version)
+		return;
+	if (map && settle(map, &copy))
+		settled(node, &copy);
+	else
+		unsettled_any = true;
+}
 
-		values[Anum_sequences_epoch - 1] = Int64GetDatum((int64) epoch);
-		values[Anum_sequences_last_value - 1] = Int64GetDatum(p->last_value);
-		values[Anum_sequences_is_called - 1] = BoolGetDatum(p->is_called);
-		values[Anum_sequences_generation - 1] = Int64GetDatum((int64) p->generation);
-		values[Anum_sequences_descending - 1] = BoolGetDatum(p->descending);
-		values[Anum_sequences_version - 1] = Int64GetDatum((int64) version);
-		changed = heap_modify_tuple(tuple, RelationGetDescr(map), values, nulls, replaces);
-		CatalogTupleUpdate(map, &tuple->t_self, changed);
-		/* what this server draws next is beyond what the other one may have drawn */
-		if (epoch != pg_atomic_read_u64(&node->epoch) || (adopted && page_behind(relid, p)))
-			write_page(relid, p->last_value, p->is_called);
-	}
+/* False: it does not exist.  *map is NULL if somebody holds a lock on it. */
+static bool
+try_open_map(Relation *map)
+{
+	Oid relid = map_oid("sequences");
+
+	*map = NULL;
+	if (!OidIsValid(relid))
+		return false;
+	if (ConditionalLockRelationOid(relid, RowExclusiveLock))
+		*map = table_open(relid, NoLock);
+	return true;
 }
 
 void
@@ -605,14 +681,73 @@ sequence_apply(S3Node *node, const S3am__Txn *txn, uint64 version, bool adopted)
 {
 	Relation map;
 
-	if (txn->n_sequences == 0 || (map = open_map(RowExclusiveLock)) == NULL)
+	if (txn->n_sequences == 0 || !try_open_map(&map))
 		return;
 	for (size_t i = 0; i < txn->n_sequences; i++)
 	{
 		apply_position(node, map, txn->sequences[i], txn->id->epoch, version, adopted);
 		CommandCounterIncrement();
 	}
-	table_close(map, NoLock);
+	if (map)
+		table_close(map, NoLock);
+}
+
+/* Copies of the entries whose rows or pages have not followed. */
+static List *
+unsettled_entries(S3Node *node)
+{
+	List *result = NIL;
+	dshash_seq_status status;
+	SequenceEntry *entry;
+
+	dshash_seq_init(&status, shared_entries(node), false);
+	while ((entry = dshash_seq_next(&status)) != NULL)
+		if (entry->unsettled)
+		{
+			SequenceEntry *copy = palloc(sizeof(*copy));
+
+			*copy = *entry;
+			result = lappend(result, copy);
+		}
+	dshash_seq_term(&status);
+	return result;
+}
+
+bool
+sequence_settle(S3Node *node)
+{
+	static TimestampTz tried;
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext old = CurrentMemoryContext;
+	Relation map;
+
+	if (!unsettled_any || !DsaPointerIsValid(node->sequences) || !TimestampDifferenceExceeds(tried, now, SETTLE_MS))
+		return unsettled_any;
+	tried = now;
+	unsettled_any = false;
+	StartTransactionCommand();
+	if (try_open_map(&map) && map == NULL)
+		unsettled_any = true;
+	else if (map)
+	{
+		List *waiting = unsettled_entries(node);
+		List *done = NIL;
+		ListCell *lc;
+
+		PushActiveSnapshot(GetTransactionSnapshot());
+		foreach (lc, waiting)
+			if (settle(map, lfirst(lc)))
+				done = lappend(done, lfirst(lc));
+			else
+				unsettled_any = true;
+		PopActiveSnapshot();
+		table_close(map, NoLock);
+		foreach (lc, done)
+			settled(node, lfirst(lc));
+	}
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(old);
+	return unsettled_any;
 }
 
 void
@@ -631,9 +766,11 @@ sequence_adopt_all(S3Node *node)
 		bool isnull;
 		Oid relid = DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
 
-		if (row_int(map, tuple, Anum_sequences_version) != 0)
-			write_page(relid, row_int(map, tuple, Anum_sequences_last_value),
-					   DatumGetBool(heap_getattr(tuple, Anum_sequences_is_called, RelationGetDescr(map), &isnull)));
+		if (row_int(map, tuple, Anum_sequences_version) == 0)
+			continue;
+		LockRelationOid(relid, AccessShareLock);
+		write_page(relid, row_int(map, tuple, Anum_sequences_last_value),
+				   DatumGetBool(heap_getattr(tuple, Anum_sequences_is_called, RelationGetDescr(map), &isnull)));
 	}
 	systable_endscan(scan);
 	table_close(map, AccessShareLock);

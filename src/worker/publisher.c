@@ -477,6 +477,8 @@ s3am_publisher_main(Datum arg)
 
 	for (;;)
 	{
+		bool unsettled;
+
 		CHECK_FOR_INTERRUPTS();
 		if (pg_atomic_read_u32(&node->detached))
 			proc_exit(0);
@@ -485,6 +487,7 @@ s3am_publisher_main(Datum arg)
 			ConfigReloadPending = false;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
+		unsettled = sequence_settle(node);
 		if (!DsaPointerIsValid(node->pending))
 			node->pending = node_take_all(node, &node->deliveries);
 		if (!DsaPointerIsValid(node->pending))
@@ -492,7 +495,8 @@ s3am_publisher_main(Datum arg)
 			pgstat_report_activity(STATE_IDLE, NULL);
 			node_doing(DOING_NOTHING);
 			state_freeze(node);
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, unsettled ? 100 : 1000,
+							 PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
 			continue;
 		}
