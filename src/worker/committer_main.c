@@ -29,12 +29,17 @@
 #include "s3am.h"
 #include "worker/worker.h"
 
+#define LEAVE_MS 5000 /* that a shutdown waits for the end of the epoch to be written */
+
 static S3Node *node;
 static Store *store;
+static WaitEventSet *waits;
 static Committer *committer;
 static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
 static bool again; /* the node was attached before, and its epoch was fenced */
+static bool leaving; /* this process ends its epoch itself */
+static dsa_pointer asked; /* requests that wait for a probe of the head */
 static dsa_pointer unresolved; /* requests that wait for an abort mark or a commit */
 static uint64 probes_asked;
 static int failures; /* to open the repository, one after the other */
@@ -111,6 +116,16 @@ answer_known(dsa_pointer p)
 	return true;
 }
 
+static void
+no_longer_asked(dsa_pointer p)
+{
+	dsa_pointer *link = &asked;
+
+	while (*link != p)
+		link = &((Request *) dsa_get_address(node_dsa(node), *link))->next;
+	*link = ((Request *) dsa_get_address(node_dsa(node), p))->next;
+}
+
 /* All that the chain had when the question came is applied now. */
 static void
 on_outcome_probed(void *arg, uint64_t version)
@@ -118,6 +133,7 @@ on_outcome_probed(void *arg, uint64_t version)
 	dsa_pointer p = (dsa_pointer) (uintptr_t) arg;
 	Request *request = dsa_get_address(node_dsa(node), p);
 
+	no_longer_asked(p);
 	if (request->epoch > committer_last_epoch(committer))
 		request_answer(node, p, ANSWER_NO_EPOCH, version);
 	else if (answer_known(p))
@@ -175,6 +191,8 @@ take_requests(void)
 		Request *request = dsa_get_address(node_dsa(node), p);
 		dsa_pointer next = request->next;
 
+		request->next = asked;
+		asked = p;
 		committer_probe(committer, on_outcome_probed, (void *) (uintptr_t) p);
 		p = next;
 	}
@@ -265,8 +283,10 @@ on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const cha
 static void
 on_phase(void *arg, CommitterPhase phase, const char *error)
 {
+	if (leaving && phase == COMMITTER_FENCED)
+		error = "this server has ended its epoch";
 	/* what is tried again and again is said once */
-	if (error && strcmp(error, node->error) != 0)
+	if (error && !leaving && strcmp(error, node->error) != 0)
 	{
 		ereport(LOG, (errmsg("s3am: repository \"%s\": %s", node->url, error)));
 		SpinLockAcquire(&node->mutex);
@@ -302,7 +322,7 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 		case COMMITTER_FENCED:
 			pg_atomic_write_u64(&node->epoch, 0);
 			node_set_phase(node, NODE_FENCED, error);
-			if (committer_displaced(committer))
+			if (!leaving && committer_displaced(committer))
 				ereport(LOG,
 						(errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
 			break;
@@ -420,6 +440,19 @@ say_doing(void)
 															  : DOING_NOTHING);
 }
 
+/* Questions without an answer are the next process's. */
+static void
+hand_back(dsa_pointer *list)
+{
+	while (DsaPointerIsValid(*list))
+	{
+		dsa_pointer p = *list;
+
+		*list = ((Request *) dsa_get_address(node_dsa(node), p))->next;
+		node_push(node, &node->requests, p);
+	}
+}
+
 /*
  * Fenced for being silent too long, and alive again: all that the old epoch had on its way is dead, and its backends were told.
  * The next process begins another epoch.
@@ -427,15 +460,54 @@ say_doing(void)
 static void
 begin_anew(void)
 {
-	while (DsaPointerIsValid(unresolved))
-	{
-		dsa_pointer p = unresolved;
-
-		unresolved = ((Request *) dsa_get_address(node_dsa(node), p))->next;
-		request_answer(node, p, ANSWER_UNDECIDED, 0);
-	}
+	hand_back(&asked);
+	hand_back(&unresolved);
 	node->committer_procno = -1;
 	proc_exit(1);
+}
+
+/* Handles what has come, and waits for more, at most so long. */
+static void
+turn(int64 limit)
+{
+	int64 wait;
+	int store_wait_ms;
+	WaitEvent event;
+
+	take_submissions();
+	take_requests();
+	bucket_dispatch(store);
+	wait = committer_tick(committer);
+	if (committer_phase(committer) == COMMITTER_FENCED && !committer_displaced(committer))
+	{
+		if (leaving)
+			return;
+		begin_anew();
+	}
+	store_wait_ms = store_timeout_ms(store);
+	if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
+		wait = store_wait_ms;
+	say_doing();
+	(void) WaitEventSetWait(waits, wait < 0 || wait > limit ? limit : wait, &event, 1, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/*
+ * Ends the epoch behind all that was handed over, so that other servers need not wait for s3am.node_timeout before they take over
+ * what it owned.  If the store does not answer they will have to; a shutdown does not wait for it.
+ */
+static void
+leave(void)
+{
+	uint64_t until = now_ms(NULL) + Min(s3am_node_timeout, LEAVE_MS);
+
+	leaving = true;
+	if (committer_phase(committer) == COMMITTER_READY)
+		committer_fence(committer, committer_epoch(committer), NULL, NULL);
+	while (committer_phase(committer) == COMMITTER_READY && now_ms(NULL) < until)
+		turn(50);
+	hand_back(&asked);
+	hand_back(&unresolved);
 }
 
 static void
@@ -443,8 +515,6 @@ run(void)
 {
 	CommitterConfig config = {0};
 	S3am__Repository *repository;
-	WaitEventSet *waits;
-	WaitEvent event;
 	static uint8 identity[NODE_IDENTITY_MAX];
 
 	/* nobody waits for this process's answers yet, so what goes wrong here is told and tried again */
@@ -493,23 +563,10 @@ run(void)
 
 	while (!stop_requested && !pg_atomic_read_u32(&node->detached))
 	{
-		int64 wait;
-		int store_wait_ms;
-
 		reload_settings();
-		take_submissions();
-		take_requests();
-		bucket_dispatch(store);
-		wait = committer_tick(committer);
-		if (committer_phase(committer) == COMMITTER_FENCED && !committer_displaced(committer))
-			begin_anew();
-		store_wait_ms = store_timeout_ms(store);
-		if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
-			wait = store_wait_ms;
-		say_doing();
-		(void) WaitEventSetWait(waits, wait < 0 || wait > 1000 ? 1000 : wait, &event, 1, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		turn(1000);
 	}
+	leave();
 }
 
 PGDLLEXPORT void
@@ -542,5 +599,6 @@ s3am_committer_main(Datum arg)
 	}
 	PG_END_TRY();
 	node->committer_procno = -1;
-	proc_exit(0);
+	/* who was only told to end, without the server, is started again */
+	proc_exit(pg_atomic_read_u32(&node->detached) ? 0 : 1);
 }
