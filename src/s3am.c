@@ -6,18 +6,22 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "catalog/catalog.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -62,18 +66,119 @@ shmem_startup(void)
 	LWLockRelease(AddinShmemInitLock);
 }
 
-/* What tells why a database is not attached must answer while it is not: the extension's own views. */
+/* Is it a relation whose rows are the same whatever the repository holds? */
+static bool
+independent(Oid relid)
+{
+	Oid schema = get_rel_namespace(relid);
+
+	if (schema == get_namespace_oid("s3am", true) || IsSharedRelation(relid))
+		return true;
+	/* a view of the system's is what it is made of, which stands beside it */
+	return schema == PG_CATALOG_NAMESPACE && get_rel_relkind(relid) == RELKIND_VIEW;
+}
+
+static bool
+function_dependent(Oid function, void *any)
+{
+	*(bool *) any = true;
+	/* a number that is drawn now could not be noted */
+	if (function == F_NEXTVAL || function == F_SETVAL_REGCLASS_INT8 || function == F_SETVAL_REGCLASS_INT8_BOOL)
+		return true;
+	return function >= FirstNormalObjectId && get_func_namespace(function) != get_namespace_oid("s3am", true);
+}
+
+/* Looks for functions that are neither the system's nor s3am's; notes whether there are any at all. */
+static bool
+calls_dependent(Node *node, void *any)
+{
+	if (node == NULL)
+		return false;
+	if (check_functions_in_node(node, function_dependent, any))
+		return true;
+	return expression_tree_walker(node, calls_dependent, any);
+}
+
+/* The same for a plan; of a kind that is not expected here nothing is known. */
+static bool
+plan_dependent(Plan *plan, bool *any)
+{
+	if (plan == NULL)
+		return false;
+	if (calls_dependent((Node *) plan->targetlist, any) || calls_dependent((Node *) plan->qual, any))
+		return true;
+	switch (nodeTag(plan))
+	{
+		case T_Result:
+			if (calls_dependent(((Result *) plan)->resconstantqual, any))
+				return true;
+			break;
+		case T_NestLoop:
+		case T_HashJoin:
+		case T_MergeJoin:
+			if (calls_dependent((Node *) ((Join *) plan)->joinqual, any))
+				return true;
+			break;
+		case T_FunctionScan:
+			if (calls_dependent((Node *) ((FunctionScan *) plan)->functions, any))
+				return true;
+			break;
+		case T_SubqueryScan:
+			if (plan_dependent(((SubqueryScan *) plan)->subplan, any))
+				return true;
+			break;
+		case T_Limit:
+			if (calls_dependent(((Limit *) plan)->limitOffset, any) ||
+				calls_dependent(((Limit *) plan)->limitCount, any))
+				return true;
+			break;
+		/* what these have besides is never volatile, and of columns and operators of the system's */
+		case T_SeqScan:
+		case T_IndexScan:
+		case T_Hash:
+		case T_Material:
+		case T_Sort:
+		case T_Agg:
+		case T_ProjectSet:
+			break;
+		default:
+			return true;
+	}
+	return plan_dependent(plan->lefttree, any) || plan_dependent(plan->righttree, any);
+}
+
+/*
+ * What tells why a database is not attached, and what mends it, must run while it is not: for everybody the extension's own views, for
+ * superusers also what reads nothing but the server's state (pg_settings, pg_stat_activity, shared catalogs), and calls of the
+ * system's functions and s3am's (pg_reload_conf(), s3am.node()).  Other catalogs are not complete yet; and a statement
+ * without relation and function waits, since such a one asks whether the database can be used.
+ */
 static bool
 reads_status_only(QueryDesc *query)
 {
+	PlannedStmt *stmt = query->plannedstmt;
+	bool calls = false;
+	bool own = true;
 	ListCell *lc;
 
-	if (query->operation != CMD_SELECT)
+	if (query->operation != CMD_SELECT || stmt->hasModifyingCTE)
 		return false;
-	foreach (lc, query->plannedstmt->relationOids)
-		if (get_rel_namespace(lfirst_oid(lc)) != get_namespace_oid("s3am", true))
+	foreach (lc, stmt->relationOids)
+	{
+		if (!independent(lfirst_oid(lc)))
 			return false;
-	return query->plannedstmt->relationOids != NIL;
+		own &= get_rel_namespace(lfirst_oid(lc)) == get_namespace_oid("s3am", true);
+	}
+	if (stmt->relationOids && own)
+		return true;
+	if (!superuser())
+		return false;
+	foreach (lc, stmt->subplans)
+		if (plan_dependent(lfirst(lc), &calls))
+			return false;
+	if (plan_dependent(stmt->planTree, &calls))
+		return false;
+	return stmt->relationOids != NIL || calls;
 }
 
 /* Views and partitioned tables have no rows that would be looked at, but what the statement does follows from them. */

@@ -168,14 +168,20 @@ note_event(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id)
 
 /*
  * The first name that a session looks up outside of the system's schemas: the schema is not complete before the database is
- * attached, and a name that is not there yet would be an error at once.
+ * attached, and a name that is not there yet would be an error at once.  A superuser whose database cannot be attached comes to look
+ * for the reason; what may not run then is held up when it is executed.
  */
 static void
 wait_before_names(Oid namespace)
 {
+	S3Node *node;
+
 	if (node_waited || internal || detaching || creating_extension || MyBackendType != B_BACKEND ||
 		!IsTransactionState() || RecoveryInProgress() || namespace == PG_CATALOG_NAMESPACE ||
 		isAnyTempNamespace(namespace) || !node_database_bound() || namespace == get_namespace_oid("s3am", true))
+		return;
+	node = node_current();
+	if (node && pg_atomic_read_u32(&node->phase) == NODE_FAILED && superuser())
 		return;
 	(void) node_wait_ready();
 	node_waited = true;
