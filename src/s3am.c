@@ -157,6 +157,7 @@ static bool
 reads_status_only(QueryDesc *query)
 {
 	PlannedStmt *stmt = query->plannedstmt;
+	S3Node *node;
 	bool calls = false;
 	bool own = true;
 	ListCell *lc;
@@ -171,7 +172,9 @@ reads_status_only(QueryDesc *query)
 	}
 	if (stmt->relationOids && own)
 		return true;
-	if (!superuser())
+	/* one that comes while it attaches waits with the rest, lest a snapshot for more than a statement lacks the schema: pg_dump's */
+	node = node_current();
+	if (!superuser() || IsolationUsesXactSnapshot() || node == NULL || pg_atomic_read_u32(&node->phase) != NODE_FAILED)
 		return false;
 	foreach (lc, stmt->subplans)
 		if (plan_dependent(lfirst(lc), &calls))
