@@ -24,6 +24,8 @@ PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 
 $(OBJS): | $(GENERATED)
+.PHONY: generated
+generated: $(GENERATED) $(GENERATED:.c=.h)
 $(OBJS): $(GENERATED:.c=.h)
 
 -include $(OBJS:.o=.d)

@@ -52,7 +52,7 @@ static HeapTuple
 read_row(Oid catalog_oid, Oid index, Oid oid, Snapshot snapshot, TupleDesc *desc)
 {
 	Relation catalog = table_open(catalog_oid, AccessShareLock);
-	AttrNumber column = catalog_oid == IndexRelationId ? Anum_pg_index_indexrelid : 1;
+	AttrNumber column = 1; /* oid; in pg_index it is indexrelid */
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;

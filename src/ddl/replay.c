@@ -103,7 +103,7 @@ ddl_replay_storage(Relation rel)
 	for (size_t i = 0; current && found < 0 && i < current->n_storages; i++)
 		if (!storage_used[i])
 			found = i;
-	if (found < 0)
+	if (current == NULL || found < 0)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("the manifest names no storage for relation \"%s\"", RelationGetRelationName(rel))));
 	storage_used[found] = true;

@@ -281,6 +281,21 @@ removed(void *arg, StoreResult *result)
 	sweep(p);
 }
 
+/* A list of manifests: may more that can go follow it?  Not if it is sorted, as most are, and ends with one that must stay. */
+static bool
+more_may_go(const Pass *p, const StoreResult *result)
+{
+	const char *last = "";
+
+	for (int i = 0; i < result->nentries; i++)
+	{
+		if (strcmp(last, result->entries[i].key) > 0)
+			return true;
+		last = result->entries[i].key;
+	}
+	return strcmp(last, "manifests/") > 0 && strtoull(last + strlen("manifests/"), NULL, 10) <= p->deletable;
+}
+
 static void
 swept_list(void *arg, StoreResult *result)
 {
@@ -290,10 +305,7 @@ swept_list(void *arg, StoreResult *result)
 		return;
 	for (int i = 0; i < result->nentries; i++)
 		judge(p, &result->entries[i]);
-	if (result->next && p->prefix != SWEEP_MANIFESTS)
-		snprintf(p->after, sizeof(p->after), "%s", result->next);
-	else if (result->next && result->nentries && strcmp(result->entries[result->nentries - 1].key, "manifests/") > 0 &&
-			 strtoull(result->entries[result->nentries - 1].key + 10, NULL, 10) <= p->deletable)
+	if (result->next && (p->prefix != SWEEP_MANIFESTS || more_may_go(p, result)))
 		snprintf(p->after, sizeof(p->after), "%s", result->next);
 	else
 	{

@@ -13,6 +13,8 @@
 #define MAX_PAYLOAD ((uint64_t) 1 << 30)
 #define COMPRESS_FROM 4096
 
+static const uint8_t magic[4] = {'S', '3', 'A', 'M'};
+
 static void
 put(uint8_t *p, uint64_t v, int n)
 {
@@ -68,7 +70,7 @@ envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const 
 	}
 	if (!compressed && len)
 		memcpy(object + ENVELOPE_SIZE, payload, len);
-	memcpy(object, "S3AM", 4);
+	memcpy(object, magic, sizeof(magic));
 	object[4] = kind;
 	object[5] = compressed;
 	put(object + 6, S3AM_FORMAT_LEVEL, 2);
@@ -106,7 +108,7 @@ envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uin
 		snprintf(why, sizeof(why), "is damaged: it is cut off after %zu bytes", object_len);
 		return refuse(error, key, why);
 	}
-	if (memcmp(object, "S3AM", 4) != 0)
+	if (memcmp(object, magic, sizeof(magic)) != 0)
 		return refuse(error, key, "is not one of s3am's");
 	if (get(object + 8, 2) > S3AM_FORMAT_LEVEL)
 		return refuse(error, key, "was written in a newer format: upgrade s3am on this server");

@@ -183,7 +183,6 @@ put_drive(Committer *c)
 		if (!RULE(P5_FILL))
 			return true; /* and what is sent no more is taken for dead */
 		group_fill(c);
-		put = c->put;
 	}
 	if (committer_now(c) >= c->retry_at)
 		start(c);

@@ -257,22 +257,21 @@ update_tables(TreeBuild *t, const S3am__Page *old, uint64_t first, uint64_t end,
 	size_t begun = out->n, bytes = 0, i = 0, j = delta_from(t->delta, first);
 	size_t nold = old ? old->n_tables : 0;
 
-	while (i < nold || (j < t->delta->ntables && t->delta->tables[j]->storage < end))
+	for (;;)
 	{
 		DeltaTable *table = j < t->delta->ntables && t->delta->tables[j]->storage < end ? t->delta->tables[j] : NULL;
-		const S3am__TableState *have = i < nold ? old->tables[i] : NULL;
+		const S3am__TableState *have = NULL;
 		S3am__TableState *state;
 
-		if (have && (table == NULL || have->storage < table->storage))
+		if (table == NULL && i == nold)
+			break;
+		if (table == NULL || (i < nold && old->tables[i]->storage < table->storage))
 		{
-			add_table(t, out, first, &bytes, copy_table_state(have), begun);
-			i++;
+			add_table(t, out, first, &bytes, copy_table_state(old->tables[i++]), begun);
 			continue;
 		}
-		if (have && have->storage == table->storage)
-			i++;
-		else
-			have = NULL;
+		if (i < nold && old->tables[i]->storage == table->storage)
+			have = old->tables[i++];
 		state = update_table(t, table, have);
 		if (state)
 			add_table(t, out, first, &bytes, state, begun);

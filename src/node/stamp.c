@@ -105,10 +105,12 @@ ring_with_room(S3Node *node)
 							  DSA_ALLOC_HUGE | DSA_ALLOC_ZERO);
 	grown = dsa_get_address(node_dsa(node), p);
 	grown->capacity = capacity;
-	for (uint64 i = first; i < next; i++)
-		grown->entries[i % capacity] = ring->entries[i % ring->capacity];
 	if (ring)
+	{
+		for (uint64 i = first; i < next; i++)
+			grown->entries[i % capacity] = ring->entries[i % ring->capacity];
 		state_retire(node, node->stamps);
+	}
 	pg_write_barrier();
 	node->stamps = p;
 	return grown;

@@ -812,7 +812,8 @@ read_part(Cursor *in, Codec *codec)
 			} value;
 
 			memcpy(value.bytes, p, codec->typlen);
-			return fetch_att(value.bytes, true, codec->typlen);
+			result = fetch_att(value.bytes, true, codec->typlen);
+			return result;
 		}
 		copy = palloc(codec->typlen);
 		memcpy(copy, p, codec->typlen);

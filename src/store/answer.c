@@ -37,7 +37,7 @@ answer_free(Answer *a)
 
 /* ------------------------------------------------------------------------------------ header */
 
-/* Is this header `name`?  Then its value, trimmed and cut to `size`. */
+/* Is this header `name`?  Then its value, trimmed and cut to `size`; else `value` stays as it was. */
 static bool
 header_value(const char *line, size_t len, const char *name, char *value, size_t size)
 {
@@ -75,8 +75,9 @@ answer_header(Answer *a, const char *line, size_t len)
 		if (space && line + len - space > 3)
 			a->status = (space[1] - '0') * 100 + (space[2] - '0') * 10 + (space[3] - '0');
 	}
-	else if (header_value(line, len, "ETag", value, sizeof(a->etag)))
-		strcpy(a->etag, value);
+	else if (header_value(line, len, "ETag", a->etag, sizeof(a->etag)) ||
+			 header_value(line, len, "x-amz-bucket-region", a->region, sizeof(a->region)))
+		return;
 	else if (header_value(line, len, "Date", value, sizeof(value)))
 	{
 		time_t t = curl_getdate(value, NULL);
@@ -115,8 +116,6 @@ answer_header(Answer *a, const char *line, size_t len)
 		}
 		a->retry_after_ms = (seconds < 0 ? 0 : seconds > MAX_RETRY_AFTER ? MAX_RETRY_AFTER : seconds) * 1000;
 	}
-	else if (header_value(line, len, "x-amz-bucket-region", value, sizeof(a->region)))
-		strcpy(a->region, value);
 	else if (header_value(line, len, "x-amz-server-side-encryption", value, sizeof(value)))
 		a->etag_is_no_md5 |= strcmp(value, "AES256") != 0;
 	else if (header_value(line, len, "x-amz-server-side-encryption-customer-algorithm", value, sizeof(value)))

@@ -120,7 +120,6 @@ read_file(const char *file_name, bool named, bool config, Profile *p, char **err
 	FILE *file = fopen(file_name, "re");
 	char *line = NULL;
 	size_t size = 0;
-	ssize_t len;
 	bool inside = false;
 	bool good = true;
 
@@ -132,7 +131,7 @@ read_file(const char *file_name, bool named, bool config, Profile *p, char **err
 		*error = text_format("cannot read \"%s\": %s", file_name, strerror(errno));
 		return false;
 	}
-	while (good && (len = getline(&line, &size, file)) >= 0)
+	while (good && getline(&line, &size, file) >= 0)
 	{
 		char *equals;
 

@@ -570,8 +570,10 @@ ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end)
 		/* a hash table is half full */
 		ends->memory += 2 * sizeof(Chunk);
 		total_memory += 2 * sizeof(Chunk);
+		i = 0;
 	}
-	i = find_run(chunk, offset);
+	else
+		i = find_run(chunk, offset);
 	Assert(i == chunk->n || chunk->runs[i].offset > offset);
 	if (i > 0)
 	{

@@ -106,6 +106,7 @@ note_cmin(OwnRows *rows, uint64 n, CommandId cmin)
 								  : MemoryContextAllocHuge(rows->cxt, capacity * sizeof(CminRun));
 		rows->cmins_capacity = capacity;
 	}
+	Assert(rows->cmins);
 	run = &rows->cmins[rows->ncmins++];
 	run->first = n;
 	run->cmin = cmin;
