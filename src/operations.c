@@ -18,11 +18,11 @@
 
 #include "compat.h"
 #include "manifest/envelope.h"
+#include "messages.h"
 #include "node/bucket.h"
 #include "node/node.h"
 #include "node/request.h"
 #include "s3am.h"
-#include "worker/apply.h"
 
 S3AM_FUNCTION(s3am_processes);
 S3AM_FUNCTION(s3am_store_stats);
@@ -231,7 +231,7 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 				memcpy(copy, payload, len);
 			free(payload);
 			if (copy)
-				manifest = s3am__manifest__unpack(apply_allocator(cxt), len, copy);
+				manifest = s3am__manifest__unpack(message_allocator(cxt), len, copy);
 		}
 		if (manifest == NULL)
 		{

@@ -16,6 +16,7 @@
 #include "inspect/inspect.h"
 #include "manifest/envelope.h"
 #include "manifest/keys.h"
+#include "messages.h"
 #include "node/bucket.h"
 
 S3AM_FUNCTION(s3am_inspect);
@@ -183,7 +184,7 @@ show_envelope(Inspect *in, void *arg)
 
 		memcpy(copy, payload, len);
 		free(payload);
-		message = protobuf_c_message_unpack(e->kind->message, segment_allocator(CurrentMemoryContext), len, copy);
+		message = protobuf_c_message_unpack(e->kind->message, message_allocator(CurrentMemoryContext), len, copy);
 	}
 	if (message == NULL)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),

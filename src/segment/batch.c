@@ -5,6 +5,7 @@
 
 #include "utils/memutils.h"
 
+#include "messages.h"
 #include "segment/batch.h"
 
 bool
@@ -80,7 +81,7 @@ schema_pack(const S3am__BatchSchema *schema)
 S3am__BatchSchema *
 schema_unpack(const PackedSchema *packed)
 {
-	return s3am__batch_schema__unpack(segment_allocator(CurrentMemoryContext), packed->len, packed->bytes);
+	return s3am__batch_schema__unpack(message_allocator(CurrentMemoryContext), packed->len, packed->bytes);
 }
 
 bool

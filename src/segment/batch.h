@@ -99,9 +99,6 @@ extern uint64 schema_hash(const void *schema, Size len);
 /* To look at rows without any relation: attribute i is column i.  The schema has passed schema_check(). */
 extern const RowMap *row_map_raw(const S3am__BatchSchema *schema, MemoryContext cxt);
 
-/* For unpacking messages into a memory context. */
-extern ProtobufCAllocator *segment_allocator(MemoryContext cxt);
-
 /* Is it what a writer could have made?  NULL, or what is wrong. */
 extern const char *schema_check(const S3am__BatchSchema *schema);
 

@@ -7,6 +7,7 @@
 
 #include "utils/memutils.h"
 
+#include "messages.h"
 #include "segment/batch.h"
 
 void
@@ -64,7 +65,7 @@ segment_read_footer(const char *object, uint64 identity, const uint8 *bytes, Siz
 		if (h != trailer.checksum)
 			segment_damaged(object, "the footer's checksum does not fit");
 	}
-	footer = s3am__segment_footer__unpack(segment_allocator(CurrentMemoryContext), trailer.footer, start);
+	footer = s3am__segment_footer__unpack(message_allocator(CurrentMemoryContext), trailer.footer, start);
 	if (footer == NULL || footer->schema == NULL || footer->pages == NULL)
 		segment_damaged(object, "the footer cannot be decoded");
 	wrong = schema_check(footer->schema);

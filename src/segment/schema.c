@@ -272,29 +272,3 @@ row_map(const PackedSchema *packed, TupleDesc desc, const char *object)
 	nmaps++;
 	return &entry->map;
 }
-
-/* ------------------------------------------------------------------------------------ protobuf in a memory context */
-
-static void *
-cxt_alloc(void *arg, size_t size)
-{
-	return MemoryContextAllocHuge((MemoryContext) arg, Max(size, 1));
-}
-
-static void
-cxt_free(void *arg, void *p)
-{
-	if (p)
-		pfree(p);
-}
-
-ProtobufCAllocator *
-segment_allocator(MemoryContext cxt)
-{
-	ProtobufCAllocator *allocator = MemoryContextAlloc(cxt, sizeof(ProtobufCAllocator));
-
-	allocator->alloc = cxt_alloc;
-	allocator->free = cxt_free;
-	allocator->allocator_data = cxt;
-	return allocator;
-}

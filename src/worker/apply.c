@@ -14,30 +14,6 @@
 #include "txn/txn.h"
 #include "worker/apply.h"
 
-static void *
-cxt_alloc(void *arg, size_t size)
-{
-	return MemoryContextAllocHuge((MemoryContext) arg, Max(size, 1));
-}
-
-static void
-cxt_free(void *arg, void *p)
-{
-	if (p)
-		pfree(p);
-}
-
-ProtobufCAllocator *
-apply_allocator(MemoryContext cxt)
-{
-	ProtobufCAllocator *allocator = MemoryContextAlloc(cxt, sizeof(ProtobufCAllocator));
-
-	allocator->alloc = cxt_alloc;
-	allocator->free = cxt_free;
-	allocator->allocator_data = cxt;
-	return allocator;
-}
-
 /* ------------------------------------------------------------------------------------ row sets */
 
 typedef void (*RowEach)(void *arg, uint64 row);

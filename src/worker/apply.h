@@ -9,9 +9,6 @@
 #include "manifest/s3am.pb-c.h"
 #include "node/node.h"
 
-/* An allocator for protobuf-c that takes memory from a context. */
-extern ProtobufCAllocator *apply_allocator(MemoryContext cxt);
-
 /* Puts its rows, deletes and storages into the shared state; doing so twice is doing it once. */
 extern void apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos);
 

@@ -38,6 +38,7 @@
 
 #include "ddl/ddl.h"
 #include "ddl/sequence.h"
+#include "messages.h"
 #include "node/applied.h"
 #include "node/state.h"
 #include "s3am.h"
@@ -297,7 +298,7 @@ apply_version(Delivery *delivery)
 	if (delivery->version <= POS_VERSION(pg_atomic_read_u64(&node->published)) &&
 		(pg_atomic_read_u64(&node->published) & POS_STEP_MAX) == POS_STEP_MAX)
 		return; /* a committer that started anew tells it again */
-	manifest = s3am__manifest__unpack(apply_allocator(delivery_cxt), delivery->len, delivery->payload);
+	manifest = s3am__manifest__unpack(message_allocator(delivery_cxt), delivery->len, delivery->payload);
 	if (manifest == NULL)
 		elog(ERROR, "manifest " UINT64_FORMAT " cannot be decoded", delivery->version);
 	for (size_t i = 0; i < manifest->n_epochs; i++)
