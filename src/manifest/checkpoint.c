@@ -138,7 +138,10 @@ published(void *arg, bool ours)
 	root.version = committer_version(b->c);
 	len = s3am__root__pack(&root, payload);
 	object = envelope_seal(ENVELOPE_ROOT, b->uuid, KEY_ROOT, payload, len, &len);
-	jobs_put(b->jobs, KEY_ROOT, object, len, hinted, b);
+	if (object)
+		jobs_put(b->jobs, KEY_ROOT, object, len, hinted, b);
+	else
+		end(b, true, NULL);
 }
 
 static void
@@ -172,6 +175,11 @@ write_root(CheckpointBuild *b, S3am__Checkpoint *root)
 	key_checkpoint(key, root->version, b->epoch);
 	object = envelope_seal(ENVELOPE_CHECKPOINT, b->uuid, key, payload, len, &len);
 	free(payload);
+	if (object == NULL)
+	{
+		end(b, false, "out of memory");
+		return;
+	}
 	s3am__checkpoint_ref__init(&b->ref);
 	b->ref.version = root->version;
 	b->ref.epoch = b->epoch;
@@ -293,6 +301,11 @@ write_more(CheckpointBuild *b)
 		object = envelope_seal(ENVELOPE_PAGE, b->uuid, key, o->payload, o->len, &len);
 		free(o->payload);
 		o->payload = NULL;
+		if (object == NULL)
+		{
+			end(b, false, "out of memory");
+			return;
+		}
 		jobs_put(b->jobs, key, object, len, page_written, b);
 	}
 }
@@ -609,6 +622,16 @@ checkpoint_begin(const CheckpointConfig *config, Committer *c, Store *store, con
 	else
 		read_more(b);
 	return b;
+}
+
+void
+checkpoint_tick(CheckpointBuild *b)
+{
+	if (b == NULL)
+		return;
+	jobs_tick(b->jobs);
+	if (b->walk)
+		tree_tick(b->walk);
 }
 
 void

@@ -27,6 +27,9 @@ typedef struct CheckpointConfig
 extern CheckpointBuild *
 checkpoint_begin(const CheckpointConfig *config, Committer *c, Store *store, const uint8_t uuid[16]);
 
+/* Now and then: begins what there was no memory for.  NULL is fine. */
+extern void checkpoint_tick(CheckpointBuild *b);
+
 /* Ends it without done(): before the committer is destroyed. */
 extern void checkpoint_cancel(CheckpointBuild *b);
 

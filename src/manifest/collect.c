@@ -837,6 +837,11 @@ move_boundary(Pass *p)
 	s3am__boundary__pack(&message, payload);
 	object = envelope_seal(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, payload, len, &len);
 	free(payload);
+	if (object == NULL)
+	{
+		end(p, "out of memory");
+		return;
+	}
 	p->boundary = to;
 	if (!RULE(P4_COMPARE_AND_SET))
 		jobs_put(p->jobs, KEY_BOUNDARY, object, len, boundary_moved, p);
@@ -932,6 +937,16 @@ collector_create(Committer *c, Store *store, const uint8_t uuid[16])
 	col->store = store;
 	memcpy(col->uuid, uuid, 16);
 	return col;
+}
+
+void
+collector_tick(Collector *col)
+{
+	if (col == NULL || col->pass == NULL)
+		return;
+	jobs_tick(col->pass->jobs);
+	if (col->pass->walk)
+		tree_tick(col->pass->walk);
 }
 
 void

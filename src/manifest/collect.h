@@ -39,6 +39,9 @@ typedef struct CollectConfig
 extern Collector *collector_create(Committer *c, Store *store, const uint8_t uuid[16]);
 extern void collector_free(Collector *col); /* before the committer is destroyed; ends a pass without done() */
 
+/* Now and then: begins what there was no memory for.  NULL is fine. */
+extern void collector_tick(Collector *col);
+
 /* Starts a pass.  False: one is running, or the committer is not ready. */
 extern bool collector_run(Collector *col, const CollectConfig *config);
 

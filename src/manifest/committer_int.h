@@ -216,11 +216,12 @@ extern bool pending_in_put(const Committer *c, bool abandoned);
 extern bool group_build(Committer *c);
 extern void group_prolong(Committer *c);
 extern bool group_wanted(Committer *c);
-extern void group_fill(Committer *c);
+extern bool group_fill(Committer *c);
 
 /* put.c */
-extern void put_begin(Committer *c, S3am__Manifest *m, bool fill);
+extern bool put_begin(Committer *c, S3am__Manifest *m, bool fill);
 extern void put_end(Committer *c);
+extern void committer_out_of_memory(Committer *c);
 extern bool put_drive(Committer *c); /* true: something was settled, look again */
 
 /* restore.c */

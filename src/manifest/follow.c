@@ -102,6 +102,8 @@ committer_read_boundary(Committer *c)
 		c->boundary_number = ++c->number;
 		c->boundary_sent_ms = t;
 		c->boundary_op = store_get(c->store, KEY_BOUNDARY, 0, -1, boundary_came, c);
+		if (c->boundary_op == NULL)
+			c->boundary_retry_at = committer_back_off(c, 3);
 	}
 }
 
@@ -147,7 +149,13 @@ committer_start_read(Committer *c, uint64_t version)
 		r->number = ++c->number;
 		key_manifest(key, version);
 		r->op = store_get(c->store, key, 0, -1, read_done, r);
-		c->nahead++;
+		if (r->op)
+			c->nahead++;
+		else
+		{
+			r->used = false;
+			committer_out_of_memory(c);
+		}
 		return;
 	}
 }

@@ -366,19 +366,30 @@ release_manifest(S3am__Manifest *m)
 }
 
 /* Packs with the reads of its members left out: they were validated, nobody needs them any more. */
-static void
+static bool
 put_manifest(Committer *c, S3am__Manifest *m, bool fill)
 {
+	bool begun;
+
 	for (Pending *p = c->first; p; p = p->next)
 		if (p->in_put && !fill)
 			p->txn->n_reads = 0;
-	put_begin(c, m, fill);
+	begun = put_begin(c, m, fill);
 	for (Pending *p = c->first; p; p = p->next)
 		if (p->in_put && !fill)
+		{
 			p->txn->n_reads = p->claims->nreads;
+			if (!begun)
+			{
+				/* no PUT ever held it for this */
+				p->in_put = false;
+				p->tries--;
+			}
+		}
+	return begun;
 }
 
-/* Makes the manifest for the next version and begins its PUT.  False: there is nothing to say. */
+/* Makes the manifest for the next version and begins its PUT.  False: there is nothing to say, or no memory to say it. */
 bool
 group_build(Committer *c)
 {
@@ -403,23 +414,25 @@ group_build(Committer *c)
 	}
 	any = m->n_steps || m->n_epochs || m->n_abort_marks || m->checkpoint;
 	if (any)
-		put_manifest(c, m, false);
+		any = put_manifest(c, m, false);
 	release_manifest(m);
 	return any;
 }
 
-/* Begins the PUT of a manifest without members, for the slot of one that is given up. */
-void
+/* Begins the PUT of a manifest without members, for the slot of one that is given up.  False: no memory. */
+bool
 group_fill(Committer *c)
 {
 	S3am__Manifest *m = malloc(sizeof(*m));
+	bool begun;
 
 	init_manifest(c, m);
 	for (Pending *p = c->first; p; p = p->next)
 		if (p->abandoned && p->shared && RULE(P9_MARK))
 			add_mark(m, p->txn->id->epoch, p->txn->id->seq);
-	put_manifest(c, m, true);
+	begun = put_manifest(c, m, true);
 	release_manifest(m);
+	return begun;
 }
 
 static uint64_t

@@ -44,6 +44,7 @@ struct Jobs
 	Store *store;
 	Job *first;
 	int n;
+	bool waiting; /* for some there was no memory: their op is NULL */
 	bool cancelled;
 };
 
@@ -91,6 +92,36 @@ start(Job *job)
 			job->op = store_replace(store, job->key, job->extra, job->data, job->len, finished, job);
 			break;
 	}
+	if (job->op == NULL)
+		job->jobs->waiting = true;
+}
+
+void
+jobs_tick(Jobs *jobs)
+{
+	if (!jobs->waiting)
+		return;
+	jobs->waiting = false;
+	for (Job *job = jobs->first; job; job = job->next)
+		if (job->op == NULL)
+			start(job);
+}
+
+static void
+unlink_job(Job *job)
+{
+	*job->link = job->next;
+	if (job->next)
+		job->next->link = job->link;
+	job->jobs->n--;
+}
+
+static void
+free_job(Job *job)
+{
+	free(job->data);
+	free(job->copy);
+	free(job);
 }
 
 static void
@@ -108,31 +139,31 @@ finished(void *arg, StoreResult *result)
 		start(job);
 		return;
 	}
-	*job->link = job->next;
-	if (job->next)
-		job->next->link = job->link;
-	jobs->n--;
+	unlink_job(job);
 	if (!jobs->cancelled)
 		job->cb(job->arg, result);
 	else if (jobs->n == 0)
 		free(jobs);
-	free(job->data);
-	free(job->copy);
-	free(job);
+	free_job(job);
 }
 
 void
 jobs_cancel(Jobs *jobs)
 {
 	jobs->cancelled = true;
-	if (jobs->n == 0)
+	for (Job *job = jobs->first, *next; job; job = next)
 	{
-		free(jobs);
-		return;
-	}
-	for (Job *job = jobs->first; job; job = job->next)
+		next = job->next;
 		if (job->op)
 			store_cancel(jobs->store, job->op);
+		else
+		{
+			unlink_job(job);
+			free_job(job);
+		}
+	}
+	if (jobs->n == 0)
+		free(jobs);
 }
 
 static Job *

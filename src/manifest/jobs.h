@@ -11,6 +11,7 @@ typedef struct Jobs Jobs;
 extern Jobs *jobs_create(Store *store);
 extern void jobs_cancel(Jobs *jobs); /* no callback comes any more; frees it */
 extern int jobs_under_way(const Jobs *jobs);
+extern void jobs_tick(Jobs *jobs); /* now and then: begins those for which there was no memory */
 
 extern void jobs_get(Jobs *jobs, const char *key, StoreCallback cb, void *arg);
 extern void jobs_list(Jobs *jobs, const char *prefix, const char *after, StoreCallback cb, void *arg);

@@ -101,8 +101,8 @@ renewed(void *arg, StoreResult *result)
 			char key[KEY_SIZE];
 
 			key_pin(key, c->nonce);
-			l->refs++;
 			l->unpin_op = store_remove(c->store, key, unpinned, l);
+			l->refs += l->unpin_op != NULL;
 		}
 	}
 	unref(l);
@@ -126,12 +126,23 @@ renew(Lease *l)
 		message.description = (char *) c->cfg.description;
 	len = s3am__node__get_packed_size(&message);
 	payload = malloc(len + 1);
-	s3am__node__pack(&message, payload);
 	key_node(key, c->epoch);
-	l->object = envelope_seal(ENVELOPE_NODE, c->uuid, key, payload, len, &len);
-	free(payload);
-	l->refs++;
-	l->renew_op = store_put(c->store, key, l->object, len, renewed, l);
+	if (payload)
+	{
+		s3am__node__pack(&message, payload);
+		l->object = envelope_seal(ENVELOPE_NODE, c->uuid, key, payload, len, &len);
+		free(payload);
+	}
+	if (l->object)
+		l->renew_op = store_put(c->store, key, l->object, len, renewed, l);
+	if (l->renew_op)
+		l->refs++;
+	else
+	{
+		free(l->object);
+		l->object = NULL;
+		l->renew_at = committer_now(c) + c->cfg.lease_ms / 16 + 1;
+	}
 }
 
 /* ------------------------------------------------------------------------------------ looking */
@@ -200,8 +211,8 @@ lease_tick(Committer *c)
 	if (l->look_op == NULL && t >= l->look_at && c->phase == COMMITTER_READY)
 	{
 		l->look_at = t + c->cfg.lease_ms / 2;
-		l->refs++;
 		l->look_op = store_list(c->store, "nodes/", NULL, 0, looked, l);
+		l->refs += l->look_op != NULL;
 	}
 }
 

@@ -29,13 +29,32 @@ put_end(Committer *c)
 		free_put(put);
 }
 
+/* There is no memory for what comes next: it is tried again later, as after an error of the store. */
 void
+committer_out_of_memory(Committer *c)
+{
+	committer_set_phase(c, c->phase, "out of memory");
+	c->poll_at = c->retry_at = committer_back_off(c, 4);
+}
+
+/*
+ * Takes the place of the PUT under way, if there is one; it must have no attempt that is unanswered.  False: there is no memory
+ * for it, and that one stays.
+ */
+bool
 put_begin(Committer *c, S3am__Manifest *m, bool fill)
 {
 	Put *put = calloc(1, sizeof(*put));
 	size_t len = s3am__manifest__get_packed_size(m);
 	uint8_t *payload = malloc(len ? len : 1);
 
+	if (put == NULL || payload == NULL)
+	{
+		free(put);
+		free(payload);
+		committer_out_of_memory(c);
+		return false;
+	}
 	put->c = c;
 	put->slot = m->version;
 	put->fill = fill;
@@ -45,8 +64,16 @@ put_begin(Committer *c, S3am__Manifest *m, bool fill)
 	s3am__manifest__pack(m, payload);
 	put->object = envelope_seal(ENVELOPE_MANIFEST, c->uuid, put->key, payload, len, &put->len);
 	free(payload);
+	if (put->object == NULL)
+	{
+		free(put);
+		committer_out_of_memory(c);
+		return false;
+	}
+	put_end(c);
 	c->put = put;
 	c->retry_at = 0;
+	return true;
 }
 
 /* Not landed, for certain; members are answered, others who wait for it see it by its absence. */
@@ -124,6 +151,12 @@ start(Committer *c)
 	if (put->number == 0)
 		put->number = ++c->number;
 	put->op = store_create(c->store, put->key, put->object, put->len, put_done, put);
+	if (put->op == NULL)
+	{
+		/* an attempt without a verdict: so members can be given up, by filling the slot */
+		put->undecided = true;
+		committer_out_of_memory(c);
+	}
 }
 
 /* 200.  Ours, if the slot is above the boundary. */
@@ -179,10 +212,14 @@ put_drive(Committer *c)
 	if (put->undecided && !put->fill && pending_in_put(c, true))
 	{
 		/* a member is to be given up: only a filled slot makes that certain (rule 5) */
-		put_end(c);
 		if (!RULE(P5_FILL))
+		{
+			put_end(c);
 			return true; /* and what is sent no more is taken for dead */
-		group_fill(c);
+		}
+		/* if there is no memory for it the undecided PUT stays, or the member would be taken for one that no PUT holds */
+		if (!group_fill(c))
+			return false;
 	}
 	if (committer_now(c) >= c->retry_at)
 		start(c);

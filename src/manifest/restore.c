@@ -255,6 +255,14 @@ came(void *arg, StoreResult *result)
 		got_root(r, result);
 }
 
+/* Was there memory for the request? */
+static void
+check_begun(Restore *r)
+{
+	if (r->op == NULL)
+		start_over(r, "out of memory");
+}
+
 static void
 write_pin(Restore *r)
 {
@@ -270,7 +278,9 @@ write_pin(Restore *r)
 	key_pin(key, c->nonce);
 	free(r->pin);
 	r->pin = envelope_seal(ENVELOPE_PIN, c->uuid, key, payload, len, &len);
-	r->op = store_put(c->store, key, r->pin, len, came, r);
+	if (r->pin)
+		r->op = store_put(c->store, key, r->pin, len, came, r);
+	check_begun(r);
 }
 
 static void
@@ -291,10 +301,12 @@ enter(Restore *r, Stage stage)
 			break;
 		case STAGE_HINT:
 			r->op = store_get(c->store, KEY_ROOT, 0, -1, came, r);
+			check_begun(r);
 			break;
 		case STAGE_PROOF:
 			key_manifest(key, r->hint_version);
 			r->op = store_get(c->store, key, 0, -1, came, r);
+			check_begun(r);
 			break;
 		case STAGE_PIN:
 			if (r->ref == NULL)
@@ -315,6 +327,7 @@ enter(Restore *r, Stage stage)
 		case STAGE_ROOT:
 			key_checkpoint(key, r->ref->version, r->ref->epoch);
 			r->op = store_get(c->store, key, 0, -1, came, r);
+			check_begun(r);
 			break;
 		case STAGE_TABLES:
 		{
@@ -385,6 +398,8 @@ restore_tick(Committer *c)
 {
 	Restore *r = c->restore;
 
+	if (r && r->walk)
+		tree_tick(r->walk);
 	if (r && r->retry_at && committer_now(c) >= r->retry_at)
 		enter(r, STAGE_BOUNDARY);
 }

@@ -31,6 +31,7 @@ struct TreeWalk
 	Frame frames[MAX_HEIGHT];
 	int depth;
 	StoreOp *op;
+	bool waiting; /* there was no memory for op */
 	/* being read */
 	const S3am__PageRef *ref;
 	uint64_t ref_first, ref_end;
@@ -61,6 +62,18 @@ finish(TreeWalk *w, StoreStatus status, const char *error)
 	v.done(v.arg, status, error);
 }
 
+static void got_page(void *arg, StoreResult *result);
+
+static void
+request(TreeWalk *w)
+{
+	char key[KEY_SIZE];
+
+	key_page(key, w->ref->epoch, w->ref->number);
+	w->op = store_get(w->store, key, 0, -1, got_page, w);
+	w->waiting = w->op == NULL;
+}
+
 static void
 got_page(void *arg, StoreResult *result)
 {
@@ -89,7 +102,7 @@ got_page(void *arg, StoreResult *result)
 		if (result->status != STORE_NOT_FOUND && result->status != STORE_DENIED && ++w->attempts < MAX_ATTEMPTS)
 		{
 			free(error);
-			w->op = store_get(w->store, key, 0, -1, got_page, w);
+			request(w);
 			return;
 		}
 		snprintf(text, sizeof(text), "%s", error ? error : "");
@@ -121,8 +134,6 @@ got_page(void *arg, StoreResult *result)
 static bool
 enter(TreeWalk *w, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 {
-	char key[KEY_SIZE];
-
 	if (w->visitor.want && !w->visitor.want(w->visitor.arg, ref, first, end))
 		return true;
 	if (ref->inside)
@@ -137,8 +148,7 @@ enter(TreeWalk *w, const S3am__PageRef *ref, uint64_t first, uint64_t end)
 	w->ref_first = first;
 	w->ref_end = end;
 	w->attempts = 0;
-	key_page(key, ref->epoch, ref->number);
-	w->op = store_get(w->store, key, 0, -1, got_page, w);
+	request(w);
 	return false;
 }
 
@@ -192,6 +202,13 @@ tree_walk(Store *store, const uint8_t uuid[16], const S3am__PageRef *root, const
 	w->visitor = *visitor;
 	w->root = root;
 	return w;
+}
+
+void
+tree_tick(TreeWalk *w)
+{
+	if (w->waiting)
+		request(w);
 }
 
 void

@@ -30,4 +30,7 @@ extern void tree_cancel(TreeWalk *walk);
 /* tree_walk() does nothing by itself: call this after it, and it goes on by itself while there are pages to read. */
 extern void tree_run(TreeWalk *walk);
 
+/* Now and then: asks again for what there was no memory to ask for.  Calls nothing. */
+extern void tree_tick(TreeWalk *walk);
+
 #endif

@@ -218,6 +218,26 @@ const Scenario scenarios[] = {
 	 .every = 0},
 	{.name = "alone", .nodes = 1, .clients = 1, .put_ms = 28, .bench = true, SLOW_COLLECTION},
 	{.name = "group", .nodes = 1, .clients = 64, .put_ms = 28, .bench = true, SLOW_COLLECTION},
+	{.name = "starved",
+	 .lost = 60,
+	 .slow = 60,
+	 .odd = 20,
+	 .denied = 5,
+	 .duplicate = 20,
+	 .late_duplicate = 10,
+	 .pause = 20,
+	 .long_pause = 10,
+	 .crash = 20,
+	 .clone = 5,
+	 .shared = 60,
+	 .rows = 8,
+	 .serializable = 100,
+	 .ddl = 20,
+	 .think_ms = 60,
+	 .collect_ms = 400,
+	 .segments = 300,
+	 .memory = 150,
+	 QUICK_COLLECTION},
 	{.name = "forged",
 	 .lost = 10,
 	 .slow = 20,
@@ -277,7 +297,7 @@ violation(const char *format, ...)
 static void
 run(const Scenario *scenario, u64 nsteps)
 {
-	u64 limit;
+	u64 calm_at, limit;
 
 	world_reset(seed);
 	truth_reset();
@@ -305,15 +325,19 @@ run(const Scenario *scenario, u64 nsteps)
 	/* everything must come to an end once the faults do */
 	calm = true;
 	proc_calm();
+	calm_at = now_us;
 	limit = now_us + 60000000;
 	while (now_us < limit && !tamper_found && world_step())
-		if ((steps & 63) == 0 && client_pending() == 0 && !proc_questions() && client_resolve(false))
+		if ((steps & 63) == 0 && client_pending() == 0 && !proc_questions() && !proc_background(calm_at) &&
+			client_resolve(false))
 			break;
 	if (client_pending() > 0 || proc_questions())
 		proc_report();
 	if (!tamper_found && (client_pending() > 0 || proc_questions()))
 		violation("STALLED: %d transactions have no answer a minute after the last fault%s", client_pending(),
 				  proc_questions() ? ", and there are probes without one" : "");
+	if (!tamper_found && proc_background(calm_at))
+		violation("STALLED: a checkpoint or a collection has not come to an end a minute after the last fault");
 	steps_run = steps;
 	if (!tamper_found && !client_resolve(true))
 		violation("STALLED: no node is ready");

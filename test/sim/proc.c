@@ -124,6 +124,7 @@ built(void *arg, bool published, const char *error)
 	Proc *proc = arg;
 
 	proc->build = NULL;
+	proc->build_began = 0;
 	note("process %llu: checkpoint %s%s", (unsigned long long) proc->number,
 		 published ? "published" : "not published: ", error ? error : "");
 }
@@ -133,6 +134,7 @@ collected(void *arg, const CollectReport *report, const char *error)
 {
 	Proc *proc = arg;
 
+	proc->collection_began = 0;
 	if (report->swept > proc->swept && report->swept != UINT64_MAX)
 		proc->swept = report->swept;
 	note("process %llu: collected up to %llu %s", (unsigned long long) proc->number, (unsigned long long) report->swept,
@@ -159,14 +161,26 @@ collect(void *arg, u64 x)
 	{
 		if (chance(200))
 			build.max_delta = 400;
+		proc->build_began = now_us;
 		proc->build = checkpoint_begin(&build, proc->c, proc->store, repository_uuid);
 	}
 	else
 	{
 		config.first_page = proc->build ? checkpoint_first_page(proc->build) : committer_new_page(proc->c);
-		(void) collector_run(proc->collector, &config);
+		if (collector_run(proc->collector, &config))
+			proc->collection_began = now_us;
 	}
 	proc_after(proc);
+}
+
+bool
+proc_background(u64 since)
+{
+	for (const Proc *proc = procs; proc; proc = proc->next)
+		if (proc->alive &&
+			((proc->build && proc->build_began < since) || (proc->collection_began && proc->collection_began < since)))
+			return true;
+	return false;
 }
 
 /* A hint that is old, or points at nothing. */
@@ -178,10 +192,12 @@ spoil_hint(void)
 	size_t len;
 	uint8_t *object;
 
-	COUNT(STALE_HINT);
 	root.version = rnd_below(head + 3);
 	len = s3am__root__pack(&root, payload);
 	object = envelope_seal(ENVELOPE_ROOT, repository_uuid, KEY_ROOT, payload, len, &len);
+	if (object == NULL)
+		return;
+	COUNT(STALE_HINT);
 	world_put(KEY_ROOT, object, len);
 	free(object);
 }
@@ -240,6 +256,8 @@ proc_after(Proc *proc)
 	if (!proc->alive)
 		return;
 	wait = committer_tick(proc->c);
+	checkpoint_tick(proc->build);
+	collector_tick(proc->collector);
 	if (wait >= 0)
 		at(now_us + (u64) wait * 1000 + 200, proc, on_tick, proc, ++proc->tick_number);
 }

@@ -39,6 +39,8 @@ typedef uint32_t u32;
 	X(S503, "503")                                                                                                     \
 	X(DENIED, "403")                                                                                                   \
 	X(DENIED_AFTER, "403 after an undecided attempt")                                                                  \
+	X(NO_MEMORY, "no memory for a request")                                                                            \
+	X(NO_MEMORY_OBJECT, "no memory for an object to write")                                                            \
 	X(BODY_ERROR, "200 with an error body")                                                                            \
 	X(TRUNCATED, "truncated body")                                                                                     \
 	X(SLOW, "completion overtaken by later ones")                                                                      \
@@ -92,6 +94,7 @@ typedef struct Scenario
 	int adversary; /* per mille: the worst moment for a duplicate that lost, and for a pause of a collector */
 	int every; /* versions between checkpoints */
 	int segments; /* per mille of batches */
+	int memory; /* per mille of requests, and of objects to write, for which there is no memory */
 	int tamper; /* per mille of chaos rounds: the newest manifest is replaced by another */
 } Scenario;
 
@@ -148,6 +151,7 @@ struct Proc
 	u64 tick_number;
 	struct CheckpointBuild *build;
 	struct Collector *collector;
+	u64 build_began, collection_began; /* 0: none under way */
 	u64 swept;
 	u64 next_segment;
 	uint64_t nonce[2]; /* its pin while attaching */
@@ -166,6 +170,7 @@ extern void proc_calm(void);
 extern void proc_free(void);
 extern void proc_report(void);
 extern bool proc_questions(void);
+extern bool proc_background(u64 since); /* is background work under way that began before? */
 extern bool tamper_found;
 extern bool pin_in_use(const char *key);
 extern void chaos(void *arg, u64 x);

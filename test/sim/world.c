@@ -8,7 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/envelope.h"
 #include "sim.h"
+
+extern uint8_t *__real_envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const void *payload,
+									 size_t len, size_t *object_len);
+extern uint8_t *__wrap_envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const void *payload,
+									 size_t len, size_t *object_len);
 
 u64 now_us;
 bool calm;
@@ -601,6 +607,16 @@ latency(void)
 /* The order in which a process's requests fail: whether an attempt at this key was undecided before. */
 static char undecided_key[NNODES * 2][96];
 
+/* Is there no memory for a request? */
+static bool
+no_memory(void)
+{
+	if (!fault(sc.memory))
+		return false;
+	COUNT(NO_MEMORY);
+	return true;
+}
+
 static StoreOp *
 submit(Store *s, OpKind kind, const char *key, StoreCallback cb, void *arg)
 {
@@ -740,9 +756,12 @@ launch(StoreOp *op)
 static StoreOp *
 sim_get(Store *s, const char *key, u64 offset, int64_t length, StoreCallback cb, void *arg)
 {
-	StoreOp *op = submit(s, OP_GET, key, cb, arg);
-	Proc *proc = op->store->proc;
+	Proc *proc = ((SimStore *) s)->proc;
+	StoreOp *op;
 
+	if (no_memory())
+		return NULL;
+	op = submit(s, OP_GET, key, cb, arg);
 	/* who reads a checkpoint has taken a state, and will read manifests after it */
 	if (strncmp(key, "checkpoints/", 12) == 0 && proc->paused_until <= now_us && fault(sc.adversary))
 	{
@@ -759,8 +778,11 @@ static StoreOp *
 sim_write(Store *s, OpKind kind, const char *key, const char *etag, const void *data, size_t len, StoreCallback cb,
 		  void *arg)
 {
-	StoreOp *op = submit(s, kind, key, cb, arg);
+	StoreOp *op;
 
+	if (no_memory())
+		return NULL;
+	op = submit(s, kind, key, cb, arg);
 	op->data = malloc(len ? len : 1);
 	memcpy(op->data, data, len);
 	op->len = len;
@@ -791,8 +813,11 @@ sim_replace(Store *s, const char *key, const char *etag, const void *data, size_
 static StoreOp *
 sim_list(Store *s, const char *prefix, const char *after, int limit, StoreCallback cb, void *arg)
 {
-	StoreOp *op = submit(s, OP_LIST, prefix, cb, arg);
+	StoreOp *op;
 
+	if (no_memory())
+		return NULL;
+	op = submit(s, OP_LIST, prefix, cb, arg);
 	if (after)
 		snprintf(op->extra, sizeof(op->extra), "%s", after);
 	op->limit = limit;
@@ -803,6 +828,8 @@ sim_list(Store *s, const char *prefix, const char *after, int limit, StoreCallba
 static StoreOp *
 sim_remove(Store *s, const char *key, StoreCallback cb, void *arg)
 {
+	if (no_memory())
+		return NULL;
 	s->stats.deletes++;
 	return launch(submit(s, OP_REMOVE, key, cb, arg));
 }
@@ -925,6 +952,19 @@ world_reset(u64 seed)
 	for (int i = 0; i < NBUCKETS; i++)
 		while (buckets[i])
 			remove_object(buckets[i]->key);
+}
+
+/* The linker puts this in front of envelope_seal(): large objects are what there may be no memory for. */
+uint8_t *
+__wrap_envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const void *payload, size_t len,
+					 size_t *object_len)
+{
+	if (fault(sc.memory))
+	{
+		COUNT(NO_MEMORY_OBJECT);
+		return NULL;
+	}
+	return __real_envelope_seal(kind, uuid, key, payload, len, object_len);
 }
 
 /* What store.c has for the drivers that do real work. */
