@@ -41,6 +41,13 @@ CREATE TABLE sequences (
 ) USING heap;
 COMMENT ON TABLE sequences IS 'sequences in the repository: their id, the epoch that draws, how far it may have drawn, and since which version';
 
+CREATE TABLE earlier (
+    class_id oid,
+    object_id oid,
+    PRIMARY KEY (class_id, object_id)
+) USING heap;
+COMMENT ON TABLE earlier IS 'objects that were there before the extension: no other server has been told of them';
+
 -- ---------------------------------------------------------------- functions
 
 CREATE FUNCTION bind() RETURNS text
@@ -146,5 +153,33 @@ GRANT USAGE ON SCHEMA s3am TO PUBLIC;
 GRANT SELECT ON tables, segments, manifests, activity, attach_status, sequences TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), attach_status(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4)
     TO pg_monitor;
+
+-- What extensions brought is known by the extension's name elsewhere; tables are told by their access method.
+INSERT INTO earlier
+    SELECT class_id, object_id FROM (
+        SELECT 'pg_namespace'::regclass::oid, oid FROM pg_namespace WHERE nspname !~ '^pg_(toast_)?temp_'
+        UNION ALL SELECT 'pg_type'::regclass, oid FROM pg_type
+        UNION ALL SELECT 'pg_proc'::regclass, oid FROM pg_proc
+        UNION ALL SELECT 'pg_class'::regclass, oid FROM pg_class WHERE relkind IN ('v', 'c', 'S', 'f', 'p')
+        UNION ALL SELECT 'pg_collation'::regclass, oid FROM pg_collation
+        UNION ALL SELECT 'pg_conversion'::regclass, oid FROM pg_conversion
+        UNION ALL SELECT 'pg_operator'::regclass, oid FROM pg_operator
+        UNION ALL SELECT 'pg_opclass'::regclass, oid FROM pg_opclass
+        UNION ALL SELECT 'pg_opfamily'::regclass, oid FROM pg_opfamily
+        UNION ALL SELECT 'pg_am'::regclass, oid FROM pg_am
+        UNION ALL SELECT 'pg_cast'::regclass, oid FROM pg_cast
+        UNION ALL SELECT 'pg_transform'::regclass, oid FROM pg_transform
+        UNION ALL SELECT 'pg_language'::regclass, oid FROM pg_language
+        UNION ALL SELECT 'pg_ts_config'::regclass, oid FROM pg_ts_config
+        UNION ALL SELECT 'pg_ts_dict'::regclass, oid FROM pg_ts_dict
+        UNION ALL SELECT 'pg_ts_parser'::regclass, oid FROM pg_ts_parser
+        UNION ALL SELECT 'pg_ts_template'::regclass, oid FROM pg_ts_template
+        UNION ALL SELECT 'pg_foreign_data_wrapper'::regclass, oid FROM pg_foreign_data_wrapper
+        UNION ALL SELECT 'pg_foreign_server'::regclass, oid FROM pg_foreign_server
+        UNION ALL SELECT 'pg_event_trigger'::regclass, oid FROM pg_event_trigger
+        UNION ALL SELECT 'pg_default_acl'::regclass, oid FROM pg_default_acl
+    ) all_objects (class_id, object_id)
+    WHERE object_id >= 16384 AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.classid = class_id AND d.objid = object_id AND d.deptype = 'e');
 
 SELECT bind();

@@ -225,6 +225,12 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		top->first = ++order;
 	note_event(access, class_id, object_id, sub_id);
 	MemoryContextSwitchTo(old);
+	if (access == OAT_DROP && sub_id == 0)
+	{
+		ObjectAddress gone = {class_id, object_id, 0};
+
+		local_forget_earlier(&gone);
+	}
 }
 
 /* ------------------------------------------------------------------------------------ storage */
@@ -323,6 +329,21 @@ exists_before(const DdlFrame *frame, const ObjectAddress *object)
 	return frame->before && local_object_name(object, frame->before, &schema, &name);
 }
 
+static void
+refuse_needed(const ObjectAddress *object, const ObjectAddress *needed)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 errmsg("%s cannot need %s, which stays on this server", describe(object), describe(needed)),
+		 local_earlier(needed)
+			 ? errdetail("It was there before the extension s3am, so other servers of the repository do not have it.")
+			 : errdetail("Other servers of the repository do not have it."),
+		 local_earlier(needed)
+			 ? errhint("Create it anew, or restore a dump of this database into one that has the extension already.")
+			 : errhint("Use an s3am table, or objects that do not depend on tables of other access methods.")));
+}
+
 /* Throws if something that travels now needs something local, or became local itself. */
 static void
 check_needs(DdlFrame *frame, DdlEvent *event, bool local)
@@ -365,11 +386,7 @@ check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 						errmsg("%s stays on this server, and cannot come to the repository", describe(&event->object)),
 						errhint("Create another sequence for that table.")));
 	else if (local_needed(&event->object, &needed))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("%s cannot need %s, which stays on this server", describe(&event->object), describe(&needed)),
-				 errdetail("Other servers of the repository do not have it."),
-				 errhint("Use an s3am table, or objects that do not depend on tables of other access methods.")));
+		refuse_needed(&event->object, &needed);
 }
 
 /* Notes what kinds of objects the statement touched; throws if they do not fit together. */
@@ -456,7 +473,9 @@ made_table(DdlFrame *frame)
 		DdlEvent *event = lfirst(lc);
 
 		if (event->access == OAT_POST_CREATE && event->object.classId == RelationRelationId && event->sub == 0 &&
-			!local_is_transient(event->object.objectId) && get_rel_relkind(event->object.objectId) == RELKIND_RELATION)
+			!local_is_transient(event->object.objectId) &&
+			(get_rel_relkind(event->object.objectId) == RELKIND_RELATION ||
+			 get_rel_relkind(event->object.objectId) == RELKIND_MATVIEW))
 			return event->object.objectId;
 	}
 	return InvalidOid;
@@ -496,6 +515,22 @@ moved_table(DdlCaptured *s, DdlFrame *frame, Oid relid, bool was_local)
 	return true;
 }
 
+/* A statement that puts something into a schema that others do not know yet brings the schema along. */
+static void
+bring_schemas(DdlCaptured *s, const ObjectAddress *object)
+{
+	ListCell *lc;
+
+	foreach (lc, local_earlier_schemas(object))
+	{
+		ObjectAddress schema = {NamespaceRelationId, lfirst_oid(lc), 0};
+
+		s->message.text = psprintf("%s; %s", deparse_schema(schema.objectId), s->message.text);
+		local_forget_earlier(&schema);
+		CommandCounterIncrement();
+	}
+}
+
 /* The statement is over: adds it to what travels if it does. */
 static void
 finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_was_local, bool like_local,
@@ -504,6 +539,7 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 	Node *node = frame->node;
 	S3am__DdlStatement *m = &s->message;
 	bool any_local, any_shared;
+	ListCell *lc;
 
 	CommandCounterIncrement();
 	if (statement_travels(node) == TRAVEL_STORAGE)
@@ -516,6 +552,14 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 		S3am__SequenceMade **sequences = m->sequences;
 
 		local_check_tree(relation);
+		if (!local_relation(relation))
+		{
+			ObjectAddress table = {RelationRelationId, relation, 0}, needed;
+
+			if (local_table_needs(relation, &needed))
+				refuse_needed(&table, &needed);
+			bring_schemas(s, &table);
+		}
 		fill_results(s, &only);
 		m->n_sequences = n_sequences;
 		m->sequences = sequences;
@@ -523,14 +567,23 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 		add_statement(s, frame->first);
 		return;
 	}
+	if (OidIsValid(relation) && get_rel_relkind(relation) == RELKIND_SEQUENCE &&
+		local_relation(relation) != relation_was_local)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 relation_was_local
+					 ? errmsg("sequence \"%s\" stays on this server, and cannot come to the repository",
+							  get_rel_name(relation))
+					 : errmsg("sequence \"%s\" is in the repository, and cannot leave it", get_rel_name(relation)),
+				 errhint("Create another sequence.")));
 	weigh(frame, &any_local, &any_shared);
 	if (frame->events == NIL && frame->storages == NIL)
 	{
 		if (names_local || statement_may_do_nothing(node))
 			return;
 	}
-	else if (any_local && !any_shared && frame->storages == NIL)
-		return;
+	else if (any_local && !any_shared && frame->storages == NIL && !IsA(node, DropOwnedStmt))
+		return; /* DROP OWNED may have taken privileges away besides, of which no event tells */
 	if (any_local && any_shared && IsA(node, CreateSchemaStmt) && castNode(CreateSchemaStmt, node)->schemaElts)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("CREATE SCHEMA cannot make objects that stay on this server"),
@@ -543,7 +596,8 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 		if (!OidIsValid(table))
 			return; /* IF NOT EXISTS found it */
 		m->deparsed = true;
-		m->text = deparse_table(table, like_local);
+		/* EXPLAIN ANALYZE makes materialized views, too */
+		m->text = get_rel_relkind(table) == RELKIND_MATVIEW ? deparse_matview(table) : deparse_table(table, like_local);
 	}
 	else if (IsA(node, CreateExtensionStmt) || IsA(node, AlterExtensionStmt))
 	{
@@ -554,6 +608,13 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 	}
 	else if (IsA(node, AlterTableStmt) && frame->before == NULL)
 		add_constraints_made(m, frame);
+	foreach (lc, frame->events)
+	{
+		DdlEvent *event = lfirst(lc);
+
+		if (event->access != OAT_DROP && counts(&event->object) && !local_object(&event->object, SnapshotSelf))
+			bring_schemas(s, &event->object);
+	}
 	m->n_left_out = list_length(left_out);
 	m->left_out = palloc(sizeof(uint32) * Max(m->n_left_out, 1));
 	for (size_t i = 0; i < m->n_left_out; i++)
@@ -653,6 +714,7 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 		if (statement_relation(node) == relation)
 			local_refuse_to_leave(relation);
 	}
+	owned_lock(node);
 	old = MemoryContextSwitchTo(cxt);
 	left_out = statement_left_out(node);
 	s = palloc0(sizeof(DdlCaptured));
@@ -714,7 +776,12 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 		enum_labels_freeze(typenameTypeId(NULL, makeTypeNameFromNameList(((AlterEnumStmt *) node)->typeName)));
 	if (ddl_replaying())
 	{
-		call_next(ddl_replay_adjust(pstmt), query, readonly, context, params, env, dest, qc);
+		if (IsA(node, ReassignOwnedStmt))
+			replay_reassign_owned((ReassignOwnedStmt *) node);
+		else if (IsA(node, DropOwnedStmt))
+			replay_drop_owned((DropOwnedStmt *) node);
+		else
+			call_next(ddl_replay_adjust(pstmt), query, readonly, context, params, env, dest, qc);
 		return;
 	}
 	if (capture && !creating_extension && IsTransactionState())

@@ -61,6 +61,9 @@ extern char *qualified_name(Oid relid); /* of the schema that it is in now */
 /* ---- deparse.c */
 /* CREATE TABLE for a relation that exists.  full: with all that belongs to it; else its columns and options. */
 extern char *deparse_table(Oid relid, bool full);
+/* CREATE SCHEMA IF NOT EXISTS, with privileges and comment. */
+extern char *deparse_schema(Oid schema);
+extern char *deparse_matview(Oid view);
 extern char *deparse_extensions(List *events);
 
 /* ---- values.c: what replaying could compute otherwise */

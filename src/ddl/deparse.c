@@ -165,6 +165,54 @@ deparse_table(Oid relid, bool full)
 	return text.data;
 }
 
+/* The text that a query makes for an object. */
+static char *
+describe_by(const char *query, Oid object)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid types[1] = {OIDOID};
+	Datum values[1] = {ObjectIdGetDatum(object)};
+	int level = NewGUCNestLevel();
+	char *text;
+
+	/* so that every name comes out qualified */
+	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	if (SPI_connect() != SPI_OK_CONNECT ||
+		SPI_execute_with_args(query, 1, types, values, NULL, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "cannot describe object %u", object);
+	text = MemoryContextStrdup(caller, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	AtEOXact_GUC(true, level);
+	MemoryContextSwitchTo(caller);
+	return text;
+}
+
+char *
+deparse_schema(Oid schema)
+{
+	return describe_by("SELECT concat_ws('; ', format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION %s', nspname,"
+					   "   nspowner::regrole),"
+					   "  (SELECT string_agg(format('GRANT %s ON SCHEMA %I TO %s%s', privilege_type, nspname,"
+					   "    CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,"
+					   "    CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END), '; ')"
+					   "   FROM aclexplode(nspacl)),"
+					   "  format('COMMENT ON SCHEMA %I IS ', nspname)"
+					   "   || quote_literal(obj_description(oid, 'pg_namespace')))"
+					   " FROM pg_namespace WHERE oid = $1",
+					   schema);
+}
+
+char *
+deparse_matview(Oid view)
+{
+	return describe_by("SELECT format('CREATE MATERIALIZED VIEW %s USING %I%s AS %s%s', c.oid::regclass, amname,"
+					   "  (SELECT ' WITH (' || string_agg(format('%s = %L', option_name, option_value), ', ') || ')'"
+					   "   FROM pg_options_to_table(c.reloptions)),"
+					   "  rtrim(pg_get_viewdef(c.oid), ';'), CASE WHEN relispopulated THEN '' ELSE ' WITH NO DATA' END)"
+					   " FROM pg_class c JOIN pg_am m ON m.oid = c.relam WHERE c.oid = $1",
+					   view);
+}
+
 /* Extensions that were made or updated, with their versions; NULL: none. */
 char *
 deparse_extensions(List *events)

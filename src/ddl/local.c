@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
@@ -38,6 +39,55 @@
 
 #include "ddl/local.h"
 #include "s3am.h"
+
+/* s3am.earlier: InvalidOid while the extension is made. */
+static Oid
+earlier_relid(void)
+{
+	Oid namespace = get_namespace_oid("s3am", true);
+
+	return OidIsValid(namespace) ? get_relname_relid("earlier", namespace) : InvalidOid;
+}
+
+/* Was the object there before the extension?  Then the others do not know it.  forget: they will from now on, or it is gone. */
+static bool
+earlier(Oid class_id, Oid object_id, Snapshot snapshot, bool forget)
+{
+	Oid relid = earlier_relid();
+	Relation table;
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool found;
+
+	if (!OidIsValid(relid) || object_id < FirstNormalObjectId)
+		return false;
+	table = table_open(relid, forget ? ShareRowExclusiveLock : AccessShareLock);
+	ScanKeyInit(&key[0], 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(class_id));
+	ScanKeyInit(&key[1], 2, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object_id));
+	scan = systable_beginscan(table, RelationGetPrimaryKeyIndex(table), true, snapshot, 2, key);
+	tuple = systable_getnext(scan);
+	found = tuple != NULL;
+	if (found && forget)
+		simple_heap_delete(table, &tuple->t_self);
+	systable_endscan(scan);
+	table_close(table, forget ? NoLock : AccessShareLock);
+	return found;
+}
+
+bool
+local_earlier(const ObjectAddress *object)
+{
+	return earlier(object->classId, object->objectId, SnapshotSelf, false);
+}
+
+void
+local_forget_earlier(const ObjectAddress *object)
+{
+	/* the lock lets one session at a time forget something, and is only taken if there is something */
+	if (local_earlier(object))
+		(void) earlier(object->classId, object->objectId, SnapshotSelf, true);
+}
 
 /* What a check has looked at already: dependencies may go in circles. */
 typedef struct Walk
@@ -258,13 +308,19 @@ relation_is_local(Walk *walk, Oid relid)
 			case RELKIND_SEQUENCE:
 				if (each_needed(RelationRelationId, relid, walk->snapshot, is_owner, &owner))
 					result = is_local(walk, RelationRelationId, owner);
+				else
+					result = earlier(RelationRelationId, relid, walk->snapshot, false);
 				break;
 			case RELKIND_VIEW:
-				result = view_is_local(walk, relid);
+				result = earlier(RelationRelationId, relid, walk->snapshot, false) || view_is_local(walk, relid);
+				break;
+			case RELKIND_PARTITIONED_TABLE:
+				result = earlier(RelationRelationId, relid, walk->snapshot, false);
 				break;
 			case RELKIND_COMPOSITE_TYPE:
 			case RELKIND_FOREIGN_TABLE:
-				result = each_needed(RelationRelationId, relid, walk->snapshot, needed_is_local, walk);
+				result = earlier(RelationRelationId, relid, walk->snapshot, false) ||
+						 each_needed(RelationRelationId, relid, walk->snapshot, needed_is_local, walk);
 				break;
 			default:
 				break;
@@ -300,6 +356,8 @@ is_local(Walk *walk, Oid class_id, Oid object_id)
 		return class_id == RelationRelationId || class_id == InheritsRelationId || class_id == IndexRelationId
 				   ? relation_is_local(walk, relid)
 				   : is_local(walk, RelationRelationId, relid);
+	if (earlier(class_id, object_id, walk->snapshot, false))
+		return true;
 	if (class_id == NamespaceRelationId)
 		return isAnyTempNamespace(object_id);
 	if (is_objectclass_supported(class_id) && get_object_attnum_namespace(class_id) != InvalidAttrNumber)
@@ -329,6 +387,36 @@ local_relation(Oid relid)
 	ObjectAddress address = {RelationRelationId, relid, 0};
 
 	return local_object(&address, SnapshotSelf);
+}
+
+/* Schemas are everywhere as soon as something that travels is in them. */
+List *
+local_earlier_schemas(const ObjectAddress *object)
+{
+	Oid class_id = object->classId;
+	Relation depend;
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+	List *result = NIL;
+
+	if (class_id == InheritsRelationId || class_id == IndexRelationId)
+		class_id = RelationRelationId;
+	depend = table_open(DependRelationId, AccessShareLock);
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(class_id));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->objectId));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, SnapshotSelf, 2, key);
+	while ((tuple = systable_getnext(scan)) != NULL)
+	{
+		Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+		if (form->refclassid == NamespaceRelationId &&
+			earlier(NamespaceRelationId, form->refobjid, SnapshotSelf, false))
+			result = list_append_unique_oid(result, form->refobjid);
+	}
+	systable_endscan(scan);
+	table_close(depend, AccessShareLock);
+	return result;
 }
 
 /* ------------------------------------------------------------------------------------ what a travelling object needs */
@@ -380,6 +468,21 @@ local_needed(const ObjectAddress *object, ObjectAddress *needed)
 															   Anum_pg_attrdef_adrelid, object->objectId, needed) ||
 											  parts_need_local(RewriteRelationId, RewriteRelRulenameIndexId,
 															   Anum_pg_rewrite_ev_class, object->objectId, needed));
+}
+
+/* The same for a table with all its parts. */
+bool
+local_table_needs(Oid relid, ObjectAddress *needed)
+{
+	ObjectAddress address = {RelationRelationId, relid, 0};
+
+	return local_needed(&address, needed) ||
+		   parts_need_local(ConstraintRelationId, ConstraintRelidTypidNameIndexId, Anum_pg_constraint_conrelid, relid,
+							needed) ||
+		   parts_need_local(TriggerRelationId, TriggerRelidNameIndexId, Anum_pg_trigger_tgrelid, relid, needed) ||
+		   parts_need_local(PolicyRelationId, PolicyPolrelidPolnameIndexId, Anum_pg_policy_polrelid, relid, needed) ||
+		   parts_need_local(StatisticExtRelationId, StatisticExtRelidIndexId, Anum_pg_statistic_ext_stxrelid, relid,
+							needed);
 }
 
 /*

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "catalog/objectaddress.h"
+#include "nodes/pg_list.h"
 #include "utils/snapshot.h"
 
 /*
@@ -21,6 +22,15 @@ extern bool local_relation(Oid relid); /* by SnapshotSelf */
  * travels (a default, a constraint, a trigger) counts as it.
  */
 extern bool local_needed(const ObjectAddress *object, ObjectAddress *needed);
+
+extern bool local_table_needs(Oid relid, ObjectAddress *needed);
+
+/* What was there before the extension stays here, as others were never told of it. */
+extern bool local_earlier(const ObjectAddress *object);
+/* It travels from now on, or is gone. */
+extern void local_forget_earlier(const ObjectAddress *object);
+/* Such schemas that the object is in; a list of OIDs. */
+extern List *local_earlier_schemas(const ObjectAddress *object);
 
 /* The relation that an object is part of, or that it is; InvalidOid: none. */
 extern Oid local_part_of(const ObjectAddress *object, Snapshot snapshot);

@@ -189,6 +189,68 @@ claim_needed(DdlCaptured *s, const ObjectAddress *object)
 	}
 }
 
+/* Roles are local, but their names are not: what a role owns may not change hands while another server makes more of it. */
+static void
+claim_role(DdlCaptured *s, RoleSpec *role, S3am__Mode mode)
+{
+	if (role && role->roletype != ROLESPEC_PUBLIC)
+		claim_name(s, "pg_authid", "", get_rolespec_name(role), mode);
+}
+
+static void
+claim_roles(DdlCaptured *s, List *roles, S3am__Mode mode)
+{
+	ListCell *lc;
+
+	foreach (lc, roles)
+		claim_role(s, lfirst(lc), mode);
+}
+
+static void
+claim_roles_named(DdlCaptured *s, Node *node)
+{
+	ListCell *lc;
+
+	claim_name(s, "pg_authid", "", s->message.role, S3AM__MODE__KEY_SHARE);
+	switch (nodeTag(node))
+	{
+		case T_ReassignOwnedStmt:
+			claim_roles(s, castNode(ReassignOwnedStmt, node)->roles, S3AM__MODE__UPDATE);
+			claim_role(s, castNode(ReassignOwnedStmt, node)->newrole, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_DropOwnedStmt:
+			claim_roles(s, castNode(DropOwnedStmt, node)->roles, S3AM__MODE__UPDATE);
+			break;
+		case T_GrantStmt:
+			claim_roles(s, castNode(GrantStmt, node)->grantees, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_AlterDefaultPrivilegesStmt:
+			claim_roles(s, castNode(AlterDefaultPrivilegesStmt, node)->action->grantees, S3AM__MODE__KEY_SHARE);
+			foreach (lc, castNode(AlterDefaultPrivilegesStmt, node)->options)
+				if (strcmp(((DefElem *) lfirst(lc))->defname, "roles") == 0)
+					claim_roles(s, (List *) ((DefElem *) lfirst(lc))->arg, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_AlterOwnerStmt:
+			claim_role(s, castNode(AlterOwnerStmt, node)->newowner, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_AlterTableStmt:
+			foreach (lc, castNode(AlterTableStmt, node)->cmds)
+				claim_role(s, castNode(AlterTableCmd, lfirst(lc))->newowner, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_CreateSchemaStmt:
+			claim_role(s, castNode(CreateSchemaStmt, node)->authrole, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_CreatePolicyStmt:
+			claim_roles(s, castNode(CreatePolicyStmt, node)->roles, S3AM__MODE__KEY_SHARE);
+			break;
+		case T_AlterPolicyStmt:
+			claim_roles(s, castNode(AlterPolicyStmt, node)->roles, S3AM__MODE__KEY_SHARE);
+			break;
+		default:
+			break;
+	}
+}
+
 /* All tables of a tree that the statement locked strongly: a new partition changes what the default one may hold. */
 static void
 claim_tree(DdlCaptured *s, Oid relid)
@@ -215,6 +277,7 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 {
 	ListCell *lc;
 
+	claim_roles_named(s, frame->node);
 	foreach (lc, frame->events)
 	{
 		DdlEvent *event = lfirst(lc);

@@ -15,9 +15,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_namespace.h"
-#include "catalog/pg_shdepend.h"
 #include "commands/matview.h"
 #include "commands/tablecmds.h"
 #include "miscadmin.h"
@@ -51,6 +49,7 @@ static bool *storage_used; /* of current->storages */
 static int storage_forced; /* the one to take next, or -1: by name */
 static List *made; /* ObjectAddress of what the statement made */
 static bool populate;
+static Oid raised; /* a superuser while the statement runs */
 
 bool
 ddl_replaying(void)
@@ -130,6 +129,25 @@ without_left_out(List *objects)
 	return result;
 }
 
+/*
+ * Makes a role a superuser, or one no more.  Nobody sees it outside of this transaction, which undoes it before it ends.  So the
+ * statement still runs as that role: it owns what it makes, and CURRENT_ROLE is who it was.
+ */
+void
+replay_set_superuser(Oid role, bool super)
+{
+	Relation catalog = table_open(AuthIdRelationId, RowExclusiveLock);
+	HeapTuple tuple = SearchSysCacheCopy1(AUTHOID, ObjectIdGetDatum(role));
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "role %u is gone", role);
+	((Form_pg_authid) GETSTRUCT(tuple))->rolsuper = super;
+	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+	heap_freetuple(tuple);
+	table_close(catalog, NoLock);
+	CommandCounterIncrement();
+}
+
 /* GRANT ON ALL TABLES IN SCHEMA means the travelling ones. */
 static void
 grant_to_travelling(GrantStmt *grant)
@@ -164,41 +182,6 @@ grant_to_travelling(GrantStmt *grant)
 	}
 	grant->objects = objects;
 	grant->targtype = ACL_TARGET_OBJECT;
-}
-
-/* DROP OWNED must not take along what this server alone has: throws until its user has given that to somebody else. */
-static void
-keep_local_owned(DropOwnedStmt *drop)
-{
-	ListCell *lc;
-
-	foreach (lc, drop->roles)
-	{
-		Oid role = get_rolespec_oid(lfirst(lc), false);
-		Relation depend = table_open(SharedDependRelationId, AccessShareLock);
-		ScanKeyData key[2];
-		SysScanDesc scan;
-		HeapTuple tuple;
-
-		ScanKeyInit(&key[0], Anum_pg_shdepend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
-					ObjectIdGetDatum(AuthIdRelationId));
-		ScanKeyInit(&key[1], Anum_pg_shdepend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(role));
-		scan = systable_beginscan(depend, SharedDependReferenceIndexId, true, NULL, 2, key);
-		while ((tuple = systable_getnext(scan)) != NULL)
-		{
-			Form_pg_shdepend form = (Form_pg_shdepend) GETSTRUCT(tuple);
-			ObjectAddress object = {form->classid, form->objid, 0};
-
-			if (form->dbid == MyDatabaseId && form->deptype == SHARED_DEPENDENCY_OWNER &&
-				local_object(&object, SnapshotSelf))
-				ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-								errmsg("role \"%s\" owns %s, which this server alone has",
-									   GetUserNameFromId(role, false), getObjectDescription(&object, false)),
-								errhint("Drop it or change its owner; this server then goes on by itself.")));
-		}
-		systable_endscan(scan);
-		table_close(depend, AccessShareLock);
-	}
 }
 
 static void
@@ -257,6 +240,18 @@ ddl_replay_adjust(PlannedStmt *pstmt)
 			((IndexStmt *) node)->concurrent = false;
 			((IndexStmt *) node)->tableSpace = NULL;
 			break;
+		case T_CreateSchemaStmt:
+		{
+			/* what was there before the extension is known to all from now on */
+			CreateSchemaStmt *create = (CreateSchemaStmt *) node;
+			ObjectAddress schema = {NamespaceRelationId, InvalidOid, 0};
+
+			if (create->if_not_exists && create->schemaname)
+				schema.objectId = get_namespace_oid(create->schemaname, true);
+			if (OidIsValid(schema.objectId))
+				local_forget_earlier(&schema);
+		}
+		break;
 		case T_DropStmt:
 			((DropStmt *) node)->concurrent = false;
 			((DropStmt *) node)->objects = without_left_out(((DropStmt *) node)->objects);
@@ -272,11 +267,23 @@ ddl_replay_adjust(PlannedStmt *pstmt)
 				grant_to_travelling(grant);
 		}
 		break;
+		case T_AlterOwnerStmt:
+		{
+			/* these want a superuser, which the role may be at the origin alone */
+			AlterOwnerStmt *alter = (AlterOwnerStmt *) node;
+			Oid owner = alter->objectType == OBJECT_EVENT_TRIGGER || alter->objectType == OBJECT_FDW
+							? get_rolespec_oid(alter->newowner, false)
+							: InvalidOid;
+
+			if (OidIsValid(owner) && !superuser_arg(owner))
+			{
+				replay_set_superuser(owner, true);
+				raised = owner;
+			}
+		}
+		break;
 		case T_AlterTableStmt:
 			adjust_alter_table((AlterTableStmt *) node);
-			break;
-		case T_DropOwnedStmt:
-			keep_local_owned((DropOwnedStmt *) node);
 			break;
 		case T_CreateExtensionStmt:
 		case T_AlterExtensionStmt:
@@ -312,6 +319,9 @@ run_text(const char *text)
 			ProcessUtility(pstmt, text, false, PROCESS_UTILITY_SUBCOMMAND, NULL, NULL, None_Receiver, NULL);
 			PopActiveSnapshot();
 			CommandCounterIncrement();
+			if (OidIsValid(raised))
+				replay_set_superuser(raised, false);
+			raised = InvalidOid;
 		}
 	}
 }
@@ -461,25 +471,6 @@ take_results(const S3am__DdlStatement *s)
 
 /* ------------------------------------------------------------------------------------ one statement */
 
-/*
- * Makes a role a superuser, or one no more.  Nobody sees it outside of this transaction, which undoes it before it ends.  So the
- * statement still runs as that role: it owns what it makes, and CURRENT_ROLE is who it was.
- */
-static void
-set_superuser(Oid role, bool super)
-{
-	Relation catalog = table_open(AuthIdRelationId, RowExclusiveLock);
-	HeapTuple tuple = SearchSysCacheCopy1(AUTHOID, ObjectIdGetDatum(role));
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "role %u is gone", role);
-	((Form_pg_authid) GETSTRUCT(tuple))->rolsuper = super;
-	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
-	heap_freetuple(tuple);
-	table_close(catalog, NoLock);
-	CommandCounterIncrement();
-}
-
 static void
 begin_attempt(const S3am__DdlStatement *s)
 {
@@ -488,6 +479,7 @@ begin_attempt(const S3am__DdlStatement *s)
 	memset(storage_used, 0, sizeof(bool) * s->n_storages);
 	made = NIL;
 	populate = false;
+	raised = InvalidOid;
 }
 
 /* As the role that ran it.  Where that is allowed less than at the origin it is allowed everything meanwhile. */
@@ -528,10 +520,10 @@ run_as(const S3am__DdlStatement *s, Oid role, int context)
 		if (error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
 			ReThrowError(error);
 		begin_attempt(s);
-		set_superuser(role, true);
+		replay_set_superuser(role, true);
 		SetUserIdAndSecContext(role, context);
 		run_text(s->text);
-		set_superuser(role, false);
+		replay_set_superuser(role, false);
 	}
 	PG_END_TRY();
 }

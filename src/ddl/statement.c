@@ -15,6 +15,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_db_role_setting.h"
 #include "catalog/pg_extension.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -318,6 +319,16 @@ grant_object_is_local(GrantStmt *grant, Node *object)
 				ReleaseSysCache(type);
 			return address_is_local(TypeRelationId, oid);
 		}
+		case OBJECT_SCHEMA:
+		case OBJECT_LANGUAGE:
+		case OBJECT_FDW:
+		case OBJECT_FOREIGN_SERVER:
+		{
+			Relation rel = NULL;
+			ObjectAddress address = get_object_address(grant->objtype, object, &rel, AccessShareLock, true);
+
+			return address_is_local(address.classId, address.objectId);
+		}
 		default:
 			return false;
 	}
@@ -339,7 +350,6 @@ drop_object_is_local(DropStmt *drop, Node *object)
 		case OBJECT_FOREIGN_TABLE:
 			return address_is_local(RelationRelationId,
 									RangeVarGetRelid(makeRangeVarFromNameList((List *) object), NoLock, true));
-		case OBJECT_SCHEMA:
 		case OBJECT_EXTENSION:
 			return false;
 		default:
@@ -381,6 +391,14 @@ statement_names_local(Node *node)
 		if (grant->objtype == OBJECT_LARGEOBJECT || grant->objtype == OBJECT_DATABASE ||
 			grant->objtype == OBJECT_TABLESPACE || grant->objtype == OBJECT_PARAMETER_ACL)
 			return true;
+		if (grant->targtype == ACL_TARGET_ALL_IN_SCHEMA)
+		{
+			/* nothing that travels is in a schema that the others do not know */
+			foreach (lc, grant->objects)
+				if (!address_is_local(NamespaceRelationId, get_namespace_oid(strVal(lfirst(lc)), true)))
+					return false;
+			return true;
+		}
 		if (grant->targtype != ACL_TARGET_OBJECT)
 			return false;
 		foreach (lc, grant->objects)

@@ -1,0 +1,60 @@
+#!/bin/bash
+# Statements that core's own test suite has, and another server once could not replay.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../ddl/schema.sh"
+
+version() { sql -c 'SELECT version FROM s3am.node()'; }
+reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
+# run on the first server, followed by the second, and the same on both
+same() {
+	local wanted
+	on one
+	sql -c "$2" > /dev/null 2> "$work/said" || { ok 1 "$1"; diag "$(cat "$work/said")"; return; }
+	schema_dump > "$work/one.dump"
+	wanted=$(version)
+	on two
+	eventually 5 reached "$wanted" || diag "$(sql -c 'SELECT object, reason FROM s3am.attach_status')"
+	schema_dump > "$work/two.dump"
+	same_file "$work/two.dump" "$work/one.dump" "$1"
+}
+
+node one
+cluster_psql "$dir" -d postgres -c 'CREATE ROLE owner SUPERUSER'
+sql -c 'CREATE EXTENSION s3am' || exit 1
+node two
+cluster_psql "$dir" -d postgres -c 'CREATE ROLE owner'
+sql -c 'CREATE EXTENSION s3am' || exit 1
+
+same "EXPLAIN ANALYZE CREATE MATERIALIZED VIEW" "
+CREATE TABLE t (a int, b text) USING s3am;
+SET default_table_access_method = s3am;
+EXPLAIN ANALYZE CREATE MATERIALIZED VIEW m (x, \"Y\") AS SELECT a, b FROM t;
+EXPLAIN ANALYZE CREATE MATERIALIZED VIEW n AS SELECT a FROM t WITH NO DATA;
+REFRESH MATERIALIZED VIEW m;
+REFRESH MATERIALIZED VIEW n"
+is "$(sql -c 'SELECT count(*) FROM m')" 0 "which can be read there"
+
+same "an event trigger's owner, who is a superuser at the origin alone" "
+CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';
+CREATE EVENT TRIGGER e ON ddl_command_start EXECUTE FUNCTION e();
+ALTER EVENT TRIGGER e OWNER TO owner;
+CREATE FOREIGN DATA WRAPPER w;
+ALTER FOREIGN DATA WRAPPER w OWNER TO owner"
+is "$(sql -c "SELECT rolsuper FROM pg_roles WHERE rolname = 'owner'")" f "who does not become one"
+same "and it changes hands with all that a role owns" "
+CREATE ROLE other SUPERUSER;
+REASSIGN OWNED BY owner TO postgres;
+ALTER EVENT TRIGGER e OWNER TO owner;
+DROP ROLE other;
+DROP OWNED BY owner"
+
+on one
+sql -c 'CREATE UNLOGGED TABLE u (a serial)' -c 'CREATE SEQUENCE s' || exit 1
+fails_like 0A000 'cannot leave' 'ALTER SEQUENCE s SET UNLOGGED' "a sequence does not leave the repository"
+sql -c 'CREATE UNLOGGED SEQUENCE l' || exit 1
+fails_like 0A000 'stays on this server' 'ALTER SEQUENCE l SET LOGGED' "and none comes to it by SET LOGGED"
+sql -c 'ALTER TABLE u SET LOGGED' -c 'ALTER TABLE u SET UNLOGGED'
+ok $? "those of local tables change with them"
+sql -c 'DROP TABLE u' -c 'DROP SEQUENCE l'
+same "nothing of that travels" 'COMMENT ON SEQUENCE s IS $$here$$'
+done_testing
