@@ -348,7 +348,7 @@ refuse_needed(const ObjectAddress *object, const ObjectAddress *needed)
 static void
 check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 {
-	ObjectAddress needed;
+	ObjectAddress needed, object = event->object;
 
 	if (event->access == OAT_DROP)
 		return;
@@ -367,13 +367,23 @@ check_needs(DdlFrame *frame, DdlEvent *event, bool local)
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("foreign key \"%s\" would join an s3am table and one that is not", NameStr(form->conname)),
 					 errdetail("No other server could check it."), errhint("Let both tables be s3am tables.")));
+			if (OidIsValid(form->contypid))
+				ObjectAddressSet(object, TypeRelationId, form->contypid);
 			ReleaseSysCache(tuple);
 		}
 	}
+	/* a domain is what its constraints are */
+	if (object.classId == TypeRelationId && event->object.classId != TypeRelationId)
+	{
+		DdlEvent domain = {.access = OAT_POST_ALTER, .object = object};
+
+		check_needs(frame, &domain, local_object(&object, SnapshotSelf));
+		return;
+	}
 	if (local)
 	{
-		if (event->access == OAT_POST_ALTER && exists_before(frame, &event->object) &&
-			!local_object(&event->object, frame->before))
+		/* a new attribute or column is told as something made, by the relation's name */
+		if (exists_before(frame, &event->object) && !local_object(&event->object, frame->before))
 			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 							errmsg("%s would need an object that stays on this server", describe(&event->object)),
 							errdetail("It is there on all servers of the repository."),
@@ -475,6 +485,7 @@ made_table(DdlFrame *frame)
 		if (event->access == OAT_POST_CREATE && event->object.classId == RelationRelationId && event->sub == 0 &&
 			!local_is_transient(event->object.objectId) &&
 			(get_rel_relkind(event->object.objectId) == RELKIND_RELATION ||
+			 get_rel_relkind(event->object.objectId) == RELKIND_PARTITIONED_TABLE ||
 			 get_rel_relkind(event->object.objectId) == RELKIND_MATVIEW))
 			return event->object.objectId;
 	}

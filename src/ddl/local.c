@@ -278,6 +278,26 @@ view_is_local(Walk *walk, Oid relid)
 	return result;
 }
 
+/* A domain's constraints are parts of it. */
+static bool
+domain_is_local(Walk *walk, Oid type)
+{
+	Relation constraints = table_open(ConstraintRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+	bool result = false;
+
+	ScanKeyInit(&key, Anum_pg_constraint_contypid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type));
+	scan = systable_beginscan(constraints, ConstraintTypidIndexId, true, walk->snapshot, 1, &key);
+	while (!result && (tuple = systable_getnext(scan)) != NULL)
+		result = each_needed(ConstraintRelationId, ((Form_pg_constraint) GETSTRUCT(tuple))->oid, walk->snapshot,
+							 needed_is_local, walk);
+	systable_endscan(scan);
+	table_close(constraints, AccessShareLock);
+	return result;
+}
+
 static bool
 relation_is_local(Walk *walk, Oid relid)
 {
@@ -368,6 +388,8 @@ is_local(Walk *walk, Oid class_id, Oid object_id)
 		if (OidIsValid(namespace) && isAnyTempNamespace(namespace))
 			return true;
 	}
+	if (class_id == TypeRelationId && domain_is_local(walk, object_id))
+		return true;
 	return each_needed(class_id, object_id, walk->snapshot, needed_is_local, walk);
 }
 

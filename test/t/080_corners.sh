@@ -57,4 +57,17 @@ sql -c 'ALTER TABLE u SET LOGGED' -c 'ALTER TABLE u SET UNLOGGED'
 ok $? "those of local tables change with them"
 sql -c 'DROP TABLE u' -c 'DROP SEQUENCE l'
 same "nothing of that travels" 'COMMENT ON SEQUENCE s IS $$here$$'
+
+same "a partitioned table LIKE one that stays here" "
+CREATE TABLE heap (a int DEFAULT 7) USING heap;
+CREATE TABLE p (LIKE heap INCLUDING ALL) PARTITION BY LIST (a);
+CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1) USING s3am;
+DROP TABLE heap"
+on one
+sql -c 'CREATE TABLE heap (a int) USING heap' -c 'CREATE TYPE c AS (a int)' -c 'CREATE DOMAIN d AS int' \
+	-c 'CREATE FUNCTION h() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT count(*)::int FROM heap; END'
+fails_like 0A000 'would need an object that stays' 'ALTER TYPE c ADD ATTRIBUTE h heap' "a type that travels gets no attribute of a local type"
+fails_like 0A000 'would need an object that stays' 'ALTER DOMAIN d ADD CHECK (VALUE < h())' "nor a domain a check that calls a local function"
+sql -c 'CREATE DOMAIN here AS int CHECK (VALUE < h())'
+fails_like 0A000 'which stays on this server' 'CREATE TABLE bad (a here) USING s3am' "a domain with one is local"
 done_testing
