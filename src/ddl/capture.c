@@ -19,6 +19,7 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_extension.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_sequence.h"
@@ -187,6 +188,30 @@ wait_before_names(Oid namespace)
 	node_waited = true;
 }
 
+/*
+ * What another server drops with CASCADE must not take rows along that this server alone has.  Replaying stops here, and goes on
+ * once somebody has moved or dropped them.
+ */
+static void
+keep_local_rows(Oid relation, int column)
+{
+	char kind = ddl_relkind(relation);
+
+	if ((kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE) || !local_relation(relation))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+		 column == 0 ? errmsg("table %s of this server alone would be dropped by another server",
+							  quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+														 get_rel_name(relation)))
+					 : errmsg("a column of table %s of this server alone would be dropped by another server",
+							  quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
+														 get_rel_name(relation))),
+		 errhint("Move it into another schema, alter what depends on the dropped object, or drop it; then replaying "
+				 "goes on.")));
+}
+
 static void
 object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg)
 {
@@ -203,8 +228,13 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 	{
 		if (access == OAT_POST_CREATE && sub_id == 0)
 			ddl_replay_created(class_id, object_id);
-		else if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0)
-			sequence_dropped(object_id);
+		else if (access == OAT_DROP && class_id == RelationRelationId)
+		{
+			if (!(((ObjectAccessDrop *) arg)->dropflags & PERFORM_DELETION_INTERNAL))
+				keep_local_rows(object_id, sub_id);
+			if (sub_id == 0)
+				sequence_dropped(object_id);
+		}
 		return;
 	}
 	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 &&

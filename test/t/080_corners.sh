@@ -70,4 +70,34 @@ fails_like 0A000 'would need an object that stays' 'ALTER TYPE c ADD ATTRIBUTE h
 fails_like 0A000 'would need an object that stays' 'ALTER DOMAIN d ADD CHECK (VALUE < h())' "nor a domain a check that calls a local function"
 sql -c 'CREATE DOMAIN here AS int CHECK (VALUE < h())'
 fails_like 0A000 'which stays on this server' 'CREATE TABLE bad (a here) USING s3am' "a domain with one is local"
+# ---------------------------------------------------------------- what one server alone has is not dropped by another
+
+on one
+sql -c 'CREATE SCHEMA shared' -c 'CREATE TABLE shared.t (a int) USING s3am' -c "CREATE TYPE kind AS ENUM ('x')" || exit 1
+wanted=$(version)
+on two
+eventually 5 reached "$wanted"
+sql -c 'CREATE TABLE shared.mine USING heap AS SELECT 1 AS a' -c "CREATE TABLE own (k kind, a int) USING heap" \
+	-c "INSERT INTO own VALUES ('x', 1)" || exit 1
+on one
+sql -c 'SET client_min_messages = warning' -c 'DROP SCHEMA shared CASCADE' || exit 1
+on two
+said_so() { like_quietly "$(sql -c 'SELECT reason FROM s3am.attach_status')" "$1"; }
+like_quietly() { [[ $1 =~ $2 ]]; }
+eventually 10 said_so 'table shared.mine of this server alone would be dropped'
+ok $? "DROP SCHEMA CASCADE stops where it would drop another server's own table, and says why"
+is "$(sql -c 'SELECT a FROM shared.mine')" 1 "whose rows are there"
+sql -c 'ALTER TABLE shared.mine SET SCHEMA public'
+eventually 10 eval '[ "$(sql -c "SELECT count(*) FROM pg_namespace WHERE nspname = '"'shared'"'")" = 0 ]'
+ok $? "and it goes on once the table was moved"
+on one
+sql -c 'SET client_min_messages = warning' -c 'DROP TYPE kind CASCADE' || exit 1
+wanted=$(version)
+on two
+eventually 10 said_so 'a column of table public.own of this server alone'
+ok $? "DROP TYPE CASCADE stops where it would drop a column of another server's own table"
+sql -c 'ALTER TABLE own ALTER k TYPE text'
+eventually 10 reached "$wanted"
+ok $? "and goes on once the column has another type"
+is "$(sql -c 'SELECT k, a FROM own')" 'x|1' "with its values"
 done_testing
