@@ -4,7 +4,7 @@
 #   make quickstart                   installs what is missing, builds, shows s3am on a throw-away server
 #   make check                        installs what is missing, builds, runs every test that must pass
 #   make bench                        the figures that s3am promises, each with what is wanted; fails if one is short
-#   make soak                         five minutes of TPC-B over two servers on Ceph RGW, whose processes are killed throughout
+#   make soak                         the long forms of the tests, 80 minutes: simulator, differential, TPC-B under kill -9, a million statements
 
 PG_CONFIG ?= pg_config
 export PG_CONFIG
@@ -37,7 +37,7 @@ check: check-deps
 
 soak: check-deps
 	@$(MAKE) --no-print-directory -s installed
-	test/soak/pgbench --s3 rgw 300
+	test/soak/run
 
 bench: check-deps
 	@$(MAKE) --no-print-directory -s installed
