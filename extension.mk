@@ -14,7 +14,7 @@ OBJS = $(SOURCES:.c=.o)
 # PostgreSQL 15 exports nothing by itself when visibility is hidden
 # -MMD -MP: an object is made anew when a header that it includes has changed
 PG_CPPFLAGS = -Isrc -MMD -MP -D_GNU_SOURCE '-DPGDLLEXPORT=__attribute__((visibility("default")))'
-PG_CFLAGS = -std=gnu11 -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror=implicit-function-declaration -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
 	-Wno-declaration-after-statement -Wno-cast-function-type -Wno-clobbered -fvisibility=hidden $(WERROR)
 SHLIB_LINK = -lcurl -lcrypto -lzstd -lxxhash -lroaring -lprotobuf-c
 EXTRA_CLEAN = $(GENERATED) $(GENERATED:.c=.h) $(OBJS:.o=.d)

@@ -22,6 +22,7 @@
 #include "catalog/pg_sequence.h"
 #include "commands/extension.h"
 #include "commands/sequence.h"
+#include "common/int.h"
 #include "lib/dshash.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
