@@ -81,6 +81,9 @@ class Round:
             mine, other = left.outcome, right.outcome
             if mine.state is None and other.state is None and take_status:
                 other = Outcome(status=mine.status, rows=mine.rows if take_rows else other.rows)
+            if "access_method" in statement.extra and (mine.state, other.state) == ("0A000", "2BP01"):
+                # a view that uses the table: the model may not change the column's type, nor the table leave the repository
+                other = mine
             if LOST in (mine.state, other.state) or mine.key(statement.ordered) != other.key(statement.ordered):
                 raise Difference("session %d, %s\n%s" % (number, statement.sql, self.compare(mine, other, statement.ordered)))
             if getattr(statement, "waited", False):
