@@ -484,6 +484,9 @@ turn(int64 limit)
 			return;
 		begin_anew();
 	}
+	/* what the tick asked for is sent now, not after another turn */
+	if (store_timeout_ms(store) == 0)
+		bucket_dispatch(store);
 	store_wait_ms = store_timeout_ms(store);
 	if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
 		wait = store_wait_ms;
