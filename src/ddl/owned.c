@@ -86,7 +86,7 @@ ties_of(Oid role)
 			continue;
 		tie = palloc(sizeof(Tie));
 		ObjectAddressSet(tie->object, form->classid, form->objid);
-		tie->type = form->deptype;
+		tie->type = (SharedDependencyType) (unsigned char) form->deptype;
 		all = lappend(all, tie);
 	}
 	systable_endscan(scan);

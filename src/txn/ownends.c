@@ -536,6 +536,7 @@ keep_bounded(void)
 {
 	OwnEnds *largest = all;
 
+	Assert(largest != NULL); /* there is no memory in use without one */
 	for (OwnEnds *ends = all; ends; ends = ends->next)
 		if (ends->memory > largest->memory)
 			largest = ends;
