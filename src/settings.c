@@ -8,6 +8,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "node/identity.h"
 #include "node/node.h"
 #include "s3am.h"
 
@@ -173,7 +174,12 @@ settings_define(void)
 							 NULL, &s3am_freshness, FRESHNESS_LOCAL, freshness_options, PGC_USERSET, 0, NULL, NULL,
 							 NULL);
 	if (process_shared_preload_libraries_in_progress)
+	{
 		DefineCustomIntVariable("s3am.max_databases", "Most databases of this server that may be attached.", NULL,
 								&node_max_databases, 4, 1, 64, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+		DefineCustomStringVariable("s3am.node_name",
+								   "Tells this server from another one with a copy of the same data directory.", NULL,
+								   &s3am_node_name, "", PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	}
 	MarkGUCPrefixReserved("s3am");
 }

@@ -748,12 +748,19 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 	int level = 0;
 
 	if (statement_sets_access_method(node) && strcmp(statement_sets_access_method(node), "s3am") != 0 &&
-		OidIsValid(relation) && !relation_was_local && pg_class_ownercheck(relation, GetUserId()))
+		OidIsValid(relation) && !relation_was_local && !XactReadOnly && pg_class_ownercheck(relation, GetUserId()))
 	{
+		Relation table;
+
 		/* what needs it is looked at when nobody else can make more of that; who may not alter it must not lock it */
 		LockRelationOid(relation, AccessExclusiveLock);
-		if (statement_relation(node) == relation)
+		table = statement_relation(node) == relation ? try_relation_open(relation, NoLock) : NULL;
+		if (table)
+		{
+			CheckTableNotInUse(table, "ALTER TABLE");
 			local_refuse_to_leave(relation);
+			relation_close(table, NoLock);
+		}
 	}
 	owned_lock(node);
 	old = MemoryContextSwitchTo(cxt);

@@ -25,6 +25,7 @@
 #include "manifest/committer.h"
 #include "manifest/repository.h"
 #include "node/bucket.h"
+#include "node/identity.h"
 #include "node/request.h"
 #include "s3am.h"
 #include "worker/worker.h"
@@ -323,8 +324,11 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			pg_atomic_write_u64(&node->epoch, 0);
 			node_set_phase(node, NODE_FENCED, error);
 			if (!leaving && committer_displaced(committer))
+			{
+				identity_displaced(node->database, node->facts.identity, node->facts.identity_len, error);
 				ereport(LOG,
 						(errmsg("s3am: this server writes no more to repository \"%s\": it was fenced", node->url)));
+			}
 			break;
 		case COMMITTER_FAILED:
 			/* what is here can still be read */
@@ -391,6 +395,7 @@ open_repository(void)
 	NodeFacts facts;
 	RepositoryStatus status;
 	char *error = NULL;
+	char reason[NODE_ERROR_MAX];
 	const uint16 one = 1;
 
 	SpinLockAcquire(&node->mutex);
@@ -398,10 +403,13 @@ open_repository(void)
 	SpinLockRelease(&node->mutex);
 	if (!facts.known)
 		return NULL;
+	if (identity_is_displaced(node->database, facts.identity, facts.identity_len, reason, sizeof(reason)))
+	{
+		tell_failure(reason);
+		return NULL;
+	}
 	if (store == NULL)
 	{
-		char reason[NODE_ERROR_MAX];
-
 		store = bucket_try_open(node->url, reason, sizeof(reason));
 		if (store == NULL)
 		{

@@ -40,6 +40,7 @@
 #include "ddl/sequence.h"
 #include "messages.h"
 #include "node/applied.h"
+#include "node/identity.h"
 #include "node/state.h"
 #include "s3am.h"
 #include "worker/apply.h"
@@ -59,9 +60,6 @@ fill_facts(void)
 	Datum value;
 	bool isnull;
 	char *collate, *ctype, *version = "";
-	uint64 system = GetSystemIdentifier();
-	uint32 timeline = GetWALInsertionTimeLine();
-	Oid database = MyDatabaseId;
 
 	StartTransactionCommand();
 	tuple = SearchSysCache1(DATABASEOID, ObjectIdGetDatum(MyDatabaseId));
@@ -81,10 +79,7 @@ fill_facts(void)
 	ReleaseSysCache(tuple);
 	CommitTransactionCommand();
 
-	memcpy(facts.identity, &system, 8);
-	memcpy(facts.identity + 8, &timeline, 4);
-	memcpy(facts.identity + 12, &database, 4);
-	facts.identity_len = 16;
+	identity_of_node(&facts);
 	facts.known = true;
 	SpinLockAcquire(&node->mutex);
 	node->facts = facts;
