@@ -453,6 +453,9 @@ node_wait_ready(void)
 		CHECK_FOR_INTERRUPTS();
 		node = node_of_database(MyDatabaseId);
 		phase = node ? pg_atomic_read_u32(&node->phase) : NODE_FREE;
+		/* the database has left this entry, whose processes end their work; it is given another one */
+		if (node && pg_atomic_read_u32(&node->detached) && !node_serving)
+			phase = NODE_STARTING;
 		if (phase == NODE_READY || phase == NODE_FENCED || (node && node_serving))
 		{
 			(void) node_dsa(node);

@@ -35,6 +35,15 @@ SELECT count(*) FROM t;
 SQL
 )
 like "$said" $'3\n.*3\n4' "in one session"
+# the same while the old entry's processes take their time
+stopped=$(worker committer)
+kill -STOP "$stopped"
+sql -c 'DROP EXTENSION s3am CASCADE' -c 'CREATE EXTENSION s3am' -c 'SELECT count(*) FROM t' > "$work/said" 2>&1 &
+session=$!
+sleep 1
+kill -CONT "$stopped"
+wait "$session"
+is "$(tail -n 1 "$work/said")" 4 "and while the committer is slow to end"
 
 # databases
 on_database postgres -c 'ALTER DATABASE test RENAME TO renamed' 2> "$work/errors"
