@@ -35,7 +35,7 @@ rounds=$((statements / 10 / 4))
 			echo "SELECT substring(pg_read_file('/proc/$pid/status') FROM 'RssAnon:\\s+(\\d+)');"
 		done
 		echo "SELECT (sum(total_bytes) / 1024)::int FROM pg_backend_memory_contexts;"
-		echo "\\! cat /proc/$committer/maps | sed -n 's,.* \\(/dev/shm/PostgreSQL[^ ]*\\).*,\\1,p' | sort -u | xargs du -ck | tail -n 1 | cut -f1 > $work/shared.$part"
+		echo "\\! cat /proc/$publisher/maps | sed -n 's,.* \\(/dev/shm/PostgreSQL[^ ]*\\).*,\\1,p' | sort -u | xargs du -ck | tail -n 1 | cut -f1 > $work/shared.$part"
 		echo "\\o /dev/null"
 	done
 } > "$work/all.sql"
