@@ -132,4 +132,20 @@ worker() {
 
 on() { dir=$work/$1; }
 
+# version; reached VERSION: of the current server.  follow FROM TO [SECONDS (3)]: waits until server TO has all that FROM has, and goes on
+# there.  followed NAME: a test that server two comes to have all that server one has.
+version() { sql -c 'SELECT version FROM s3am.node()'; }
+reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
+follow() {
+	local wanted
+	on "$1"
+	wanted=$(version)
+	on "$2"
+	eventually "${3:-3}" reached "$wanted"
+}
+followed() {
+	follow one two 5
+	ok $? "$1" || diag "$(sql -c 'SELECT object, reason FROM s3am.attach_status')"
+}
+
 sql() { cluster_psql "$dir" -At -d test "$@"; }

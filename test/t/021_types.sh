@@ -22,7 +22,6 @@ for table in $tables; do
 done
 
 digest() { sql -c "SET search_path = types, public" -c "SELECT md5(string_agg(x::text, ';' ORDER BY x::text)), count(*) FROM $1 x"; }
-version() { sql -c 'SELECT version FROM s3am.node()'; }
 # names are looked up before a statement waits for the database to be attached
 attach() { sql -c 'CREATE EXTENSION s3am' && eventually 30 attached; }
 attached() { [ "$(sql -c 'SELECT phase FROM s3am.node()')" = ready ]; }

@@ -6,8 +6,6 @@
 schema=$(cd "$(dirname "$0")/../ddl" && pwd)/schema.sql
 
 roles() { cluster_psql "$dir" -d postgres -c 'CREATE ROLE ddl_a' -c 'CREATE ROLE ddl_b'; }
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
 
 node one
 roles

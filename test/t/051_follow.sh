@@ -5,17 +5,8 @@
 schema=$(cd "$(dirname "$0")/../ddl" && pwd)/schema.sql
 
 roles() { cluster_psql "$dir" -d postgres -c 'CREATE ROLE ddl_a' -c 'CREATE ROLE ddl_b'; }
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
 
 # follow FROM TO: TO has what FROM has, within a second
-follow() {
-	on "$1"
-	local wanted
-	wanted=$(version)
-	on "$2"
-	eventually "${3:-1}" reached "$wanted"
-}
 
 node one
 roles
@@ -40,13 +31,13 @@ is "$(sql -c "SELECT count(*) FROM app.calls")" "$(on one; sql -c "SELECT count(
 for i in 1 2 3 4 5; do
 	on one
 	sql -c "CREATE TABLE turn$i (a int DEFAULT $i, b text) USING s3am" -c "INSERT INTO turn$i VALUES ($i, 'one')" || ok 1 "server one, turn $i"
-	follow one two || ok 1 "two follows"
+	follow one two 1 || ok 1 "two follows"
 	sql -c "ALTER TABLE turn$i DROP COLUMN b" -c "ALTER TABLE turn$i ADD COLUMN c float8 DEFAULT random()" \
 		-c "CREATE VIEW turn_view$i AS SELECT * FROM turn$i" -c "INSERT INTO turn$i DEFAULT VALUES" || ok 1 "server two, turn $i"
-	follow two one || ok 1 "one follows"
+	follow two one 1 || ok 1 "one follows"
 	sql -c "COMMENT ON VIEW turn_view$i IS 'turn $i'" -c "TRUNCATE turn$i" -c "INSERT INTO turn$i VALUES (7, $i)" || ok 1 "server one again"
 done
-follow one two
+follow one two 1
 ok $? "the schema was changed from both servers in turn"
 on one
 schema_keep one
@@ -57,7 +48,7 @@ schema_same two one "in turn"
 # at once: of two servers one gets the name
 on one
 sql -c 'CREATE SCHEMA race' -c "CREATE TYPE race.used AS ENUM ('x')"
-follow one two
+follow one two 1
 # race NAME FIRST SECOND: both begin, server one commits FIRST, server two commits SECOND without having seen it
 race() {
 	local name=$1 first=$2 second=$3 said
@@ -73,7 +64,7 @@ SQL
 	local matches=1
 	[[ $said == *40001* && $said != *"first failed"* ]] && matches=0
 	ok "$matches" "$name" || diag "$said"
-	follow one two || ok 1 "two follows after $name"
+	follow one two 1 || ok 1 "two follows after $name"
 }
 race "the same table twice" "CREATE TABLE race.t (a int) USING s3am" "CREATE TABLE race.t (b int) USING s3am"
 race "the same type twice" "CREATE TYPE race.twice AS ENUM ('a')" "CREATE TYPE race.twice AS ENUM ('b')"
@@ -85,9 +76,9 @@ race "DROP and INSERT" "DROP TABLE race.t" "INSERT INTO race.t VALUES (1)"
 race "DROP SCHEMA and CREATE in it" "DROP SCHEMA race CASCADE" "CREATE TABLE race.late (a int) USING s3am"
 on one
 sql -c "CREATE TYPE used AS ENUM ('x')" -c "CREATE TABLE commented (a int) USING s3am"
-follow one two
+follow one two 1
 sql -c "CREATE TABLE only_read (a int) USING s3am" -c "INSERT INTO only_read VALUES (1)" -c "CREATE TABLE written (a int) USING s3am"
-follow two one
+follow two one 1
 race "ALTER and a transaction that only read the table" "ALTER TABLE only_read DROP COLUMN a" "INSERT INTO written SELECT a FROM only_read"
 race "DROP TYPE and its use" "DROP TYPE used" "CREATE TABLE uses (u used) USING s3am"
 on two
@@ -98,11 +89,11 @@ INSERT INTO commented VALUES (1);
 COMMIT;
 SQL
 ok $? "a comment lets writers pass" || diag "$(cat "$work/said")"
-follow two one
+follow two one 1
 on one
 schema_keep one
 on two
-follow one two
+follow one two 1
 schema_keep two
 schema_same two one "after races"
 

@@ -3,16 +3,6 @@
 # first lives, and goes on after it.
 . "$(dirname "$0")/../lib/tap.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
-follow() {
-	on "$1"
-	local wanted
-	wanted=$(version)
-	on "$2"
-	eventually 3 reached "$wanted"
-}
-
 node one "s3am.node_timeout = '4s'"
 sql -c 'CREATE EXTENSION s3am' || exit 1
 sql <<'SQL' || exit 1

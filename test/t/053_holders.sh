@@ -2,15 +2,6 @@
 # Sessions that hold locks which another server's schema change needs are ended in time, and nothing deadlocks unseen.
 . "$(dirname "$0")/../lib/tap.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
-follow() {
-	on "$1"
-	local wanted
-	wanted=$(version)
-	on "$2"
-	eventually "${3:-3}" reached "$wanted"
-}
 elsewhere() { (on "$1"; shift; sql -c "$@"); }
 
 node one

@@ -3,15 +3,6 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../ddl/schema.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
-follow() {
-	on "$1"
-	local wanted
-	wanted=$(version)
-	on "$2"
-	eventually 3 reached "$wanted"
-}
 there() { sql -c "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relname IN ($1) AND c.relkind <> 'i'"; }
 
 node one

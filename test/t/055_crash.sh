@@ -4,16 +4,6 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../ddl/schema.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
-follow() {
-	on "$1"
-	local wanted
-	wanted=$(version)
-	on "$2"
-	eventually 5 reached "$wanted"
-}
-
 node one
 sql -c 'CREATE EXTENSION s3am' || exit 1
 sql -c 'CREATE TABLE here (a int) USING heap' -c 'CREATE TABLE t (a int) USING s3am' || exit 1
@@ -42,7 +32,7 @@ cluster_psql "$dir" -At -d postgres -c "SELECT pg_terminate_backend(pid) FROM pg
 wait "$client"
 kill -CONT "$publisher"
 like "$(cat "$work/said")" '08007' "the client hears that the outcome is not known"
-follow two one
+follow two one 5
 adopted() { [ "$(sql -c 'SELECT a, s FROM adopted' 2> /dev/null)" = '7|1' ]; }
 eventually 5 adopted
 ok $? "what the repository has is there"
@@ -53,7 +43,7 @@ ok $? "the sequence goes on"
 cluster_kill "$dir"
 cluster_start "$dir"
 is "$(sql -c 'SELECT count(*) FROM adopted')" 2 "after a crash as well"
-follow one two
+follow one two 5
 is "$(sql -c 'SELECT a, b FROM t')" "1|2" "and on the other server"
 
 # kill -9 at any moment of schema changes
@@ -105,7 +95,7 @@ SQL
 is "$(sort "$work/counts" | uniq -c | awk '{ print $2 }' | tr '\n' ' ')" "1 " "each with its row"
 sql -c 'DROP TABLE here'
 schema_keep one
-follow one two
+follow one two 5
 ok $? "the other server follows"
 schema_keep two
 schema_same two one "after the crashes"

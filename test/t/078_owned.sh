@@ -3,17 +3,6 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../ddl/schema.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
-# the second server has all that the first one did
-followed() {
-	on one
-	local wanted
-	wanted=$(version)
-	on two
-	eventually 5 reached "$wanted"
-	ok $? "$1" || diag "$(sql -c 'SELECT object, reason FROM s3am.attach_status')"
-}
 owner() { sql -c "SELECT relowner::regrole FROM pg_class WHERE oid = '$1'::regclass"; }
 roles=(-c 'CREATE ROLE giver' -c 'CREATE ROLE taker' -c 'CREATE ROLE reader')
 

@@ -4,16 +4,6 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../ddl/schema.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
-followed() {
-	on one
-	local wanted
-	wanted=$(version)
-	on two
-	eventually 5 reached "$wanted"
-	ok $? "$1" || diag "$(sql -c 'SELECT object, reason FROM s3am.attach_status')"
-}
 refused() { fails_like 0A000 "${3:-which stays on this server}" "$1" "refused: $2"; }
 
 node one

@@ -3,8 +3,6 @@
 . "$(dirname "$0")/../lib/tap.sh"
 . "$(dirname "$0")/../ddl/schema.sh"
 
-version() { sql -c 'SELECT version FROM s3am.node()'; }
-reached() { [ "$(version)" -ge "$1" ] 2> /dev/null; }
 # run on the first server, followed by the second, and the same on both
 same() {
 	local wanted
