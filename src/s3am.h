@@ -33,6 +33,13 @@ extern int s3am_group_wait;
 extern int s3am_node_timeout;
 extern int s3am_freshness;
 extern int s3am_max_apply_delay;
+extern int s3am_checkpoint_interval;
+extern int s3am_checkpoint_bytes;
+extern int s3am_collect_interval;
+extern int s3am_collect_grace;
+extern int s3am_retention;
+extern int s3am_outcome_retention;
+extern int s3am_pin_timeout;
 
 typedef enum Freshness
 {

@@ -36,6 +36,13 @@ int s3am_group_wait;
 int s3am_node_timeout;
 int s3am_freshness;
 int s3am_max_apply_delay;
+int s3am_checkpoint_interval;
+int s3am_checkpoint_bytes;
+int s3am_collect_interval;
+int s3am_collect_grace;
+int s3am_retention;
+int s3am_outcome_retention;
+int s3am_pin_timeout;
 
 static const struct config_enum_entry addressing_options[] = {
 	{"auto", -1, false}, {"path", 0, false}, {"virtual-host", 1, false}, {NULL, 0, false}};
@@ -167,6 +174,27 @@ settings_define(void)
 				3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.node_timeout", "How long a server may give no sign of life before another one ends its epoch.",
 				&s3am_node_timeout, 60000, 1000, INT_MAX / 2, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.checkpoint_interval", "Versions after which a checkpoint is made; 0: none is.",
+				&s3am_checkpoint_interval, 1000, 0, INT_MAX, PGC_SIGHUP, 0);
+	int_setting("s3am.checkpoint_bytes", "Bytes of manifests after which a checkpoint is made.", &s3am_checkpoint_bytes,
+				65536, 1, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB);
+	int_setting("s3am.collect_interval",
+				"Time between looks for objects of the repository that nobody needs any more; 0: none.",
+				&s3am_collect_interval, 600000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.pin_timeout",
+				"How long a server that gives no sign of life keeps objects that it reads from being deleted.",
+				&s3am_pin_timeout, 3600000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	/* these three become part of a repository when it is made */
+	int_setting("s3am.retention", "How long manifests and deleted rows stay in a repository that is made from now on.",
+				&s3am_retention, 86400, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
+	int_setting(
+		"s3am.outcome_retention",
+		"How long the outcomes of a server's commits are kept after its epoch, in a repository that is made from "
+		"now on.",
+		&s3am_outcome_retention, 86400, 1, INT_MAX, PGC_SIGHUP, GUC_UNIT_S);
+	int_setting("s3am.collect_grace",
+				"Half the time between deciding to delete and deleting, in a repository that is made from now on.",
+				&s3am_collect_grace, 600000, 50, INT_MAX / 4, PGC_SIGHUP, GUC_UNIT_MS);
 	DefineCustomIntVariable("s3am.group_wait",
 							"How long a group of commits waits for others on their way, in microseconds.", NULL,
 							&s3am_group_wait, 2000, 0, 1000000, PGC_SIGHUP, 0, NULL, NULL, NULL);

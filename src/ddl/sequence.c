@@ -693,6 +693,19 @@ sequence_apply(S3Node *node, const S3am__Txn *txn, uint64 version, bool adopted)
 		table_close(map, NoLock);
 }
 
+void
+sequence_restore(S3Node *node, const S3am__SequenceState *state)
+{
+	Relation map;
+
+	if (state->position == NULL || !try_open_map(&map))
+		return;
+	apply_position(node, map, state->position, state->epoch, state->version, false);
+	CommandCounterIncrement();
+	if (map)
+		table_close(map, NoLock);
+}
+
 /* Copies of the entries whose rows or pages have not followed. */
 static List *
 unsettled_entries(S3Node *node)

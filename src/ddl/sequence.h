@@ -27,6 +27,8 @@ extern bool sequence_pending(S3Node *node);
  * this server did, in a transaction that failed here, so that its new sequences are as if just made.
  */
 extern void sequence_apply(S3Node *node, const S3am__Txn *txn, uint64 version, bool adopted);
+/* The same for one that a checkpoint has. */
+extern void sequence_restore(S3Node *node, const S3am__SequenceState *state);
 /* The publisher, between versions: has rows and pages follow that somebody held a lock on.  True: some could not yet. */
 extern bool sequence_settle(S3Node *node);
 /* The publisher, when all was read at start: sequences continue where the repository says. */

@@ -212,6 +212,46 @@ carry_dropped(CheckpointBuild *b, S3am__Checkpoint *root)
 	root->n_dropped = n;
 }
 
+/* The parent's positions of sequences and the newer ones, both ascending. */
+static void
+merge_sequences(CheckpointBuild *b, S3am__Checkpoint *root)
+{
+	size_t i = 0, j = 0, nold = b->old ? b->old->n_sequences : 0;
+	Delta *d = b->delta;
+
+	root->sequences = malloc((nold + d->nsequences + 1) * sizeof(void *));
+	while (i < nold || j < d->nsequences)
+	{
+		S3am__SequenceState **old = i < nold ? &b->old->sequences[i] : NULL;
+		S3am__SequenceState **new = j < d->nsequences ? &d->sequences[j] : NULL;
+		S3am__SequenceState **from;
+
+		if (old && new && (*old)->position->sequence == (*new)->position->sequence)
+		{
+			bool newer = delta_position_counts((*new)->position, (*new)->epoch, *old);
+
+			i++;
+			j++;
+			from = newer ? new : old;
+			s3am__sequence_state__free_unpacked(newer ? *old : *new, NULL);
+			*(newer ? old : new) = NULL;
+		}
+		else if (new == NULL || (old && (*old)->position->sequence < (*new)->position->sequence))
+		{
+			from = old;
+			i++;
+		}
+		else
+		{
+			from = new;
+			j++;
+		}
+		root->sequences[root->n_sequences++] = *from;
+		*from = NULL;
+	}
+	d->nsequences = 0;
+}
+
 static void
 build_root(CheckpointBuild *b)
 {
@@ -228,6 +268,7 @@ build_root(CheckpointBuild *b)
 	root->tables = treebuild_tables(&b->tree, b->old ? b->old->tables : NULL);
 	root->ddl = treebuild_ddl(&b->tree, b->old ? b->old->ddl : NULL);
 	carry_dropped(b, root);
+	merge_sequences(b, root);
 	if (b->tree.failed)
 	{
 		s3am__checkpoint__free_unpacked(root, NULL);

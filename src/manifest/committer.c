@@ -85,7 +85,7 @@ committer_advance(Committer *c)
 				committer_at_head(c);
 				continue;
 			}
-			if (committer_now(c) >= c->retry_at)
+			if (committer_now(c) >= c->retry_at && !(c->cfg.hold && c->cfg.hold(c->cfg.arg)))
 				for (uint64_t v = c->state.version + 1; v <= c->state.version + READ_AHEAD && c->nahead < READ_AHEAD;
 					 v++)
 					if (committer_find_read(c, v) == NULL)

@@ -73,6 +73,8 @@ typedef struct CommitterConfig
 	void (*phase)(void *arg, CommitterPhase phase, const char *error);
 	/* The oldest version that this node still reads (its pin, rule 36).  NULL: the last one applied. */
 	uint64_t (*oldest_read)(void *arg);
+	/* While attaching: has the owner enough to do with what it was given?  Then nothing more is read for now.  May be NULL. */
+	bool (*hold)(void *arg);
 } CommitterConfig;
 
 /* Starts following the chain.  The repository object must exist (repository_open). Config is copied. */

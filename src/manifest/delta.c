@@ -34,6 +34,9 @@ delta_free(Delta *d)
 		s3am__ddl_entry__free_unpacked(d->ddl[i], NULL);
 	for (size_t i = 0; i < d->ndropped; i++)
 		s3am__dropped__free_unpacked(d->dropped[i], NULL);
+	for (size_t i = 0; i < d->nsequences; i++)
+		s3am__sequence_state__free_unpacked(d->sequences[i], NULL);
+	free(d->sequences);
 	free(d->tables);
 	free(d->ddl);
 	free(d->dropped);
@@ -293,6 +296,56 @@ add_ddl(Delta *d, S3am__Txn *txn, uint64_t version, uint64_t step)
 }
 
 bool
+delta_position_counts(const S3am__SequencePosition *position, uint64_t epoch, const S3am__SequenceState *known)
+{
+	const S3am__SequencePosition *old = known->position;
+
+	if (epoch != known->epoch)
+		return true; /* a new owner: validation saw to it that the old one is fenced */
+	if (position->generation != old->generation)
+		return position->generation > old->generation;
+	return position->descending ? position->last_value < old->last_value : position->last_value > old->last_value;
+}
+
+static void
+add_position(Delta *d, const S3am__SequencePosition *position, uint64_t epoch, uint64_t version)
+{
+	size_t i = 0, high = d->nsequences;
+	S3am__SequenceState *state;
+
+	while (i < high)
+	{
+		size_t middle = (i + high) / 2;
+
+		if (d->sequences[middle]->position->sequence < position->sequence)
+			i = middle + 1;
+		else
+			high = middle;
+	}
+	if (i < d->nsequences && d->sequences[i]->position->sequence == position->sequence)
+	{
+		state = d->sequences[i];
+		if (!delta_position_counts(position, epoch, state))
+			return;
+	}
+	else
+	{
+		d->sequences = grow(d->sequences, d->nsequences, &d->sequence_capacity, sizeof(void *));
+		memmove(&d->sequences[i + 1], &d->sequences[i], (d->nsequences - i) * sizeof(void *));
+		d->nsequences++;
+		state = d->sequences[i] = malloc(sizeof(*state));
+		s3am__sequence_state__init(state);
+		state->position = malloc(sizeof(*state->position));
+		d->bytes += 150;
+	}
+	*state->position = *position;
+	state->position->base.n_unknown_fields = 0; /* the manifest's own */
+	state->position->base.unknown_fields = NULL;
+	state->epoch = epoch;
+	state->version = version;
+}
+
+bool
 delta_add(Delta *d, S3am__Manifest *m, const bool *voided)
 {
 	size_t n = 0;
@@ -316,6 +369,8 @@ delta_add(Delta *d, S3am__Manifest *m, const bool *voided)
 			for (size_t t = 0; t < txn->n_tables; t++)
 				if (!add_edit(d, txn->tables[t], m->version, txn->xmin))
 					return false;
+			for (size_t s = 0; s < txn->n_sequences; s++)
+				add_position(d, txn->sequences[s], txn->id->epoch, m->version);
 			if (txn->n_ddl || txn->n_storages)
 				add_ddl(d, txn, m->version, i);
 		}

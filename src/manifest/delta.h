@@ -33,6 +33,8 @@ typedef struct Delta
 	size_t nddl, ddl_capacity;
 	S3am__Dropped **dropped; /* segments added and dropped within */
 	size_t ndropped, dropped_capacity;
+	S3am__SequenceState **sequences; /* those with new positions, ascending by id */
+	size_t nsequences, sequence_capacity;
 	size_t bytes; /* about */
 } Delta;
 
@@ -44,6 +46,10 @@ extern bool delta_add(Delta *d, S3am__Manifest *m, const bool *voided);
 
 /* Remembers a segment that is in no table any more. */
 extern void delta_dropped(Delta *d, const S3am__SegmentRef *segment, uint64_t version);
+
+/* Is a position, drawn by `epoch`, beyond the one that is known?  The rule by which servers apply positions, too. */
+extern bool
+delta_position_counts(const S3am__SequencePosition *position, uint64_t epoch, const S3am__SequenceState *known);
 
 /* The first table at or after a storage, or the first batch or drop at or after a row. */
 extern size_t delta_from(const Delta *d, uint64_t storage);

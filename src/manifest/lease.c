@@ -1,7 +1,7 @@
 /*
  * lease.c: signs of life, and what becomes of those who give none (rules 12, 36, 37).
  *
- * A node renews `nodes/<epoch>`, which also is its pin.  Now and then it looks at the others': whose object is older than the
+ * A node renews `nodes/<epoch>`, which also is its pin; while it attaches, and has no epoch, the pin of attaching.  Now and then it looks at the others': whose object is older than the
  * lease, by the store's clock alone, is fenced by a manifest.
  */
 #include <stdio.h>
@@ -38,7 +38,10 @@ lease_begin(Committer *c)
 	Lease *l;
 
 	if (c->lease)
+	{
+		c->lease->renew_at = 0; /* with an epoch there is another object to write */
 		return;
+	}
 	l = calloc(1, sizeof(*l));
 	l->c = c;
 	l->refs = 1;
@@ -145,6 +148,54 @@ renew(Lease *l)
 	}
 }
 
+/* ------------------------------------------------------------------------------------ the pin of attaching */
+
+static void
+pin_renewed(void *arg, StoreResult *result)
+{
+	Lease *l = arg;
+	Committer *c = l->c;
+
+	l->renew_op = NULL;
+	free(l->object);
+	l->object = NULL;
+	if (c)
+	{
+		committer_saw_date(c, result);
+		if (c->phase == COMMITTER_READY)
+			l->renew_at = 0;
+		else
+			l->renew_at = committer_now(c) + c->cfg.lease_ms / (result->status == STORE_OK ? 4 : 16) + 1;
+	}
+	unref(l);
+}
+
+/* The owner may need longer than a pin lasts to read the checkpoint, or to apply what came after it. */
+static void
+renew_pin(Lease *l)
+{
+	Committer *c = l->c;
+	S3am__Pin message = S3AM__PIN__INIT;
+	uint8_t payload[64];
+	char key[KEY_SIZE];
+	size_t len;
+
+	message.version = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : c->state.version;
+	len = s3am__pin__pack(&message, payload);
+	key_pin(key, c->nonce);
+	l->object = envelope_seal(ENVELOPE_PIN, c->uuid, key, payload, len, &len);
+	if (l->object)
+		l->renew_op = store_put(c->store, key, l->object, len, pin_renewed, l);
+	if (l->renew_op)
+		l->refs++;
+	else
+	{
+		free(l->object);
+		l->object = NULL;
+		l->renew_at = committer_now(c) + c->cfg.lease_ms / 16 + 1;
+	}
+}
+
 /* ------------------------------------------------------------------------------------ looking */
 
 typedef struct Look
@@ -208,6 +259,9 @@ lease_tick(Committer *c)
 		return;
 	if (l->renew_op == NULL && t >= l->renew_at && c->phase == COMMITTER_READY)
 		renew(l);
+	else if (l->renew_op == NULL && t >= l->renew_at && !l->renewed &&
+			 (c->phase == COMMITTER_ATTACHING || c->phase == COMMITTER_JOINING))
+		renew_pin(l);
 	if (l->look_op == NULL && t >= l->look_at && c->phase == COMMITTER_READY)
 	{
 		l->look_at = t + c->cfg.lease_ms / 2;

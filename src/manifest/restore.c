@@ -124,6 +124,8 @@ finish(Restore *r)
 	c->attached = true;
 	c->must_restore = false;
 	restore_free(c);
+	/* the pin was written a moment ago; from here on it is renewed */
+	lease_begin(c);
 	pending_settle(c, false);
 	if (c->epoch && outcomes_fenced(c->state.outcomes, c->epoch) && c->phase == COMMITTER_READY)
 	{

@@ -61,6 +61,8 @@ typedef struct Member
 	int procno; /* of the backend, for its latch */
 	uint64 owner; /* number of its transaction (rowlock_owner) */
 	uint64 epoch, seq;
+	uint64 first_object; /* its segments have this number or higher ones; 0: it has none */
+	uint32 taken_at; /* the committer's: its place among those that are not decided */
 	TransactionId xid; /* rule 25: a step of its own under this xid; else invalid */
 	/* once decided */
 	int outcome; /* Outcome */
@@ -74,6 +76,7 @@ typedef struct Member
 typedef enum DeliveryKind
 {
 	DELIVER_VERSION, /* object: the manifest */
+	DELIVER_CHECKPOINT, /* the state at `version`; object: a packed Checkpoint, whose pages are read from the store */
 	DELIVER_DECISION, /* member, outcome: committed in `version` */
 	DELIVER_ATTACHED /* the head was reached */
 } DeliveryKind;
@@ -86,7 +89,7 @@ typedef struct Delivery
 	dsa_pointer member;
 	int ntxns; /* DELIVER_VERSION: voided[ntxns] follows the payload */
 	Size len;
-	uint8 payload[FLEXIBLE_ARRAY_MEMBER]; /* a packed Manifest, then voided flags */
+	uint8 payload[FLEXIBLE_ARRAY_MEMBER]; /* a packed message, then voided flags */
 } Delivery;
 
 /*
@@ -180,6 +183,9 @@ typedef struct S3Node
 	pg_atomic_uint64 applied; /* position up to which the state was changed */
 	pg_atomic_uint64 published; /* position visible to new snapshots */
 	pg_atomic_uint64 frozen; /* position visible to every snapshot */
+	pg_atomic_uint64 restoring; /* version of a checkpoint that the publisher has not applied yet; 0 none */
+	pg_atomic_uint32 served; /* it was attached since the server started: snapshots may be there */
+	pg_atomic_uint64 undelivered_bytes; /* of deliveries */
 	ConditionVariable published_cv;
 	ConditionVariable phase_cv;
 	pg_atomic_uint64 stamp_first, stamp_next; /* ring indexes, ever growing */
@@ -213,6 +219,8 @@ typedef struct NodeBackend
 	pg_atomic_uint32 doomed;
 	uint64 doomed_by; /* version */
 	pg_atomic_uint64 pin; /* retire epoch that this process may still look at; 0 none */
+	pg_atomic_uint64
+		first_object; /* objects of this number and higher ones may be its transaction's; 0: it made none */
 	pg_atomic_uint64 commit_seq; /* commit id in flight, 0 none */
 	dsa_pointer commit_member; /* its Member, if it is a step of its own */
 	pg_atomic_uint32 doing; /* NodeDoing; means something only while the process waits */
@@ -256,6 +264,10 @@ extern void node_wake(int procno);
 extern void node_epoch_begin(S3Node *node, uint64 epoch);
 extern void node_epoch_end(S3Node *node, uint64 epoch);
 extern bool node_epoch_live(S3Node *node, uint64 epoch);
+
+/* ---- horizon.c: what the collector must leave alone */
+extern uint64 node_oldest_read(S3Node *node);
+extern uint64 node_oldest_object(S3Node *node);
 
 /* ---- failure.c */
 extern bool node_set_failure(S3Node *node, uint64 version, const char *object, const char *reason);

@@ -48,6 +48,7 @@ static List *storage_changes;
 static uint64 my_epoch, my_seq;
 static bool used; /* this transaction looked at the node's state */
 static bool asked_xid; /* the xid was assigned because somebody asked for xmin */
+static bool made_object; /* numbers of objects were given to this transaction */
 static bool interrupts_held;
 static bool handed_over; /* the record may be committed: what it names must stay */
 
@@ -58,8 +59,17 @@ commit_new_object_id(void)
 {
 	S3Node *node = node_wait_ready();
 	uint64 epoch = pg_atomic_read_u64(&node->epoch);
-	uint64 n = pg_atomic_fetch_add_u64(&node->next_object, 1) + 1;
+	NodeBackend *me = node_backend(MyProc->pgprocno);
+	uint64 n;
 
+	/* before the number is taken: else a collector might think that nobody has it any more */
+	if (pg_atomic_read_u64(&me->first_object) == 0)
+	{
+		pg_atomic_write_u64(&me->first_object, pg_atomic_read_u64(&node->next_object) + 1);
+		pg_memory_barrier();
+	}
+	made_object = true;
+	n = pg_atomic_fetch_add_u64(&node->next_object, 1) + 1;
 	if (epoch == 0)
 		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 						errmsg("this server may not write to repository \"%s\"", node->url)));
@@ -593,6 +603,7 @@ commit_transaction(void)
 	rowlock_owner(&proc, &member->owner);
 	member->epoch = my_epoch;
 	member->seq = my_seq;
+	member->first_object = pg_atomic_read_u64(&node_backend(MyProc->pgprocno)->first_object);
 	member->xid = txn->own_step ? GetTopTransactionIdIfAny() : InvalidTransactionId;
 	member->len = s3am__txn__pack(txn, member->record);
 	MemoryContextSwitchTo(old);
@@ -613,16 +624,17 @@ commit_reset(void)
 {
 	if (MyProc)
 	{
-		NodeBackend *me = used || my_seq ? node_backend(MyProc->pgprocno) : NULL;
+		NodeBackend *me = used || my_seq || made_object ? node_backend(MyProc->pgprocno) : NULL;
 
 		if (me)
 		{
 			pg_atomic_write_u64(&me->commit_seq, 0);
 			pg_atomic_write_u64(&me->owner, 0);
 			pg_atomic_write_u64(&me->pin, 0);
+			pg_atomic_write_u64(&me->first_object, 0);
 		}
 	}
-	used = false;
+	used = made_object = false;
 	asked_xid = false;
 	my_epoch = my_seq = 0;
 	storage_changes = NIL;

@@ -28,9 +28,11 @@
 #include "node/identity.h"
 #include "node/request.h"
 #include "s3am.h"
+#include "worker/upkeep.h"
 #include "worker/worker.h"
 
 #define LEAVE_MS 5000 /* that a shutdown waits for the end of the epoch to be written */
+#define BACKLOG_BYTES ((uint64) 64 * 1024 * 1024) /* read ahead of the publisher while attaching */
 
 static S3Node *node;
 static Store *store;
@@ -43,6 +45,8 @@ static bool leaving; /* this process ends its epoch itself */
 static dsa_pointer asked; /* requests that wait for a probe of the head */
 static dsa_pointer unresolved; /* requests that wait for an abort mark or a commit */
 static uint64 probes_asked;
+static dsa_pointer *taken; /* members without an outcome */
+static uint32 ntaken, taken_capacity;
 static int failures; /* to open the repository, one after the other */
 
 static void
@@ -93,6 +97,9 @@ make_delivery(DeliveryKind kind, uint64 version, Size len, dsa_pointer *p)
 static void
 deliver(dsa_pointer p)
 {
+	Delivery *delivery = dsa_get_address(node_dsa(node), p);
+
+	pg_atomic_fetch_add_u64(&node->undelivered_bytes, delivery->len);
 	node_push(node, &node->deliveries, p);
 	node_wake(node->publisher_procno);
 }
@@ -231,15 +238,79 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 		SpinLockRelease(&node->mutex);
 	}
 	deliver(p);
+	upkeep_applied(manifest, object_len);
 	if (DsaPointerIsValid(unresolved))
 		answer_resolved();
 }
 
+/* The publisher reads the pages; what it has already it leaves alone. */
 static void
 on_restored(void *arg, const S3am__Checkpoint *root)
 {
-	ereport(FATAL, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("this version of s3am cannot start from a checkpoint yet")));
+	Size len = s3am__checkpoint__get_packed_size(root);
+	dsa_pointer p;
+	Delivery *delivery;
+
+	upkeep_restored(root->version);
+	pg_atomic_write_u64(&node->head, Max(root->version, pg_atomic_read_u64(&node->head)));
+	/* before this version is told to the others as one that is read: see node_oldest_read() */
+	pg_atomic_write_u64(&node->restoring, root->version);
+	delivery = make_delivery(DELIVER_CHECKPOINT, root->version, len, &p);
+	(void) s3am__checkpoint__pack(root, delivery->payload);
+	deliver(p);
+	if (DsaPointerIsValid(unresolved))
+		answer_resolved();
+}
+
+static uint64_t
+oldest_read(void *arg)
+{
+	return node_oldest_read(node);
+}
+
+/* While it attaches nobody waits for versions: they are read no faster than the publisher can use them. */
+static bool
+hold_reading(void *arg)
+{
+	return pg_atomic_read_u64(&node->undelivered_bytes) > BACKLOG_BYTES;
+}
+
+/* Members that left their session count as well: they may still be committed. */
+static uint64
+oldest_object(void)
+{
+	uint64 oldest = node_oldest_object(node);
+
+	for (uint32 i = 0; i < ntaken; i++)
+	{
+		Member *member = dsa_get_address(node_dsa(node), taken[i]);
+
+		if (member->first_object != 0 && member->first_object < oldest)
+			oldest = member->first_object;
+	}
+	return oldest;
+}
+
+static void
+remember_taken(dsa_pointer p)
+{
+	if (ntaken == taken_capacity)
+	{
+		taken_capacity = taken_capacity ? taken_capacity * 2 : 64;
+		taken = taken ? repalloc(taken, taken_capacity * sizeof(dsa_pointer))
+					  : MemoryContextAlloc(TopMemoryContext, taken_capacity * sizeof(dsa_pointer));
+	}
+	((Member *) dsa_get_address(node_dsa(node), p))->taken_at = ntaken;
+	taken[ntaken++] = p;
+}
+
+static void
+forget_taken(dsa_pointer p)
+{
+	uint32 at = ((Member *) dsa_get_address(node_dsa(node), p))->taken_at;
+
+	taken[at] = taken[--ntaken];
+	((Member *) dsa_get_address(node_dsa(node), taken[at]))->taken_at = at;
 }
 
 static void
@@ -265,6 +336,7 @@ on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const cha
 {
 	dsa_pointer member = (dsa_pointer) (uintptr_t) handle;
 
+	forget_taken(member);
 	if (outcome == OUTCOME_COMMITTED)
 	{
 		dsa_pointer p;
@@ -333,7 +405,7 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 		case COMMITTER_FAILED:
 			/* what is here can still be read */
 			pg_atomic_write_u32(&node->stalled, 1);
-			if (!attached_delivered)
+			if (!attached_delivered && !again)
 				node_set_phase(node, NODE_FAILED, error);
 			break;
 	}
@@ -351,7 +423,10 @@ take_submissions(void)
 		uint32 expected = MEMBER_QUEUED;
 
 		if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_TAKEN))
+		{
+			remember_taken(p);
 			committer_submit(committer, member->record, member->len, (void *) (uintptr_t) p);
+		}
 		else if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
 			dsa_free(node_dsa(node), p);
 		p = next;
@@ -378,7 +453,8 @@ tell_failure(const char *error)
 	static uint64_t told_at;
 
 	failures++;
-	node_set_phase(node, NODE_FAILED, error);
+	/* what was published stays readable */
+	node_set_phase(node, pg_atomic_read_u32(&node->served) ? NODE_FENCED : NODE_FAILED, error);
 	if (strncmp(told, error, sizeof(told) - 1) == 0 && now_ms(NULL) < told_at + 60000)
 		return;
 	strlcpy(told, error, sizeof(told));
@@ -421,9 +497,9 @@ open_repository(void)
 	create.collate = facts.collate;
 	create.ctype = facts.ctype;
 	create.little_endian = *(const uint8 *) &one == 1;
-	create.grace_ms = 600000;
-	create.retention_ms = UINT64CONST(86400000);
-	create.outcome_retention_ms = UINT64CONST(86400000);
+	create.grace_ms = s3am_collect_grace;
+	create.retention_ms = (uint64) s3am_retention * 1000;
+	create.outcome_retention_ms = (uint64) s3am_outcome_retention * 1000;
 	create.key_hash_seed = random_number(NULL);
 	status = repository_open(store, &create, interrupted, &repository, &error);
 	if (status != REPOSITORY_OK)
@@ -478,7 +554,7 @@ begin_anew(void)
 static void
 turn(int64 limit)
 {
-	int64 wait;
+	int64 wait, upkeep;
 	int store_wait_ms;
 	WaitEvent event;
 
@@ -492,6 +568,9 @@ turn(int64 limit)
 			return;
 		begin_anew();
 	}
+	upkeep = leaving ? limit : upkeep_tick();
+	if (wait < 0 || upkeep < wait)
+		wait = upkeep;
 	/* what the tick asked for is sent now, not after another turn */
 	if (store_timeout_ms(store) == 0)
 		bucket_dispatch(store);
@@ -545,7 +624,7 @@ run(void)
 	memcpy(node->repository, repository->uuid.data, Min(repository->uuid.len, sizeof(node->repository)));
 	node->key_hash_seed = repository->key_hash_seed;
 	/* after a fence: what was published stays as it is for those who read it */
-	again = pg_atomic_read_u32(&node->phase) == NODE_FENCED;
+	again = pg_atomic_read_u32(&node->served) != 0;
 	if (!again)
 		node_set_phase(node, NODE_ATTACHING, NULL);
 
@@ -565,7 +644,10 @@ run(void)
 	config.restored = on_restored;
 	config.decided = on_decided;
 	config.phase = on_phase;
+	config.oldest_read = oldest_read;
+	config.hold = hold_reading;
 	committer = committer_create(&config, store, repository);
+	upkeep_begin(&(UpkeepConfig){node, committer, store, repository, oldest_object});
 	/* made once: a commit passes here three times */
 	waits = CreateWaitEventSet(TopMemoryContext, 3);
 	AddWaitEventToSet(waits, WL_LATCH_SET, PGINVALID_SOCKET, MyLatch, NULL);

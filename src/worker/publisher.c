@@ -44,7 +44,11 @@
 #include "node/state.h"
 #include "s3am.h"
 #include "worker/apply.h"
+#include "worker/restore.h"
 #include "worker/worker.h"
+
+#define WAKE_BYTES                                                                                                     \
+	((uint64) 32 * 1024 * 1024) /* deliveries that are left when an attaching committer goes on reading */
 
 static S3Node *node;
 static MemoryContext delivery_cxt;
@@ -287,7 +291,7 @@ static void
 apply_version(Delivery *delivery)
 {
 	S3am__Manifest *manifest;
-	bool attaching = pg_atomic_read_u32(&node->phase) != NODE_READY && pg_atomic_read_u32(&node->phase) != NODE_FENCED;
+	bool attaching = !pg_atomic_read_u32(&node->served);
 	const bool *voided = (const bool *) (delivery->payload + delivery->len);
 
 	if (delivery->version <= POS_VERSION(pg_atomic_read_u64(&node->published)) &&
@@ -320,6 +324,51 @@ apply_version(Delivery *delivery)
 	node->groups++;
 }
 
+/*
+ * A checkpoint: at the start of a server, or because the committer found itself behind the boundary.  In the latter case sessions may
+ * be reading: then it is one step like any other, except that whoever is under way and has looked at a table is failed.
+ */
+static void
+apply_checkpoint(Delivery *delivery)
+{
+	uint64 pos = POS(delivery->version, POS_STEP_MAX);
+	bool attaching = !pg_atomic_read_u32(&node->served);
+	S3am__Checkpoint *root;
+
+	if (pos <= pg_atomic_read_u64(&node->published))
+		return; /* a committer that started anew tells what is here already */
+	root = s3am__checkpoint__unpack(message_allocator(delivery_cxt), delivery->len, delivery->payload);
+	if (root == NULL)
+		elog(ERROR, "checkpoint " UINT64_FORMAT " cannot be decoded", delivery->version);
+	restore_epochs(node, root);
+	if (attaching)
+	{
+		restore_catalogs(node, root, true);
+		StartTransactionCommand();
+		MemoryContextSwitchTo(delivery_cxt);
+		restore_rows(node, root, true);
+		CommitTransactionCommand();
+		pg_atomic_write_u64(&node->applied, pos);
+		pg_atomic_write_u64(&node->frozen, pos);
+		shown(pos);
+		return;
+	}
+	ereport(LOG, (errmsg("s3am: repository \"%s\" was followed again from the checkpoint of version " UINT64_FORMAT
+						 ", because versions after " UINT64_FORMAT " were collected meanwhile",
+						 node->url, delivery->version, POS_VERSION(pg_atomic_read_u64(&node->published)))));
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	restore_catalogs(node, root, false);
+	restore_rows(node, root, false);
+	pg_atomic_write_u64(&node->applied, pos);
+	pg_memory_barrier();
+	restore_doom(delivery->version);
+	PopActiveSnapshot();
+	state_stamp(node, pos, GetTopTransactionId());
+	CommitTransactionCommand();
+	shown(pos);
+}
+
 static void
 process(Delivery *delivery)
 {
@@ -331,6 +380,14 @@ process(Delivery *delivery)
 			state_freeze(node);
 			state_reclaim(node);
 			apply_version(delivery);
+			break;
+		case DELIVER_CHECKPOINT:
+			state_freeze(node);
+			state_reclaim(node);
+			apply_checkpoint(delivery);
+			/* its pages are needed no more; another one may have been told of meanwhile */
+			if (pg_atomic_read_u64(&node->restoring) == delivery->version)
+				pg_atomic_write_u64(&node->restoring, 0);
 			break;
 		case DELIVER_DECISION:
 		{
@@ -348,6 +405,7 @@ process(Delivery *delivery)
 			CommitTransactionCommand();
 			ereport(LOG, (errmsg("s3am: attached to repository \"%s\" at version " UINT64_FORMAT, node->url,
 								 delivery->version)));
+			pg_atomic_write_u32(&node->served, 1);
 			node_set_phase(node, NODE_READY, NULL);
 			break;
 	}
@@ -503,6 +561,9 @@ s3am_publisher_main(Datum arg)
 			if (!try_process(delivery))
 				continue;
 			node->pending = delivery->next;
+			if (pg_atomic_fetch_sub_u64(&node->undelivered_bytes, delivery->len) > WAKE_BYTES &&
+				pg_atomic_read_u64(&node->undelivered_bytes) <= WAKE_BYTES)
+				node_wake(node->committer_procno);
 			dsa_free(node_dsa(node), p);
 		}
 	}
