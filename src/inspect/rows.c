@@ -86,6 +86,11 @@ show_rows(Inspect *in, void *arg)
 				row_page_release(page);
 			page = row_page_read(&rows->source, row, NULL);
 		}
+		if (row_is_gone(page, row))
+		{
+			inspect_line(in, psprintf("%srow[" UINT64_FORMAT "]", rows->path, row), "gone");
+			continue;
+		}
 		row_begin(&cursor, page, map, row);
 		row_deform(&cursor, NULL, 0, n, values, nulls, CurrentMemoryContext);
 		for (int i = 0; i < n; i++)

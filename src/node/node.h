@@ -208,7 +208,9 @@ typedef struct S3Node
 	pg_atomic_uint32 leaving; /* process that wants the publisher to leave the database; 0 none */
 	pg_atomic_uint32 detached; /* the extension was dropped: the workers end */
 	uint64 retire_epoch;
-	dsa_pointer retired;
+	dsa_pointer retired, retired_last; /* oldest first */
+	dsa_pointer history, history_last; /* BatchHistory of all tables, oldest first */
+	pg_atomic_uint64 inline_bytes; /* of the rows of all tables that are not in segments */
 	uint64 commits, conflicts, groups;
 } S3Node;
 

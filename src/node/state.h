@@ -17,7 +17,9 @@ typedef struct BatchEntry
 {
 	uint64 first_row, nrows;
 	uint64 pos; /* that added it */
-	uint32 xmin;
+	uint64 raw; /* bytes of its rows, uncompressed; inline: as stored */
+	uint64 gone; /* rows of which only the number is left */
+	uint32 xmin; /* unless its rows have their own */
 	uint32 len; /* of the inline blob */
 	dsa_pointer blob; /* inline rows; invalid: a segment */
 	uint64 epoch, /* the segment; 0: inline */
@@ -32,6 +34,7 @@ typedef struct BatchEntry
 typedef struct SchemaEntry
 {
 	dsa_pointer next;
+	uint64 rows; /* hash of the schema without the rows' xmin: batches with the same can be merged */
 	PackedSchema schema;
 } SchemaEntry;
 
@@ -42,17 +45,35 @@ typedef struct BatchArray
 	BatchEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } BatchArray;
 
+/*
+ * Batches that compaction replaced, for snapshots that do not see its version: they lack nothing.  Gone when every snapshot sees it.
+ */
+typedef struct BatchHistory
+{
+	dsa_pointer next, /* of the same table, newer */
+		next_of_all; /* of any table, newer */
+	dsa_pointer table;
+	dsa_pointer batches; /* BatchArray, for snapshots that see less than `until` */
+	uint64 until;
+	uint64 first_row, end_row; /* of what was replaced */
+	uint32 nblocks;
+	dsa_pointer blocks[FLEXIBLE_ARRAY_MEMBER]; /* that only this array refers to */
+} BatchHistory;
+
 typedef struct TableState
 {
+	dsa_pointer self;
 	uint64 storage, table;
 	uint64 created, /* position; 0: before the node attached */
 		dropped; /* position, or 0 */
 	bool same_rows; /* rows came from another storage as they were: older snapshots must not find it empty */
 	pg_atomic_uint64 next_row;
-	pg_atomic_uint64 deleted; /* rows */
+	pg_atomic_uint64 deleted; /* rows, those that are gone included */
+	pg_atomic_uint64 compacted; /* position of the last compaction */
 	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
 	pg_atomic_uint64 changed; /* position of the last change of its rows */
 	dsa_pointer batches; /* BatchArray */
+	dsa_pointer history, history_last; /* BatchHistory, oldest first */
 	dsa_pointer deletes; /* DeleteDirectory */
 	dsa_pointer schemas; /* SchemaEntry, newest first */
 	dsa_pointer next; /* in its hash bucket */
@@ -73,9 +94,14 @@ extern void state_pin(S3Node *node);
 extern void state_unpin_all(void);
 extern TableState *state_table(S3Node *node, uint64 storage); /* NULL: nothing committed */
 extern const BatchArray *state_batches(S3Node *node, TableState *table, uint32 *count);
+/* Those that a snapshot reads that sees positions up to `pos`. */
+extern const BatchArray *state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count);
 /* index of the batch that holds the row, or -1 */
 extern int state_find_batch(const BatchArray *batches, uint32 count, uint64 row);
+/* end->pos is 0 and the successor unknown once every snapshot sees the end. */
 extern bool state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end);
+/* How many of `nrows` rows have ended; those that are gone are among them. */
+extern uint64 state_count_ended(S3Node *node, TableState *table, uint64 first_row, uint64 nrows);
 
 typedef void (*StateEach)(void *arg, TableState *table);
 extern void state_each(S3Node *node, StateEach each, void *arg);
@@ -87,9 +113,24 @@ extern void state_drop_table(S3Node *node, uint64 storage, uint64 pos);
 /* schema: that in force for the batch (its own, or that of a batch before it in the same list) */
 extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *batch, const S3am__BatchSchema *schema,
 							uint64 first_row, uint64 pos, uint32 xmin);
+/* Compaction: the edit's batches take the place of those that it drops.  Doing it again changes nothing. */
+extern void
+state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *edit, uint64 pos, uint32 xmin);
+extern void state_forget(S3Node *node); /* what every snapshot sees the replacement of */
 extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
+/* Ends that every snapshot sees become bits; those of rows that no batch has any more go.  Called by state_forget(). */
+extern void state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_row);
 extern void state_retire(S3Node *node, dsa_pointer block); /* to be freed when nobody can look at it any more */
 extern void state_reclaim(S3Node *node); /* frees what nobody can look at any more */
+
+static inline uint32
+state_hash(uint64 x)
+{
+	x ^= x >> 33;
+	x *= UINT64CONST(0xff51afd7ed558ccd);
+	x ^= x >> 33;
+	return (uint32) x;
+}
 
 /* ---- what a snapshot sees */
 extern uint64 state_visible_pos(S3Node *node, Snapshot snapshot);

@@ -90,6 +90,48 @@ schema_same(const PackedSchema *a, const PackedSchema *b)
 	return a->hash == b->hash && a->len == b->len && memcmp(a->bytes, b->bytes, a->len) == 0;
 }
 
+bool
+schema_has_xmin(const S3am__BatchSchema *schema)
+{
+	return schema->n_columns > 0 && schema->columns[schema->n_columns - 1]->id == XMIN_COLUMN;
+}
+
+/* The column has the last entry of the dictionary for itself, so that without both the schema is what it was. */
+void
+schema_remove_xmin(S3am__BatchSchema *schema)
+{
+	if (schema_has_xmin(schema) && schema->columns[schema->n_columns - 1]->type + 1 == schema->n_types)
+	{
+		schema->n_columns--;
+		schema->n_types--;
+	}
+}
+
+void
+schema_add_xmin(S3am__BatchSchema *schema)
+{
+	S3am__StoredColumn *column = palloc(sizeof(*column));
+	S3am__StoredType *type = palloc(sizeof(*type));
+	S3am__StoredColumn **columns = palloc(sizeof(void *) * (schema->n_columns + 1));
+	S3am__StoredType **types = palloc(sizeof(void *) * (schema->n_types + 1));
+
+	s3am__stored_type__init(type);
+	type->kind = S3AM__STORED_TYPE__KIND__PLAIN;
+	type->name = pstrdup("xid");
+	type->length = sizeof(uint32);
+	type->by_value = true;
+	type->align = sizeof(uint32);
+	s3am__stored_column__init(column);
+	column->id = XMIN_COLUMN;
+	column->type = schema->n_types;
+	memcpy(columns, schema->columns, sizeof(void *) * schema->n_columns);
+	memcpy(types, schema->types, sizeof(void *) * schema->n_types);
+	columns[schema->n_columns++] = column;
+	types[schema->n_types++] = type;
+	schema->columns = columns;
+	schema->types = types;
+}
+
 const S3am__Batch *
 batch_share_schema(S3am__Batch *batch, const S3am__Batch *previous)
 {

@@ -18,6 +18,8 @@
 /* ---------------------------------------------------------------- writing (writer.c) */
 
 typedef struct RowWriter RowWriter;
+typedef struct RowPage RowPage;
+typedef struct RowMap RowMap;
 
 /* desc: of the rows.  Everything lives in a child of `parent`. */
 extern RowWriter *row_writer_create(TupleDesc desc, MemoryContext parent);
@@ -34,6 +36,16 @@ row_writer_stream(RowWriter *writer, SegmentEmit emit, void *arg, const uint8 uu
 extern uint64 row_writer_add(RowWriter *writer, const Datum *values, const bool *nulls);
 extern uint64 row_writer_count(const RowWriter *writer);
 extern Size row_writer_bytes(const RowWriter *writer); /* uncompressed, so far */
+
+/*
+ * Rows as other batches hold them (compaction).  schema: of those rows, without an xmin column; it must live as long as the writer.  With
+ * `xmins` each row gets its own.
+ */
+extern RowWriter *row_writer_create_stored(const S3am__BatchSchema *schema, bool xmins, MemoryContext parent);
+/* map: row_map_raw() of the schema that the page's rows have. */
+extern void row_writer_add_stored(RowWriter *writer, const RowPage *page, const RowMap *map, uint64 row, uint32 xmin);
+/* A row of which only the number is left. */
+extern void row_writer_add_gone(RowWriter *writer);
 
 /*
  * Fills in the batch: rows, schema, directory; of a segment's SegmentRef all but its id.  Allocated in the current context.
@@ -54,6 +66,11 @@ typedef struct PackedSchema
 extern PackedSchema *schema_pack(const S3am__BatchSchema *schema); /* palloc'ed */
 extern S3am__BatchSchema *schema_unpack(const PackedSchema *packed); /* palloc'ed */
 extern bool schema_same(const PackedSchema *a, const PackedSchema *b);
+/* Does each row have an xmin of its own? */
+extern bool schema_has_xmin(const S3am__BatchSchema *schema);
+/* Takes that column away, or adds it; the arrays are palloc'ed anew when it is added. */
+extern void schema_remove_xmin(S3am__BatchSchema *schema);
+extern void schema_add_xmin(S3am__BatchSchema *schema);
 
 /* Do a batch's lengths and its directory of pages fit together? */
 extern bool page_starts_check(const S3am__Batch *batch);
@@ -83,14 +100,15 @@ typedef struct MapColumn
 	Codec *codec;
 } MapColumn;
 
-typedef struct RowMap
+struct RowMap
 {
 	int natts; /* of the descriptor */
 	int16 *stored; /* per attribute: column of the schema, or -1 */
 	int ncolumns;
 	MapColumn *columns;
+	int xmin; /* the column that holds each row's xmin, or -1: the batch has one for all */
 	bool raw; /* values as they are stored: nothing decoded, overflow pointers left */
-} RowMap;
+};
 
 /* Throws if the schema is malformed or does not fit. */
 extern const RowMap *row_map(const PackedSchema *schema, TupleDesc desc, const char *object);
@@ -118,7 +136,7 @@ typedef struct BatchSource
 } BatchSource;
 
 /* A page in memory.  Counted: whoever keeps a pointer to it has a reference.  Gone with the transaction at the latest. */
-typedef struct RowPage
+struct RowPage
 {
 	int refs;
 	uint64 first_row; /* within its batch */
@@ -128,7 +146,7 @@ typedef struct RowPage
 	uint64 blob_len, identity, epoch, number;
 	const char *data;
 	char object[64]; /* where it is from, for messages */
-} RowPage;
+};
 
 /*
  * Who reads pages one after the other gets several at a time, twice as many each time up to 1 MB.  Zero to begin with; what it holds is
@@ -171,6 +189,11 @@ typedef struct RowCursor
 	int column; /* the next one */
 } RowCursor;
 
+/* Is nothing left of the row but its number?  Then it has no values. */
+extern bool row_is_gone(const RowPage *page, uint64 row);
+/* Of a map with an xmin column. */
+extern uint32 row_xmin(const RowPage *page, const RowMap *map, uint64 row);
+
 extern void row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row);
 
 /*
@@ -186,6 +209,9 @@ row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values
 extern Datum overflow_lazy(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt);
 /* The value itself, as a varlena; palloc'ed in `cxt`. */
 extern Datum overflow_fetch(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt);
+/* The same, a chunk at a time. */
+typedef void (*OverflowEach)(void *arg, const char *data, uint32 len);
+extern void overflow_each(const RowPage *page, const OverflowPointer *pointer, OverflowEach each, void *arg);
 
 /* ---------------------------------------------------------------- a segment alone (footer.c) */
 

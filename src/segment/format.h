@@ -63,9 +63,11 @@ StaticAssertDecl(sizeof(SegmentTrailer) == 16, "trailer");
 
 /*
  * A page, decompressed: uint32 start[nrows], padded to 8, then rows.  start is a multiple of 8; its lowest bit says that a bitmap of
- * nulls precedes the row's values.  A row ends where the next one starts.
+ * nulls precedes the row's values, the next one that the row is gone: it was deleted, and nothing but its number is left.  A row
+ * ends where the next one starts.
  */
 #define ROW_HAS_NULLS ((uint32) 1)
+#define ROW_GONE ((uint32) 2)
 #define ROW_START(start) ((start) & ~(uint32) 7)
 
 /* In place of a value that went to overflow chunks: looks like a varlena with a one-byte header, never aligned. */
@@ -79,6 +81,12 @@ typedef struct OverflowPointer
 } pg_attribute_packed() OverflowPointer;
 
 #define OVERFLOW_TAG 0x53
+
+/*
+ * The column in which a batch keeps each row's xmin, if its rows have different ones; the last column, four bytes.  No attribute has this
+ * number.
+ */
+#define XMIN_COLUMN 65535
 StaticAssertDecl(sizeof(OverflowPointer) == 14, "overflow pointer");
 
 /* Where a page begins, and its first row within the batch.  n + 1 of them describe n extents. */

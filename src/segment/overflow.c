@@ -36,11 +36,11 @@ check_pointer(const OverflowPointer *pointer, const char *object)
 }
 
 /*
- * Fetches the chunks and puts the value's bytes at `to`.  `blob`: of an inline batch, or NULL.
+ * Fetches the chunks and gives the value's bytes to `each`, in order.  `blob`: of an inline batch, or NULL.
  */
 static void
 fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64 epoch, uint64 number, uint64 identity,
-	  char *to)
+	  OverflowEach each, void *arg)
 {
 	char object[64];
 	uint64 offset = (uint64) pointer->offset8 * 8;
@@ -82,7 +82,7 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 							CHUNK_RAW, 0, cxt, &header);
 		if (header.raw != expect)
 			segment_damaged(object, "an overflow value has not the length that its row says");
-		memcpy(to + done, chunk, expect);
+		each(arg, chunk, expect);
 		pfree(chunk);
 		size = TYPEALIGN(8, sizeof(ExtentHeader) + header.stored);
 		offset += size;
@@ -94,15 +94,32 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 	MemoryContextDelete(cxt);
 }
 
+static void
+put(void *arg, const char *data, uint32 len)
+{
+	char **to = arg;
+
+	memcpy(*to, data, len);
+	*to += len;
+}
+
+void
+overflow_each(const RowPage *page, const OverflowPointer *pointer, OverflowEach each, void *arg)
+{
+	check_pointer(pointer, page->object);
+	fetch(pointer, page->blob, page->blob_len, page->epoch, page->number, page->identity, each, arg);
+}
+
 Datum
 overflow_fetch(const RowPage *page, const OverflowPointer *pointer, MemoryContext cxt)
 {
-	char *value;
+	char *value, *to;
 
 	check_pointer(pointer, page->object);
 	value = MemoryContextAlloc(cxt, VARHDRSZ + pointer->raw);
 	SET_VARSIZE(value, VARHDRSZ + pointer->raw);
-	fetch(pointer, page->blob, page->blob_len, page->epoch, page->number, page->identity, VARDATA(value));
+	to = VARDATA(value);
+	fetch(pointer, page->blob, page->blob_len, page->epoch, page->number, page->identity, put, &to);
 	return PointerGetDatum(value);
 }
 
@@ -124,7 +141,9 @@ lazy_flatten_into(ExpandedObjectHeader *eohptr, void *result, Size allocated_siz
 	SET_VARSIZE(result, VARHDRSZ + raw);
 	if (lazy->data == NULL)
 	{
-		fetch(&lazy->pointer, NULL, 0, lazy->epoch, lazy->number, lazy->identity, VARDATA(result));
+		char *to = VARDATA(result);
+
+		fetch(&lazy->pointer, NULL, 0, lazy->epoch, lazy->number, lazy->identity, put, &to);
 		if (raw <= KEEP_BYTES)
 		{
 			char *data = MemoryContextAlloc(lazy->header.eoh_context, raw);

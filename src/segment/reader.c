@@ -74,10 +74,14 @@ check_page(const RowPage *page)
 	{
 		uint32 start = ROW_START(starts[i]);
 
-		if ((starts[i] & 6) != 0 || start < before || start > page->raw || (i == 0 && start != before))
+		if ((starts[i] & 4) != 0 || start < before || start > page->raw || (i == 0 && start != before))
 			return "a row lies outside its page";
+		if (i > 0 && (starts[i - 1] & ROW_GONE) && start != before)
+			return "a row that is gone has bytes";
 		before = start;
 	}
+	if (page->nrows > 0 && (starts[page->nrows - 1] & ROW_GONE) && before != page->raw)
+		return "a row that is gone has bytes";
 	return NULL;
 }
 
@@ -197,6 +201,12 @@ row_page_release(RowPage *page)
 }
 
 /* ------------------------------------------------------------------------------------ rows */
+
+bool
+row_is_gone(const RowPage *page, uint64 row)
+{
+	return (((const uint32 *) page->data)[row - page->first_row] & ROW_GONE) != 0;
+}
 
 void
 row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
@@ -356,4 +366,44 @@ row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values
 	}
 	cursor->offset = offset;
 	cursor->column = i;
+}
+
+/*
+ * The xmin that the row itself has.  Seldom asked for, so the columns before it are walked over here.
+ */
+uint32
+row_xmin(const RowPage *page, const RowMap *map, uint64 row)
+{
+	RowCursor cursor;
+	uint32 offset = 0, size, xmin;
+
+	row_begin(&cursor, page, map, row);
+	for (int i = 0; i < map->ncolumns; i++)
+	{
+		const MapColumn *column = &map->columns[i];
+
+		if (cursor.nulls && att_isnull(i, cursor.nulls))
+			continue;
+		if (column->typlen != -1)
+			offset = att_align_nominal(offset, column->align);
+		else if (offset < cursor.len)
+			offset = att_align_pointer(offset, column->align, -1, cursor.data + offset);
+		if (offset >= cursor.len)
+			cut_off(&cursor);
+		if (column->typlen > 0)
+			size = column->typlen;
+		else if (column->typlen == -1)
+			size = varlena_size(&cursor, offset);
+		else
+			size = strnlen(cursor.data + offset, cursor.len - offset) + 1;
+		if (size > cursor.len - offset)
+			cut_off(&cursor);
+		if (i == map->xmin)
+		{
+			memcpy(&xmin, cursor.data + offset, sizeof(xmin));
+			return xmin;
+		}
+		offset += size;
+	}
+	segment_damaged(page->object, "a row has no xmin");
 }

@@ -40,6 +40,11 @@ schema_check(const S3am__BatchSchema *schema)
 			return "a column's type is not in the dictionary";
 		if (schema->columns[i]->id < 1 || (i > 0 && schema->columns[i]->id <= schema->columns[i - 1]->id))
 			return "column ids do not ascend";
+		if (schema->columns[i]->id == XMIN_COLUMN &&
+			(schema->types[schema->columns[i]->type]->kind != KIND(PLAIN) ||
+			 schema->types[schema->columns[i]->type]->length != sizeof(uint32) ||
+			 schema->types[schema->columns[i]->type]->align != sizeof(uint32) || i + 1 < schema->n_columns))
+			return "the column of the rows' xmin is of another kind";
 	}
 	for (size_t i = 0; i < schema->n_types; i++)
 	{
@@ -155,6 +160,7 @@ fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, Memor
 {
 	int32 offset = 0; /* -1: depends on the row */
 
+	map->xmin = -1;
 	map->ncolumns = schema->n_columns;
 	map->columns = MemoryContextAllocZero(cxt, sizeof(MapColumn) * Max(schema->n_columns, 1));
 	for (int i = 0; i < map->ncolumns; i++)
@@ -164,6 +170,8 @@ fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, Memor
 		Oid type = InvalidOid;
 
 		column->target = -1;
+		if (id == XMIN_COLUMN)
+			map->xmin = i;
 		if (desc && id <= desc->natts && !TupleDescAttr(desc, id - 1)->attisdropped)
 		{
 			column->target = id - 1;

@@ -9,11 +9,15 @@
 #include <zstd.h>
 
 #include "access/htup_details.h"
+#include "access/transam.h"
 #include "access/tupmacs.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "segment/batch.h"
 #include "segment/summary.h"
@@ -44,7 +48,9 @@ typedef struct WriterColumn
 struct RowWriter
 {
 	MemoryContext cxt, row_cxt; /* reset after each row */
-	TupleDesc desc;
+	TupleDesc desc; /* or NULL: rows come as they are stored, of this schema */
+	const S3am__BatchSchema *stored;
+	bool xmins; /* with a last column for each row's xmin */
 	int ncolumns;
 	WriterColumn *columns;
 	Datum *values; /* as stored */
@@ -77,8 +83,8 @@ free_zstd(void *arg)
 	ZSTD_freeCCtx(((RowWriter *) arg)->zstd);
 }
 
-RowWriter *
-row_writer_create(TupleDesc desc, MemoryContext parent)
+static RowWriter *
+create(int columns, MemoryContext parent)
 {
 	MemoryContext cxt = AllocSetContextCreate(parent, "s3am row writer", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
@@ -86,8 +92,31 @@ row_writer_create(TupleDesc desc, MemoryContext parent)
 
 	w->cxt = cxt;
 	w->row_cxt = AllocSetContextCreate(cxt, "s3am row", ALLOCSET_DEFAULT_SIZES);
+	w->columns = palloc0(sizeof(WriterColumn) * Max(columns, 1));
+	w->values = palloc(sizeof(Datum) * Max(columns, 1));
+	w->nulls = palloc(sizeof(bool) * Max(columns, 1));
+	w->overflow = palloc0(sizeof(OverflowPointer) * Max(columns, 1));
+	w->capacity = 256;
+	w->starts = palloc(sizeof(uint32) * w->capacity);
+	initStringInfo(&w->out);
+	w->zstd = ZSTD_createCCtx();
+	if (w->zstd == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	w->free_zstd.func = free_zstd;
+	w->free_zstd.arg = w;
+	MemoryContextRegisterResetCallback(cxt, &w->free_zstd);
+	MemoryContextSwitchTo(old);
+	return w;
+}
+
+RowWriter *
+row_writer_create(TupleDesc desc, MemoryContext parent)
+{
+	RowWriter *w = create(desc->natts, parent);
+	MemoryContext cxt = w->cxt;
+	MemoryContext old = MemoryContextSwitchTo(cxt);
+
 	w->desc = CreateTupleDescCopy(desc);
-	w->columns = palloc0(sizeof(WriterColumn) * Max(desc->natts, 1));
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
@@ -105,19 +134,51 @@ row_writer_create(TupleDesc desc, MemoryContext parent)
 		summary_init(&c->summary, c->codec, att->attcollation);
 		w->ncolumns++;
 	}
-	w->values = palloc(sizeof(Datum) * Max(w->ncolumns, 1));
-	w->nulls = palloc(sizeof(bool) * Max(w->ncolumns, 1));
-	w->overflow = palloc0(sizeof(OverflowPointer) * Max(w->ncolumns, 1));
-	w->capacity = 256;
-	w->starts = palloc(sizeof(uint32) * w->capacity);
-	initStringInfo(&w->out);
-	w->zstd = ZSTD_createCCtx();
-	if (w->zstd == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	w->free_zstd.func = free_zstd;
-	w->free_zstd.arg = w;
-	MemoryContextRegisterResetCallback(cxt, &w->free_zstd);
 	MemoryContextSwitchTo(old);
+	return w;
+}
+
+/* The built-in type of that name, for the footer's summaries; a type of the same length that a user made has none. */
+static Oid
+summary_type(const S3am__StoredType *type)
+{
+	Oid oid;
+
+	if (type->kind != S3AM__STORED_TYPE__KIND__PLAIN || type->schema[0] != '\0')
+		return InvalidOid;
+	oid = GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum(type->name),
+						  ObjectIdGetDatum(PG_CATALOG_NAMESPACE));
+	return oid < FirstGenbkiObjectId ? oid : InvalidOid;
+}
+
+RowWriter *
+row_writer_create_stored(const S3am__BatchSchema *schema, bool xmins, MemoryContext parent)
+{
+	RowWriter *w = create(schema->n_columns + 1, parent);
+
+	w->stored = schema;
+	w->xmins = xmins;
+	for (size_t i = 0; i < schema->n_columns; i++)
+	{
+		WriterColumn *c = &w->columns[w->ncolumns++];
+
+		c->codec = codec_for_reading(schema, schema->columns[i]->type, InvalidOid, w->cxt);
+		c->plain = true;
+		c->typlen = c->codec->typlen;
+		c->byval = c->codec->byval;
+		c->align = c->codec->align;
+		/* nothing is read through this codec, so the type may stand in it */
+		c->codec->type = summary_type(schema->types[schema->columns[i]->type]);
+		summary_init(&c->summary, c->codec, InvalidOid);
+	}
+	if (xmins)
+	{
+		WriterColumn *c = &w->columns[w->ncolumns++];
+
+		c->plain = c->byval = true;
+		c->typlen = sizeof(uint32);
+		c->align = TYPALIGN_INT;
+	}
 	return w;
 }
 
@@ -378,13 +439,58 @@ shrink_row(RowWriter *w, Size size, Size wanted, Size at_least)
 	return size;
 }
 
+/* Begins another page if this one has no room for a row of that size. */
+static void
+make_room(RowWriter *w, Size size)
+{
+	if (w->nrows > 0 && w->page_len + size + sizeof(uint32) * (w->nrows + 1) > PAGE_TARGET)
+		finish_page(w);
+	if (w->page_len + size > w->page_capacity)
+	{
+		w->page_capacity = Max(PAGE_TARGET, w->page_len + size);
+		w->page = w->page ? repalloc_huge(w->page, w->page_capacity) : MemoryContextAllocHuge(w->cxt, w->page_capacity);
+	}
+}
+
+static void
+add_start(RowWriter *w, Size size, uint32 flags)
+{
+	if (w->nrows == w->capacity)
+		w->starts = repalloc(w->starts, sizeof(uint32) * (w->capacity *= 2));
+	w->starts[w->nrows++] = w->page_len | flags;
+	w->page_len += size;
+	w->total_bytes += size + sizeof(uint32);
+	w->total_rows++;
+}
+
+/* The row whose values are in w->values, `len` bytes of them. */
+static void
+store_row(RowWriter *w, bool has_nulls, Size len)
+{
+	Size bitmap = has_nulls ? TYPEALIGN(8, BITMAPLEN(w->ncolumns)) : 0;
+	Size size = TYPEALIGN(8, bitmap + len);
+	char *row;
+
+	if (size > PAGE_MAX_RAW - PAGE_TARGET)
+		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+						errmsg("row is too big: size %zu, maximum size %d", size, PAGE_MAX_RAW - PAGE_TARGET)));
+	make_room(w, size);
+	row = w->page + w->page_len;
+	memset(row, 0, size);
+	if (has_nulls)
+		for (int i = 0; i < w->ncolumns; i++)
+			if (!w->nulls[i])
+				((bits8 *) row)[i >> 3] |= 1 << (i & 7);
+	fill_values(w, row + bitmap);
+	add_start(w, size, has_nulls ? ROW_HAS_NULLS : 0);
+}
+
 uint64
 row_writer_add(RowWriter *w, const Datum *values, const bool *nulls)
 {
 	MemoryContext old = MemoryContextSwitchTo(w->row_cxt);
 	bool has_nulls = false;
-	Size bitmap = 0, len, size;
-	char *row;
+	Size len;
 
 	for (int i = 0; i < w->ncolumns; i++)
 	{
@@ -408,34 +514,98 @@ row_writer_add(RowWriter *w, const Datum *values, const bool *nulls)
 		len = shrink_row(w, len, ROW_WANTED, VALUE_LARGE);
 		len = shrink_row(w, len, ROW_ALLOWED, VALUE_SMALL);
 	}
-	if (has_nulls)
-		bitmap = TYPEALIGN(8, BITMAPLEN(w->ncolumns));
-	size = TYPEALIGN(8, bitmap + len);
-	if (size > PAGE_MAX_RAW - PAGE_TARGET)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-						errmsg("row is too big: size %zu, maximum size %d", size, PAGE_MAX_RAW - PAGE_TARGET)));
-	if (w->nrows > 0 && w->page_len + size + sizeof(uint32) * (w->nrows + 1) > PAGE_TARGET)
-		finish_page(w);
-	if (w->page_len + size > w->page_capacity)
-	{
-		w->page_capacity = Max(PAGE_TARGET, w->page_len + size);
-		w->page = w->page ? repalloc_huge(w->page, w->page_capacity) : MemoryContextAllocHuge(w->cxt, w->page_capacity);
-	}
-	row = w->page + w->page_len;
-	memset(row, 0, size);
-	if (has_nulls)
-		for (int i = 0; i < w->ncolumns; i++)
-			if (!w->nulls[i])
-				((bits8 *) row)[i >> 3] |= 1 << (i & 7);
-	fill_values(w, row + bitmap);
-	if (w->nrows == w->capacity)
-		w->starts = repalloc(w->starts, sizeof(uint32) * (w->capacity *= 2));
-	w->starts[w->nrows++] = w->page_len | (has_nulls ? ROW_HAS_NULLS : 0);
-	w->page_len += size;
-	w->total_bytes += size + sizeof(uint32);
+	store_row(w, has_nulls, len);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(w->row_cxt);
-	return w->total_rows++;
+	return w->total_rows - 1;
+}
+
+/* ------------------------------------------------------------------------------------ rows of other batches */
+
+typedef struct CopyChunk
+{
+	RowWriter *w;
+	int column;
+} CopyChunk;
+
+static void
+copy_chunk(void *arg, const char *data, uint32 len)
+{
+	CopyChunk *copy = arg;
+	RowWriter *w = copy->w;
+	OverflowPointer *pointer = &w->overflow[copy->column];
+	Summary *summary = &w->columns[copy->column].summary;
+
+	CHECK_FOR_INTERRUPTS();
+	if (pointer->stored == 0 && summary->kind == SUMMARY_PREFIX_BYTES)
+	{
+		/* the beginning of a text says as much as all of it */
+		text *prefix = cstring_to_text_with_len(data, Min(len, SUMMARY_PREFIX));
+
+		summary_add(summary, PointerGetDatum(prefix));
+		pfree(prefix);
+	}
+	pointer->stored += emit_extent(w, EXTENT_CHUNK, 0, data, len);
+	w->total_bytes += len;
+}
+
+/* Copies an overflow value's chunks. */
+static void
+copy_out(RowWriter *w, int column, const RowPage *page)
+{
+	OverflowPointer from;
+	OverflowPointer *to = &w->overflow[column];
+	CopyChunk copy = {w, column};
+
+	memcpy(&from, DatumGetPointer(w->values[column]), sizeof(from));
+	SET_VARTAG_1B_E((char *) to, OVERFLOW_TAG);
+	to->raw = from.raw;
+	to->stored = 0;
+	to->offset8 = w->written / 8;
+	overflow_each(page, &from, copy_chunk, &copy);
+}
+
+void
+row_writer_add_stored(RowWriter *w, const RowPage *page, const RowMap *map, uint64 page_row, uint32 xmin)
+{
+	MemoryContext old = MemoryContextSwitchTo(w->row_cxt);
+	int n = w->xmins ? w->ncolumns - 1 : w->ncolumns;
+	bool has_nulls = false;
+	RowCursor cursor;
+
+	row_begin(&cursor, page, map, page_row);
+	row_deform(&cursor, NULL, 0, n, w->values, w->nulls, w->row_cxt);
+	for (int i = 0; i < n; i++)
+	{
+		WriterColumn *c = &w->columns[i];
+
+		w->overflow[i].raw = 0;
+		if (w->nulls[i])
+		{
+			has_nulls = true;
+			c->summary.nulls++;
+		}
+		else if (c->typlen == -1 && VARATT_IS_1B_E(DatumGetPointer(w->values[i])))
+			copy_out(w, i, page);
+		else if (c->summary.kind != SUMMARY_NONE)
+			summary_add(&c->summary, w->values[i]);
+	}
+	if (w->xmins)
+	{
+		w->values[n] = UInt32GetDatum(xmin);
+		w->nulls[n] = false;
+		w->overflow[n].raw = 0;
+	}
+	store_row(w, has_nulls, values_size(w));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(w->row_cxt);
+}
+
+void
+row_writer_add_gone(RowWriter *w)
+{
+	make_room(w, 0);
+	add_start(w, 0, ROW_GONE);
 }
 
 uint64
@@ -459,6 +629,13 @@ describe(RowWriter *w, bool for_footer)
 	DictionaryBuilder builder = {schema, 0, for_footer};
 
 	s3am__batch_schema__init(schema);
+	if (w->stored)
+	{
+		*schema = *w->stored;
+		if (w->xmins)
+			schema_add_xmin(schema);
+		return schema;
+	}
 	schema->columns = palloc(sizeof(void *) * Max(w->ncolumns, 1));
 	for (int i = 0; i < w->ncolumns; i++)
 	{

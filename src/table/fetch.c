@@ -37,8 +37,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	}
 	if (state != ROW_VISIBLE)
 		return false;
-	view_fetch(view, rel, row, batch, slot);
-	return true;
+	return view_fetch(view, rel, row, batch, slot);
 }
 
 static bool

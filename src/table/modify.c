@@ -133,7 +133,8 @@ require_row(TableView *view, uint64 row)
 	if (view->table && state_find_batch(view->batches, view->nbatches, row) >= 0)
 		return;
 	/* perhaps it came after the view was opened */
-	view->batches = view->table ? state_batches(view->node, view->table, &view->nbatches) : NULL;
+	if (view->table)
+		view_choose_batches(view, PG_UINT64_MAX);
 	if (view->batches == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
 		elog(ERROR, "attempted to change a row that does not exist");
 }
@@ -367,7 +368,8 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 			if (view_row_state(view, row, &batch) == ROW_ABSENT)
 				elog(ERROR, "locked row is gone");
 			view->type = type;
-			view_fetch(view, rel, row, batch, slot);
+			if (!view_fetch(view, rel, row, batch, slot))
+				elog(ERROR, "locked row is gone");
 			if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !ROW_IS_OWN(row))
 				txn_read_row(rel, row, view->pos);
 			tmfd->traversed = traversed;

@@ -67,7 +67,7 @@ reset_scan(S3Scan *scan)
 	scan->window_next = scan->window_end = 0;
 	scan->limit = scan->view.table ? pg_atomic_read_u64(&scan->view.table->next_row) : 0;
 	if (scan->view.table)
-		scan->view.batches = state_batches(scan->view.node, scan->view.table, &scan->view.nbatches);
+		view_choose_batches(&scan->view, scan->view.pos);
 	if (ddl_replaying())
 		scan->done = true;
 }
@@ -170,7 +170,8 @@ deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
 
 	if (view_row_state(&scan->view, row, &batch) != ROW_VISIBLE)
 		return false;
-	view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot);
+	if (!view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot))
+		return false;
 	if (scan->base.rs_nkeys > 0 && !keys_match(scan, slot))
 	{
 		ExecClearTuple(slot);
@@ -551,7 +552,8 @@ scan_analyze_next_tuple(TableScanDesc sscan, TransactionId oldest_xmin, double *
 			*deadrows += 1;
 			continue;
 		}
-		view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot);
+		if (!view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot))
+			continue;
 		*liverows += 1;
 		return true;
 	}

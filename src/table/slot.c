@@ -23,6 +23,8 @@ getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 	switch (attnum)
 	{
 		case MinTransactionIdAttributeNumber:
+			if (s->page && !s->own && s->cursor.map->xmin >= 0)
+				return TransactionIdGetDatum(row_xmin(s->page, s->cursor.map, s->page_row));
 			return TransactionIdGetDatum(s->own ? txn_own_xmin() : s->xmin);
 		case MaxTransactionIdAttributeNumber:
 			return TransactionIdGetDatum(InvalidTransactionId);

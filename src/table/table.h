@@ -77,13 +77,15 @@ typedef enum RowState
 
 extern void view_open(TableView *view, Relation rel, Snapshot snapshot);
 extern void view_refresh_own(TableView *view);
+/* Takes the batches as a snapshot that sees up to `pos` finds them. */
+extern void view_choose_batches(TableView *view, uint64 pos);
 extern void view_close(TableView *view);
 /* Closes the view when the memory context goes: an error that is caught leaves no page behind.  The view must live as long. */
 extern void view_guard(TableView *view, MemoryContext cxt);
 /* Is the row visible?  Batch index in *batch for committed rows. */
 extern RowState view_row_state(TableView *view, uint64 row, int *batch);
-/* Reads the row into the slot. */
-extern void view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
+/* Reads the row into the slot; false: nothing is left of it. */
+extern bool view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
 
 /* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
 extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);

@@ -46,7 +46,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 		view->curcid = GetCurrentCommandId(false);
 	}
 	if (view->table)
-		view->batches = state_batches(view->node, view->table, &view->nbatches);
+		view_choose_batches(view, view->pos);
 	if (view->type == SNAPSHOT_MVCC && view->table && view->table->same_rows && view->table->created > view->pos)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
@@ -54,6 +54,21 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 						RelationGetRelationName(rel)),
 				 errdetail("CLUSTER or VACUUM FULL moved its rows."),
 				 errhint("The transaction might succeed if retried.")));
+}
+
+/* The page is known by its batch's place in the array. */
+void
+view_choose_batches(TableView *view, uint64 pos)
+{
+	const BatchArray *batches = state_batches_at(view->node, view->table, pos, &view->nbatches);
+
+	if (batches == view->batches)
+		return;
+	if (view->page)
+		row_page_release(view->page);
+	view->page = NULL;
+	view->page_batch = -1;
+	view->batches = batches;
 }
 
 /* A table may get rows of our own after the view was opened. */
@@ -124,20 +139,25 @@ view_row_state(TableView *view, uint64 row, int *batch)
 		return own_row_state(view, row);
 	if (view->table == NULL)
 		return ROW_ABSENT;
+	if (view->type != SNAPSHOT_MVCC && view->type != SNAPSHOT_ANY)
+		view->pos = state_current_pos(view->node);
 	b = state_find_batch(view->batches, view->nbatches, row);
+	if (b < 0 || (view->type != SNAPSHOT_ANY && view->batches->entries[b].pos > view->pos))
+	{
+		/* perhaps it came after the view was opened, or compaction put it where this snapshot does not look */
+		view_choose_batches(view, view->pos);
+		b = state_find_batch(view->batches, view->nbatches, row);
+	}
 	if (b < 0)
 	{
-		/* perhaps it came after the view was opened */
-		view->batches = state_batches(view->node, view->table, &view->nbatches);
+		view_choose_batches(view, PG_UINT64_MAX);
 		b = state_find_batch(view->batches, view->nbatches, row);
-		if (b < 0)
-			return ROW_ABSENT;
 	}
+	if (b < 0)
+		return ROW_ABSENT;
 	*batch = b;
 	if (view->type == SNAPSHOT_ANY)
 		return ROW_VISIBLE;
-	if (view->type != SNAPSHOT_MVCC)
-		view->pos = state_current_pos(view->node);
 	if (view->batches->entries[b].pos > view->pos)
 		return ROW_INVISIBLE;
 	if (state_row_ended(view->node, view->table, row, &end) && end.pos <= view->pos)
@@ -238,7 +258,7 @@ fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 	}
 }
 
-void
+bool
 view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
 {
 	ExecClearTuple(slot);
@@ -248,10 +268,13 @@ view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot 
 	{
 		const BatchEntry *entry = &view->batches->entries[batch];
 		const SchemaEntry *schema = dsa_get_address(node_dsa(view->node), entry->schema);
+		RowPage *page = find_page(view, batch, row - entry->first_row);
 
-		slot_store_page(slot, rel, row, entry->xmin, find_page(view, batch, row - entry->first_row),
-						row - entry->first_row, &schema->schema);
+		if (row_is_gone(page, row - entry->first_row))
+			return false;
+		slot_store_page(slot, rel, row, entry->xmin, page, row - entry->first_row, &schema->schema);
 	}
+	return true;
 }
 
 /* ------------------------------------------------------------------------------------ single rows */
@@ -351,11 +374,7 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 		view->snapshot = snapshot;
 		view->type = snapshot->snapshot_type;
 		if (view->table == NULL)
-		{
 			view->table = state_table(view->node, view->storage);
-			if (view->table)
-				view->batches = state_batches(view->node, view->table, &view->nbatches);
-		}
 		if (view->type == SNAPSHOT_MVCC)
 		{
 			view->pos = state_visible_pos(view->node, snapshot);
@@ -366,6 +385,8 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 			view->pos = state_current_pos(view->node);
 			view->curcid = GetCurrentCommandId(false);
 		}
+		if (view->table)
+			view_choose_batches(view, view->pos);
 	}
 	return &fv->view;
 }

@@ -118,6 +118,12 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 
 		if (table == NULL)
 			table = c.table = state_add_table(node, edit->storage, edit->storage, pos);
+		if (edit->n_drop_batches > 0)
+		{
+			/* the rows are what they were, so nothing has changed for those that watch the table */
+			state_replace_batches(node, table, edit, pos, txn->xmin);
+			continue;
+		}
 		for (size_t b = 0; b < edit->n_batches; b++)
 		{
 			if (edit->batches[b]->schema)

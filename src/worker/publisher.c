@@ -378,6 +378,7 @@ process(Delivery *delivery)
 	{
 		case DELIVER_VERSION:
 			state_freeze(node);
+			state_forget(node);
 			state_reclaim(node);
 			apply_version(delivery);
 			break;
@@ -549,6 +550,8 @@ s3am_publisher_main(Datum arg)
 			pgstat_report_activity(STATE_IDLE, NULL);
 			node_doing(DOING_NOTHING);
 			state_freeze(node);
+			state_forget(node);
+			state_reclaim(node);
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, unsettled ? 100 : 1000,
 							 PG_WAIT_EXTENSION);
 			ResetLatch(MyLatch);
