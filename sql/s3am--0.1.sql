@@ -99,6 +99,13 @@ CREATE FUNCTION attach_status(OUT phase text, OUT version int8, OUT failed_versi
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_attach_status';
 COMMENT ON FUNCTION attach_status() IS 'whether this server has all versions; if not, which it cannot apply, and why';
 
+CREATE FUNCTION compaction_status(OUT phase text, OUT storage int8, OUT job_rows int8, OUT job_rows_done int8, OUT jobs int8,
+                                  OUT batches_read int8, OUT batches_written int8, OUT rows_dropped int8, OUT bytes_read int8,
+                                  OUT bytes_written int8, OUT lost_races int8, OUT unmerged_bytes int8, OUT failures int8,
+                                  OUT failed_storage int8, OUT failed_at timestamptz, OUT error text) RETURNS record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_compaction_status';
+COMMENT ON FUNCTION compaction_status() IS 'what the compactor of this database does, has done since the server started, and could not do';
+
 CREATE FUNCTION check_store(writers int4 DEFAULT 32, rounds int4 DEFAULT 5,
                             OUT create_if_absent bool, OUT compare_and_set bool, OUT read_after_write bool,
                             OUT list_after_write bool, OUT ranged_get bool, OUT detail text) RETURNS record
@@ -146,12 +153,22 @@ CREATE VIEW activity AS
 COMMENT ON VIEW activity IS 'what the workers of this database do, and which sessions wait for what';
 CREATE VIEW attach_status AS SELECT * FROM attach_status();
 COMMENT ON VIEW attach_status IS 'whether this server has all versions; if not, which it cannot apply, and why';
+CREATE VIEW compaction AS
+    SELECT c.phase, n.relation AS "table", c.job_rows, c.job_rows_done, c.jobs, c.batches_read, c.batches_written,
+           c.rows_dropped, c.bytes_read, c.bytes_written, c.lost_races, c.unmerged_bytes, c.failures,
+           f.relation AS failed_table, c.failed_at, c.error
+    FROM compaction_status() c
+    LEFT JOIN (SELECT s.storage, k.oid::regclass AS relation FROM storage s
+               JOIN pg_class k ON k.relfilenode = s.relfilenode) n ON n.storage = c.storage
+    LEFT JOIN (SELECT s.storage, k.oid::regclass AS relation FROM storage s
+               JOIN pg_class k ON k.relfilenode = s.relfilenode) f ON f.storage = c.failed_storage;
+COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted rows: what it is doing, totals since the server started, the last failure';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments, manifests, activity, attach_status, sequences TO pg_monitor;
-GRANT EXECUTE ON FUNCTION node(), attach_status(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4)
+GRANT SELECT ON tables, segments, manifests, activity, attach_status, compaction, sequences TO pg_monitor;
+GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4)
     TO pg_monitor;
 
 -- What extensions brought is known by the extension's name elsewhere; tables are told by their access method.

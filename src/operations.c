@@ -42,6 +42,7 @@ static const char *const doing_names[] = {
 	[DOING_HEAD] = "the newest version",
 	[DOING_OUTCOME] = "an outcome",
 	[DOING_COMMIT] = "its commit",
+	[DOING_ROOM] = "compaction",
 	[DOING_STORE] = "the store",
 };
 
@@ -76,6 +77,8 @@ s3am_processes(PG_FUNCTION_ARGS)
 		process_row(rsinfo, "committer", node->committer_procno);
 	if (node->publisher_procno >= 0)
 		process_row(rsinfo, "publisher", node->publisher_procno);
+	if (node->compaction.procno >= 0)
+		process_row(rsinfo, "compactor", node->compaction.procno);
 	for (int i = 0; i < MaxBackends; i++)
 	{
 		PGPROC *proc = &ProcGlobal->allProcs[i];

@@ -29,6 +29,11 @@ int s3am_commit_timeout;
 int s3am_attach_timeout;
 int s3am_inline_limit;
 int s3am_segment_size;
+bool s3am_compaction;
+int s3am_compaction_batches;
+int s3am_compaction_dead;
+int s3am_compaction_rate;
+int s3am_unmerged_memory;
 int s3am_transaction_memory;
 int s3am_poll_min;
 int s3am_poll_max;
@@ -165,6 +170,18 @@ settings_define(void)
 				&s3am_inline_limit, 256, 0, 4096, PGC_USERSET, GUC_UNIT_KB);
 	int_setting("s3am.segment_size", "Size at which a segment is finished, before compression.", &s3am_segment_size,
 				32768, 64, 1048576, PGC_USERSET, GUC_UNIT_KB);
+	DefineCustomBoolVariable("s3am.compaction", "Whether this server merges small batches and drops deleted rows.",
+							 NULL, &s3am_compaction, true, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	int_setting("s3am.compaction_batches", "Neighbouring small batches of a table that are merged into one.",
+				&s3am_compaction_batches, 64, 2, 10000, PGC_SIGHUP, 0);
+	int_setting("s3am.compaction_dead", "Percentage of dead rows at which a batch is rewritten.", &s3am_compaction_dead,
+				20, 1, 100, PGC_SIGHUP, 0);
+	int_setting("s3am.compaction_rate",
+				"Rows that compaction reads in a second, before compression, in kilobytes; 0: without limit.",
+				&s3am_compaction_rate, 32768, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB);
+	int_setting("s3am.unmerged_memory",
+				"Memory that batches yet to be merged take before commits wait for compaction; 0: they never do.",
+				&s3am_unmerged_memory, 262144, 0, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB);
 	int_setting("s3am.transaction_memory",
 				"Rows that a transaction added take this much memory before they are uploaded.",
 				&s3am_transaction_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB);

@@ -94,17 +94,23 @@ detach_database(Node *node)
 	return oid;
 }
 
+static void
+end_process(int procno)
+{
+	if (procno >= 0 && ProcGlobal->allProcs[procno].pid != 0)
+		(void) kill(ProcGlobal->allProcs[procno].pid, SIGTERM);
+}
+
 void
 detach_leave(Oid database)
 {
 	S3Node *node = node_of_database(database);
-	int procno = node ? node->publisher_procno : -1;
 
 	if (node == NULL)
 		return;
 	pg_atomic_write_u32(&node->leaving, MyProcPid);
-	if (procno >= 0 && ProcGlobal->allProcs[procno].pid != 0)
-		(void) kill(ProcGlobal->allProcs[procno].pid, SIGTERM);
+	end_process(node->publisher_procno);
+	end_process(node->compaction.procno);
 }
 
 void

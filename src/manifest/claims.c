@@ -110,6 +110,8 @@ claims_decode(S3am__Txn *txn)
 	{
 		const S3am__TableEdit *e = txn->tables[i];
 
+		if (e->n_drop_batches > 1)
+			qsort(e->drop_batches, e->n_drop_batches, sizeof(uint64_t), compare_hashes);
 		if (e->removed)
 			ok = add_rows(c, e->storage, S3AM__MODE__UPDATE, txn->base_version, e->removed, NULL, e);
 		if (ok && e->replaced)
@@ -285,9 +287,9 @@ drops_batch(const S3am__TableEdit *mine, const S3am__Txn *other, uint64_t storag
 	for (size_t i = 0; i < other->n_tables; i++)
 		if (other->tables[i]->storage == storage)
 			for (size_t a = 0; a < other->tables[i]->n_drop_batches; a++)
-				for (size_t b = 0; b < mine->n_drop_batches; b++)
-					if (other->tables[i]->drop_batches[a] == mine->drop_batches[b])
-						return true;
+				if (bsearch(&other->tables[i]->drop_batches[a], mine->drop_batches, mine->n_drop_batches,
+							sizeof(uint64_t), compare_hashes))
+					return true;
 	return false;
 }
 
@@ -434,10 +436,25 @@ keys_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t index, uint64_t
 	return true;
 }
 
+/*
+ * A schema change need not mind that rows were merged before it: they are the same rows, of the same schemas.  So nobody's
+ * transaction fails for it.
+ */
+static bool
+merges(const S3am__Txn *txn)
+{
+	for (size_t i = 0; i < txn->n_tables; i++)
+		if (txn->tables[i]->n_drop_batches)
+			return true;
+	return false;
+}
+
 static bool
 schemas_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t table, uint64_t version, uint64_t held,
 			char *detail, size_t size)
 {
+	if (merges(other))
+		return true;
 	for (size_t i = 0; RULE(P20_SCHEMA) && i < mine->n_schemas; i++)
 	{
 		const S3am__SchemaClaim *a = mine->schemas[i];

@@ -164,11 +164,17 @@ fill_entry(S3Node *node, TableState *table, BatchEntry *entry, const S3am__Batch
 static void
 account(S3Node *node, TableState *table, const BatchEntry *entry, bool added)
 {
-	uint64 bytes = DsaPointerIsValid(entry->blob) ? entry->len : entry->size;
+	bool is_inline = DsaPointerIsValid(entry->blob);
+	uint64 bytes = is_inline ? entry->len : entry->size;
 
 	pg_atomic_fetch_add_u64(&table->bytes, added ? bytes : -bytes);
-	if (DsaPointerIsValid(entry->blob))
-		pg_atomic_fetch_add_u64(&node->inline_bytes, added ? bytes : -bytes);
+	if (is_inline || entry->raw < BATCH_SMALL)
+	{
+		uint64 memory =
+			sizeof(BatchEntry) + (is_inline ? entry->len : 0) + sizeof(PageStart) * (entry->npages + (Size) 1);
+
+		pg_atomic_fetch_add_u64(&node->small_bytes, added ? memory : -memory);
+	}
 }
 
 static BatchArray *
@@ -262,6 +268,24 @@ link_history(S3Node *node, TableState *table, dsa_pointer p)
 	table->history_last = p;
 }
 
+/* Rows between those that the dropped batches have, as far as the new ones cover them. */
+static void
+mark_gaps(S3Node *node, TableState *table, const BatchArray *old, uint32 count, const S3am__TableEdit *edit)
+{
+	uint64 end_row = edit->first_row, next = edit->first_row;
+
+	for (size_t i = 0; i < edit->n_batches; i++)
+		end_row += edit->batches[i]->nrows;
+	for (size_t d = 0; d < edit->n_drop_batches && next < end_row; d++)
+	{
+		const BatchEntry *entry = &old->entries[state_find_batch(old, count, edit->drop_batches[d])];
+
+		if (entry->first_row > next)
+			state_mark_gone(node, table, next, Min(entry->first_row, end_row));
+		next = Max(next, entry->first_row + entry->nrows);
+	}
+}
+
 void
 state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *edit, uint64 pos, uint32 xmin)
 {
@@ -311,6 +335,7 @@ state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *ed
 	}
 	if (d != drops)
 		misfit(table);
+	mark_gaps(node, table, old, count, edit);
 	for (uint32 i = 1; i < n; i++)
 		if (array->entries[i - 1].first_row + array->entries[i - 1].nrows > array->entries[i].first_row)
 			misfit(table);

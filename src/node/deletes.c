@@ -341,6 +341,31 @@ state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 su
 	pg_atomic_write_u64(&table->changed, pos);
 }
 
+void
+state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_row)
+{
+	dsa_area *area = node_dsa(node);
+
+	for (uint64 number = first_row / CHUNK_ROWS; number * CHUNK_ROWS < end_row; number++)
+	{
+		uint64 start = number * CHUNK_ROWS;
+		DeleteChunk *chunk;
+		dsa_pointer p;
+		uint64 *bits;
+
+		/* a chunk that is there knows of all its rows */
+		if (DsaPointerIsValid(chunk_pointer(area, table, number)))
+			continue;
+		p = make_chunk(area, number, NULL, 0);
+		chunk = dsa_get_address(area, p);
+		chunk->bits = dsa_allocate_extended(area, CHUNK_WORDS * sizeof(uint64), DSA_ALLOC_ZERO);
+		bits = dsa_get_address(area, chunk->bits);
+		for (int w = 0; w < CHUNK_WORDS; w++)
+			bits[w] = word_mask(w, Max(first_row, start) - start, Min(end_row - start, CHUNK_ROWS));
+		put_chunk(node, table, number, p);
+	}
+}
+
 /* Does any batch have rows of the chunk? */
 static bool
 chunk_is_used(const BatchArray *batches, uint32 count, uint64 number)

@@ -86,6 +86,8 @@ node_shmem_init(void)
 		ConditionVariableInit(&node->phase_cv);
 		ConditionVariableInit(&node->probe_cv);
 		node->committer_procno = node->publisher_procno = -1;
+		node->compaction.procno = -1;
+		ConditionVariableInit(&node->compaction.cv);
 		node->dsa = DSM_HANDLE_INVALID;
 	}
 }
@@ -199,6 +201,8 @@ node_take_back(S3Node *node)
 	memset(&node->failure, 0, sizeof(node->failure));
 	node->key_hash_seed = node->retire_epoch = node->commits = node->conflicts = node->groups = 0;
 	node->pending = node->tables = node->sequences = node->retired = node->stamps = InvalidDsaPointer;
+	node->history = InvalidDsaPointer;
+	pg_atomic_write_u64(&node->small_bytes, 0);
 	pg_atomic_write_u64(&node->epoch, 0);
 	pg_atomic_write_u64(&node->next_seq, 0);
 	pg_atomic_write_u64(&node->next_object, 0);

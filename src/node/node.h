@@ -130,6 +130,7 @@ typedef enum NodeDoing
 	DOING_HEAD, /* session: waits for the newest version (freshness) */
 	DOING_OUTCOME, /* session: waits for the outcome of a commit id */
 	DOING_COMMIT, /* session: waits for the outcome of its own commit */
+	DOING_ROOM, /* session: waits for compaction, before its commit or in VACUUM */
 	DOING_STORE /* session: waits for the store */
 } NodeDoing;
 
@@ -142,6 +143,32 @@ typedef struct NodeStoreStats
 #define NODE_STATS_COMMITTER 0
 #define NODE_STATS_SESSIONS 1 /* and the publisher */
 #define NODE_STATS_KINDS 2
+
+/* What the compactor is doing, has done, and could not do; see src/compact. */
+typedef enum CompactPhase
+{
+	COMPACT_NONE, /* there is no compactor */
+	COMPACT_IDLE,
+	COMPACT_READ, /* rewrites rows */
+	COMPACT_UPLOAD,
+	COMPACT_COMMIT /* waits for its edit's outcome */
+} CompactPhase;
+
+typedef struct NodeCompaction
+{
+	int procno; /* -1 none */
+	pg_atomic_uint32 phase; /* CompactPhase */
+	pg_atomic_uint64 storage; /* that it works on */
+	pg_atomic_uint64 rows, rows_done; /* of the job */
+	pg_atomic_uint64 passes; /* over all tables, that found nothing more to do */
+	/* since the server started */
+	pg_atomic_uint64 jobs, batches_in, batches_out, rows_dropped, bytes_in, bytes_out, lost, failures;
+	/* the last failure, under the node's mutex */
+	uint64 failed_storage;
+	TimestampTz failed_at;
+	char error[256];
+	ConditionVariable cv; /* a job or a pass has ended */
+} NodeCompaction;
 
 /* A version that this node cannot apply, and why (rule 28). */
 typedef struct NodeFailure
@@ -198,6 +225,7 @@ typedef struct S3Node
 	ConditionVariable probe_cv;
 
 	NodeStoreStats store_stats[NODE_STATS_KINDS];
+	NodeCompaction compaction;
 
 	dsa_pointer tables; /* hash of tables, see state.c */
 	dsa_pointer sequences; /* dshash, see ddl/sequence.c */
@@ -210,7 +238,7 @@ typedef struct S3Node
 	uint64 retire_epoch;
 	dsa_pointer retired, retired_last; /* oldest first */
 	dsa_pointer history, history_last; /* BatchHistory of all tables, oldest first */
-	pg_atomic_uint64 inline_bytes; /* of the rows of all tables that are not in segments */
+	pg_atomic_uint64 small_bytes; /* memory that batches take which are yet to be merged */
 	uint64 commits, conflicts, groups;
 } S3Node;
 

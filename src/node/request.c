@@ -99,27 +99,25 @@ request_answer(S3Node *node, dsa_pointer p, RequestAnswer answer, uint64 version
  * Whoever waits for the publisher while holding relation locks may hold the one that the publisher waits for to replay DDL.  The
  * deadlock detector does not see that circle (rule 27), so the waiter looks itself.
  */
-static void
-check_blocks_publisher(S3Node *node)
+bool
+request_blocks_publisher(S3Node *node)
 {
 	int procno = node->publisher_procno;
 	PGPROC *publisher = procno >= 0 ? &ProcGlobal->allProcs[procno] : NULL;
 	ArrayType *blockers;
 	Datum *pids;
+	bool blocks = false;
 	int n;
 
 	if (publisher == NULL || publisher->waitLock == NULL || publisher->pid == 0)
-		return;
+		return false;
 	blockers = DatumGetArrayTypeP(DirectFunctionCall1(pg_blocking_pids, Int32GetDatum(publisher->pid)));
 	deconstruct_array(blockers, INT4OID, sizeof(int32), true, TYPALIGN_INT, &pids, NULL, &n);
 	for (int i = 0; i < n; i++)
-		if (DatumGetInt32(pids[i]) == MyProcPid)
-			ereport(ERROR, (errcode(ERRCODE_T_R_DEADLOCK_DETECTED), errmsg("deadlock detected"),
-							errdetail("This transaction waits for the newest version of the repository, and its replay "
-									  "waits for a lock that this transaction holds."),
-							errhint("The transaction might succeed if retried.")));
+		blocks |= DatumGetInt32(pids[i]) == MyProcPid;
 	pfree(pids);
 	pfree(blockers);
+	return blocks;
 }
 
 uint64
@@ -148,7 +146,12 @@ request_head(S3Node *node)
 		check_alive(node);
 		if (TimestampDifferenceExceeds(checked, GetCurrentTimestamp(), DeadlockTimeout))
 		{
-			check_blocks_publisher(node);
+			if (request_blocks_publisher(node))
+				ereport(ERROR,
+						(errcode(ERRCODE_T_R_DEADLOCK_DETECTED), errmsg("deadlock detected"),
+						 errdetail("This transaction waits for the newest version of the repository, and its replay "
+								   "waits for a lock that this transaction holds."),
+						 errhint("The transaction might succeed if retried.")));
 			checked = GetCurrentTimestamp();
 		}
 		node_doing(DOING_HEAD);

@@ -45,6 +45,8 @@ extern RequestAnswer request_outcome(S3Node *node, uint64 epoch, uint64 seq, boo
  * that version.  Cancellable.  Throws 40P01 if the publisher in turn waits for a lock that this session holds.
  */
 extern uint64 request_head(S3Node *node);
+/* Does the publisher wait for a lock that this session holds?  Whoever waits for the publisher asks from time to time (rule 27). */
+extern bool request_blocks_publisher(S3Node *node);
 
 /* ---- the committer's side */
 extern void request_answer(S3Node *node, dsa_pointer p, RequestAnswer answer, uint64 version);

@@ -30,6 +30,8 @@ typedef struct BatchEntry
 	dsa_pointer schema; /* SchemaEntry */
 } BatchEntry;
 
+#define BATCH_SMALL (1024 * 1024) /* a segment with fewer bytes of rows waits to be merged, as all inline rows do */
+
 /* A schema of rows of a table.  Batches share it; it stays as long as the table. */
 typedef struct SchemaEntry
 {
@@ -70,6 +72,9 @@ typedef struct TableState
 	pg_atomic_uint64 next_row;
 	pg_atomic_uint64 deleted; /* rows, those that are gone included */
 	pg_atomic_uint64 compacted; /* position of the last compaction */
+	pg_atomic_uint64 compact_wanted, compact_done; /* tickets of VACUUM: given out, answered */
+	pg_atomic_uint64 compact_dropped; /* rows that compaction dropped */
+	uint64 planned; /* position up to which the compactor has found nothing to do */
 	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
 	pg_atomic_uint64 changed; /* position of the last change of its rows */
 	dsa_pointer batches; /* BatchArray */
@@ -118,6 +123,8 @@ extern void
 state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *edit, uint64 pos, uint32 xmin);
 extern void state_forget(S3Node *node); /* what every snapshot sees the replacement of */
 extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
+/* Rows that no batch had, and that nothing is known of any more, get a place in one again. */
+extern void state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_row);
 /* Ends that every snapshot sees become bits; those of rows that no batch has any more go.  Called by state_forget(). */
 extern void state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_row);
 extern void state_retire(S3Node *node, dsa_pointer block); /* to be freed when nobody can look at it any more */

@@ -19,11 +19,13 @@
 #include "miscadmin.h"
 #include "optimizer/plancat.h"
 #include "pgstat.h"
+#include "postmaster/autovacuum.h"
 #include "storage/smgr.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplesort.h"
 
+#include "compact/compact.h"
 #include "ddl/ddl.h"
 #include "s3am.h"
 #include "table/table.h"
@@ -120,14 +122,36 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 	UnregisterSnapshot(snapshot);
 }
 
-/* Dead rows go when segments are merged; VACUUM only counts. */
+/* Dead rows go when segments are merged; VACUUM asks for that, waits for it, and counts what is left. */
 static void
 relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy)
 {
+	S3Node *node = node_wait_ready();
+	bool automatic = IsAutoVacuumWorkerProcess();
+	TableState *table;
+	uint64 dead = 0;
 	double rows;
-	BlockNumber blocks = table_virtual_blocks(rel, &rows);
+	BlockNumber blocks;
 
-	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, 0);
+	txn_begin_use(node);
+	table = state_table(node, storage_of(rel).storage);
+	if (table && !ddl_replaying())
+	{
+		uint64 dropped = pg_atomic_read_u64(&table->compact_dropped);
+		const char *failure = compact_table(node, table, !automatic);
+
+		dead = compact_dead_rows(node, table);
+		if (failure)
+			ereport(automatic ? LOG : WARNING,
+					(errmsg("dead rows of table \"%s\" could not be dropped", RelationGetRelationName(rel)),
+					 errdetail("%s", failure)));
+		if (params->options & VACOPT_VERBOSE)
+			ereport(INFO, (errmsg("table \"%s\": dropped " UINT64_FORMAT " dead rows, " UINT64_FORMAT " are left",
+								  RelationGetRelationName(rel), pg_atomic_read_u64(&table->compact_dropped) - dropped,
+								  dead)));
+	}
+	blocks = table_virtual_blocks(rel, &rows);
+	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, dead);
 	vac_update_relstats(rel, blocks, rows, 0, false, InvalidTransactionId, InvalidMultiXactId, NULL, NULL, false);
 }
 

@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compact/compact.h"
 #include "ddl/ddl.h"
 #include "ddl/sequence.h"
 #include "manifest/committer.h"
@@ -559,6 +560,8 @@ commit_transaction(void)
 		return;
 	node = node_wait_ready();
 	txn_check_doomed();
+	if (own_tables() != NIL)
+		compact_wait_for_room(node);
 	PreCommit_CheckForSerializationFailure();
 
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am commit record", ALLOCSET_DEFAULT_SIZES);

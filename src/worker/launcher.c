@@ -38,6 +38,7 @@
 #include "worker/worker.h"
 
 #define RETRY_MS 1000 /* between tries to start a worker */
+#define COMPACTOR_RETRY_MS 10000
 
 void
 worker_register_launcher(void)
@@ -100,7 +101,14 @@ start_worker(S3Node *node, const char *kind, int flags)
 	worker.bgw_main_arg = Int32GetDatum(node_index(node));
 	memcpy(worker.bgw_extra, &node->database, sizeof(Oid));
 	worker.bgw_notify_pid = 0;
-	if (RegisterDynamicBackgroundWorker(&worker, NULL))
+	return RegisterDynamicBackgroundWorker(&worker, NULL);
+}
+
+/* A worker without which the database cannot be used. */
+static bool
+start_needed(S3Node *node, const char *kind, int flags)
+{
+	if (start_worker(node, kind, flags))
 		return true;
 	if (pg_atomic_read_u32(&node->phase) != NODE_FAILED)
 		ereport(LOG, (errmsg("s3am: no free background worker for the %s of database %u", kind, node->database),
@@ -189,7 +197,7 @@ relieve(S3Node *node)
 typedef struct Care
 {
 	bool publisher, /* registered, and not known to have ended for good */
-		committer;
+		committer, compactor;
 	TimestampTz retry_at;
 } Care;
 
@@ -220,16 +228,23 @@ take_care(S3Node *node)
 		care->publisher = false;
 	if (!care->publisher)
 	{
-		care->publisher = start_worker(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION);
+		care->publisher = start_needed(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION);
 		care->retry_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
 	}
 	else if (!care->committer && node->url[0] != '\0')
 	{
-		care->committer = start_worker(node, "committer", 0);
+		care->committer = start_needed(node, "committer", 0);
 		if (!care->committer)
 			care->retry_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
 		else if (pg_atomic_read_u32(&node->phase) == NODE_FAILED)
 			node_set_phase(node, NODE_STARTING, NULL);
+	}
+	else if (!care->compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)
+	{
+		/* all else works without it; s3am.compaction tells */
+		care->compactor = start_worker(node, "compactor", BGWORKER_BACKEND_DATABASE_CONNECTION);
+		if (!care->compactor)
+			care->retry_at = TimestampTzPlusMilliseconds(now, COMPACTOR_RETRY_MS);
 	}
 }
 

@@ -479,18 +479,18 @@ forget_publisher(int code, Datum arg)
 }
 
 /* Somebody drops, renames or moves the database: nobody may be connected to it meanwhile. */
-static void
-wait_while_leaving(void)
+void
+worker_wait_while_leaving(S3Node *of)
 {
 	uint32 pid;
 
-	while ((pid = pg_atomic_read_u32(&node->leaving)) != 0 && kill((pid_t) pid, 0) == 0)
+	while ((pid = pg_atomic_read_u32(&of->leaving)) != 0 && kill((pid_t) pid, 0) == 0)
 	{
 		CHECK_FOR_INTERRUPTS();
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
-	if (pg_atomic_read_u32(&node->detached) || node->database == InvalidOid)
+	if (pg_atomic_read_u32(&of->detached) || of->database == InvalidOid)
 		proc_exit(0);
 }
 
@@ -507,7 +507,7 @@ s3am_publisher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	before_shmem_exit(forget_publisher, (Datum) 0);
-	wait_while_leaving();
+	worker_wait_while_leaving(node);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
 	ddl_capture_off();
 	check_bound();

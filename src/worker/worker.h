@@ -15,5 +15,8 @@ extern void worker_register_launcher(void);
 extern PGDLLEXPORT void s3am_launcher_main(Datum arg);
 extern PGDLLEXPORT void s3am_committer_main(Datum arg);
 extern PGDLLEXPORT void s3am_publisher_main(Datum arg);
+extern PGDLLEXPORT void s3am_compactor_main(Datum arg); /* src/compact */
+/* Waits while somebody drops, renames or moves the database of this process, which is not connected to it yet. */
+extern void worker_wait_while_leaving(S3Node *node);
 
 #endif

@@ -1,0 +1,104 @@
+/*
+ * request.c: sessions that wait for compaction: VACUUM, and writers while memory for small batches is short.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/proc.h"
+#include "utils/timestamp.h"
+
+#include "compact/compact.h"
+#include "node/request.h"
+#include "s3am.h"
+
+#define IMPATIENT_MS 60000 /* that autovacuum waits */
+#define WAIT_MS 1000
+
+static bool
+is_running(S3Node *node)
+{
+	return s3am_compaction && node->compaction.procno >= 0 && pg_atomic_read_u32(&node->phase) == NODE_READY;
+}
+
+const char *
+compact_table(S3Node *node, TableState *table, bool patient)
+{
+	TimestampTz start = GetCurrentTimestamp(), checked = start;
+	char failure[sizeof(node->compaction.error)] = "";
+	uint64 ticket;
+
+	if (!s3am_compaction)
+		return "s3am.compaction is off.";
+	if (pg_atomic_read_u32(&node->phase) != NODE_READY)
+		return "This server does not write to the repository.";
+	if (node->compaction.procno < 0)
+		return "There is no compactor; s3am.compaction says why.";
+	ticket = pg_atomic_add_fetch_u64(&table->compact_wanted, 1);
+	node_wake(node->compaction.procno);
+	ConditionVariablePrepareToSleep(&node->compaction.cv);
+	while (pg_atomic_read_u64(&table->compact_done) < ticket && table->dropped == 0)
+	{
+		TimestampTz now;
+
+		node_doing(DOING_ROOM);
+		(void) ConditionVariableTimedSleep(&node->compaction.cv, WAIT_MS, PG_WAIT_EXTENSION);
+		now = GetCurrentTimestamp();
+		SpinLockAcquire(&node->mutex);
+		if (node->compaction.failed_storage == table->storage && node->compaction.failed_at > start)
+			strlcpy(failure, node->compaction.error, sizeof(failure));
+		SpinLockRelease(&node->mutex);
+		if (failure[0] || !is_running(node) || (!patient && TimestampDifferenceExceeds(start, now, IMPATIENT_MS)))
+			break;
+		if (TimestampDifferenceExceeds(checked, now, DeadlockTimeout))
+		{
+			/* what is waited for waits for us: the work goes on without us */
+			if (request_blocks_publisher(node))
+				break;
+			checked = now;
+		}
+	}
+	ConditionVariableCancelSleep();
+	return failure[0] ? pstrdup(failure) : NULL;
+}
+
+uint64
+compact_dead_rows(S3Node *node, TableState *table)
+{
+	uint32 count;
+	const BatchArray *batches = state_batches(node, table, &count);
+	uint64 stored = 0, live = pg_atomic_read_u64(&table->next_row) - pg_atomic_read_u64(&table->deleted);
+
+	for (uint32 i = 0; i < count; i++)
+		stored += batches->entries[i].nrows - batches->entries[i].gone;
+	return stored > live ? stored - live : 0;
+}
+
+void
+compact_wait_for_room(S3Node *node)
+{
+	uint64 limit = (uint64) s3am_unmerged_memory * 1024;
+	uint64 passes;
+	TimestampTz checked;
+
+	if (limit == 0 || pg_atomic_read_u64(&node->small_bytes) <= limit || !is_running(node))
+		return;
+	passes = pg_atomic_read_u64(&node->compaction.passes);
+	checked = GetCurrentTimestamp();
+	node_wake(node->compaction.procno);
+	ConditionVariablePrepareToSleep(&node->compaction.cv);
+	/* two passes: the first may have looked at a table before it came to need it */
+	while (pg_atomic_read_u64(&node->small_bytes) > limit && is_running(node) &&
+		   pg_atomic_read_u64(&node->compaction.passes) < passes + 2)
+	{
+		node_doing(DOING_ROOM);
+		(void) ConditionVariableTimedSleep(&node->compaction.cv, WAIT_MS, PG_WAIT_EXTENSION);
+		if (TimestampDifferenceExceeds(checked, GetCurrentTimestamp(), DeadlockTimeout))
+		{
+			if (request_blocks_publisher(node))
+				break;
+			checked = GetCurrentTimestamp();
+		}
+	}
+	ConditionVariableCancelSleep();
+}
