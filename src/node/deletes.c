@@ -132,6 +132,48 @@ word_mask(uint64 word, uint64 first, uint64 end)
 	return (high - low == 64 ? ~UINT64CONST(0) : (UINT64CONST(1) << (high - low)) - 1) << (low - word * 64);
 }
 
+bool
+state_rows_ended(S3Node *node, TableState *table, uint64 first_row, uint32 nrows, uint64 pos, uint64 *ended)
+{
+	dsa_area *area = node_dsa(node);
+	uint64 end_row = first_row + nrows;
+	bool found = false;
+
+	for (uint64 row = first_row; row < end_row;)
+	{
+		uint64 start = row / CHUNK_ROWS * CHUNK_ROWS;
+		uint64 end = Min(start + CHUNK_ROWS, end_row);
+		DeleteChunk *chunk = find_chunk(area, table, row / CHUNK_ROWS);
+		uint32 count = chunk ? pg_atomic_read_u32(&chunk->count) : 0;
+
+		pg_read_barrier();
+		if (chunk && (DsaPointerIsValid(chunk->bits) || (count > end - row && DsaPointerIsValid(chunk->index))))
+			/* row by row: there are bits, or more entries than rows */
+			for (uint64 r = row; r < end; r++)
+			{
+				DeleteEntry *entry = NULL;
+
+				if (!has_bit(area, chunk, r - start) &&
+					((entry = find_entry(area, chunk, r - start)) == NULL || entry->pos > pos))
+					continue;
+				ended[(r - first_row) / 64] |= UINT64CONST(1) << (r - first_row) % 64;
+				found = true;
+			}
+		else
+			for (uint32 i = 0; i < count; i++)
+			{
+				uint64 r = start + chunk->entries[i].offset;
+
+				if (r < row || r >= end || chunk->entries[i].pos > pos)
+					continue;
+				ended[(r - first_row) / 64] |= UINT64CONST(1) << (r - first_row) % 64;
+				found = true;
+			}
+		row = end;
+	}
+	return found;
+}
+
 uint64
 state_count_ended(S3Node *node, TableState *table, uint64 first_row, uint64 nrows)
 {

@@ -105,6 +105,9 @@ extern const BatchArray *state_batches_at(S3Node *node, TableState *table, uint6
 extern int state_find_batch(const BatchArray *batches, uint32 count, uint64 row);
 /* end->pos is 0 and the successor unknown once every snapshot sees the end. */
 extern bool state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end);
+/* Sets bit i for every row first_row + i that had ended at `pos`, and leaves the other bits; false: none had. */
+extern bool
+state_rows_ended(S3Node *node, TableState *table, uint64 first_row, uint32 nrows, uint64 pos, uint64 *ended);
 /* How many of `nrows` rows have ended; those that are gone are among them. */
 extern uint64 state_count_ended(S3Node *node, TableState *table, uint64 first_row, uint64 nrows);
 

@@ -8,6 +8,7 @@
 
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/tupdesc.h"
 #include "executor/tuptable.h"
 
@@ -190,11 +191,41 @@ typedef struct RowCursor
 } RowCursor;
 
 /* Is nothing left of the row but its number?  Then it has no values. */
-extern bool row_is_gone(const RowPage *page, uint64 row);
+static inline bool
+row_is_gone(const RowPage *page, uint64 row)
+{
+	return (((const uint32 *) page->data)[row - page->first_row] & ROW_GONE) != 0;
+}
 /* Of a map with an xmin column. */
 extern uint32 row_xmin(const RowPage *page, const RowMap *map, uint64 row);
 
-extern void row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row);
+/* Puts the cursor before the first column of row `row` of the batch, which the page holds. */
+static inline void
+row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
+{
+	const uint32 *starts = (const uint32 *) page->data;
+	uint32 n = row - page->first_row;
+	uint32 start = ROW_START(starts[n]);
+	uint32 end = n + 1 < page->nrows ? ROW_START(starts[n + 1]) : page->raw;
+
+	cursor->page = page;
+	cursor->map = map;
+	cursor->data = page->data + start;
+	cursor->len = end - start;
+	cursor->nulls = NULL;
+	cursor->offset = 0;
+	cursor->column = 0;
+	if (starts[n] & ROW_HAS_NULLS)
+	{
+		uint32 bitmap = TYPEALIGN(8, BITMAPLEN(map->ncolumns));
+
+		if (bitmap > cursor->len)
+			segment_damaged(page->object, "a row is cut off");
+		cursor->nulls = (const bits8 *) cursor->data;
+		cursor->data += bitmap;
+		cursor->len -= bitmap;
+	}
+}
 
 /*
  * Fills in attributes from + 1 to natts.  Values point into the page, or are palloc'ed in `cxt`.  Attributes that the batch does not

@@ -202,39 +202,6 @@ row_page_release(RowPage *page)
 
 /* ------------------------------------------------------------------------------------ rows */
 
-bool
-row_is_gone(const RowPage *page, uint64 row)
-{
-	return (((const uint32 *) page->data)[row - page->first_row] & ROW_GONE) != 0;
-}
-
-void
-row_begin(RowCursor *cursor, const RowPage *page, const RowMap *map, uint64 row)
-{
-	const uint32 *starts = (const uint32 *) page->data;
-	uint32 n = row - page->first_row;
-	uint32 start = ROW_START(starts[n]);
-	uint32 end = n + 1 < page->nrows ? ROW_START(starts[n + 1]) : page->raw;
-
-	cursor->page = page;
-	cursor->map = map;
-	cursor->data = page->data + start;
-	cursor->len = end - start;
-	cursor->nulls = NULL;
-	cursor->offset = 0;
-	cursor->column = 0;
-	if (starts[n] & ROW_HAS_NULLS)
-	{
-		uint32 bitmap = TYPEALIGN(8, BITMAPLEN(map->ncolumns));
-
-		if (bitmap > cursor->len)
-			segment_damaged(page->object, "a row is cut off");
-		cursor->nulls = (const bits8 *) cursor->data;
-		cursor->data += bitmap;
-		cursor->len -= bitmap;
-	}
-}
-
 static void
 cut_off(const RowCursor *cursor)
 {

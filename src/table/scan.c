@@ -2,7 +2,8 @@
  * scan.c: sequential, parallel, TID-range, sample, bitmap and ANALYZE scans.
  *
  * All of them go over rows in the order of their ids: committed ones, then those of the own transaction.  A scan keeps one
- * number, the row it stands on, and steps by one either way; gaps are skipped a batch at a time.
+ * number, the row it stands on, and steps by one either way; gaps are skipped a batch at a time.  For an MVCC snapshot visibility is
+ * decided for the rows of a page together, when the scan comes to it (ViewStretch).
  */
 #include "postgres.h"
 
@@ -17,6 +18,7 @@
 #include "nodes/execnodes.h"
 #include "nodes/tidbitmap.h"
 #include "pgstat.h"
+#include "port/pg_bitutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -43,6 +45,8 @@ typedef struct S3Scan
 	bool done;
 	int64 row; /* where it stands: committed row id, or limit + n for own row n */
 	uint64 limit; /* committed rows that exist for this scan: ids below */
+	ViewStretch stretch; /* around `row` */
+	int batch; /* of it, where a search begins */
 	ItemPointerData mintid, maxtid;
 	/* a window of rows to deliver: sample, ANALYZE, parallel */
 	uint64 window_next, window_end;
@@ -64,6 +68,8 @@ static void
 reset_scan(S3Scan *scan)
 {
 	scan->started = scan->done = false;
+	scan->stretch.first = scan->stretch.end = 0;
+	scan->batch = 0;
 	scan->window_next = scan->window_end = 0;
 	scan->limit = scan->view.table ? pg_atomic_read_u64(&scan->view.table->next_row) : 0;
 	if (scan->view.table)
@@ -95,7 +101,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 	scan->base.rs_nkeys = nkeys;
 	scan->base.rs_flags = flags;
 	scan->base.rs_parallel = pscan;
-	scan->cxt = cxt;
+	scan->cxt = scan->stretch.cxt = cxt;
 	view_open(&scan->view, rel, snapshot);
 	view_guard(&scan->view, cxt);
 	MemoryContextSwitchTo(old);
@@ -180,33 +186,124 @@ deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
 	return true;
 }
 
-/* The nearest committed row id at or after (before) `row` that some batch holds; -1: none. */
-static int64
-skip_gap(S3Scan *scan, int64 row, bool forward)
+/* The first batch that ends after `row`; their number if there is none. */
+static uint32
+batch_after(S3Scan *scan, int64 row)
 {
-	const BatchArray *batches = scan->view.batches;
+	const BatchEntry *entries = scan->view.batches ? scan->view.batches->entries : NULL;
 	uint32 low = 0, high = scan->view.nbatches;
 
+	/* a scan that goes on comes to the next one */
+	for (uint32 i = scan->batch; i < high && i < scan->batch + 2; i++)
+		if (entries[i].first_row + entries[i].nrows > (uint64) row &&
+			(i == 0 || entries[i - 1].first_row + entries[i - 1].nrows <= (uint64) row))
+			return scan->batch = i;
 	while (low < high)
 	{
 		uint32 mid = low + (high - low) / 2;
 
-		if (batches->entries[mid].first_row + batches->entries[mid].nrows <= (uint64) row)
+		if (entries[mid].first_row + entries[mid].nrows <= (uint64) row)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	if (forward)
-	{
-		/* whole batches that the snapshot does not see are skipped at once */
-		for (; low < scan->view.nbatches; low++)
-			if (scan->view.type != SNAPSHOT_MVCC || batches->entries[low].pos <= scan->view.pos)
-				return Max((uint64) row, batches->entries[low].first_row);
-		return -1;
-	}
-	if (low < scan->view.nbatches && batches->entries[low].first_row <= (uint64) row)
+	return scan->batch = low;
+}
+
+/*
+ * The nearest committed row id at or after (before) `row` that a batch holds which the snapshot may see; -1: none.  Its batch is in
+ * scan->batch then.
+ */
+static int64
+skip_gap(S3Scan *scan, int64 row, bool forward)
+{
+	const BatchArray *batches = scan->view.batches;
+	int64 b = batch_after(scan, row);
+
+	if (!forward && (b == scan->view.nbatches || batches->entries[b].first_row > (uint64) row))
+		b--;
+	/* whole batches that the snapshot does not see are skipped at once */
+	for (; b >= 0 && b < scan->view.nbatches; b += forward ? 1 : -1)
+		if (scan->view.type != SNAPSHOT_MVCC || batches->entries[b].pos <= scan->view.pos)
+		{
+			const BatchEntry *entry = &batches->entries[b];
+
+			scan->batch = b;
+			return forward ? Max((uint64) row, entry->first_row)
+						   : Min((uint64) row, entry->first_row + entry->nrows - 1);
+		}
+	return -1;
+}
+
+/* The nearest row at or after (before) `row` in the stretch that is visible; -1: none. */
+static int64
+seek_in_stretch(const ViewStretch *stretch, int64 row, bool forward)
+{
+	uint32 n = stretch->end - stretch->first;
+	uint32 i = row - stretch->first;
+	uint64 word;
+
+	if (!stretch->some_hidden)
 		return row;
-	return low > 0 ? batches->entries[low - 1].first_row + batches->entries[low - 1].nrows - 1 : -1;
+	if (forward)
+		for (word = ~stretch->hidden[i / 64] >> i % 64 << i % 64;; word = ~stretch->hidden[i / 64])
+		{
+			if (word != 0)
+			{
+				i = i / 64 * 64 + pg_rightmost_one_pos64(word);
+				return i < n ? (int64) stretch->first + i : -1;
+			}
+			i = (i / 64 + 1) * 64;
+			if (i >= n)
+				return -1;
+		}
+	for (word = ~stretch->hidden[i / 64] << (63 - i % 64) >> (63 - i % 64);; word = ~stretch->hidden[i / 64])
+	{
+		if (word != 0)
+			return (int64) stretch->first + i / 64 * 64 + pg_leftmost_one_pos64(word);
+		if (i < 64)
+			return -1;
+		i = i / 64 * 64 - 1;
+	}
+}
+
+/*
+ * For an MVCC snapshot: the nearest committed row at or after (before) `row` and below `end` that is visible, put into the slot; -1:
+ * none.
+ */
+static int64
+next_visible(S3Scan *scan, int64 row, int64 end, bool forward, TupleTableSlot *slot)
+{
+	ViewStretch *stretch = &scan->stretch;
+
+	for (;;)
+	{
+		if (likely(row >= (int64) stretch->first && row < (int64) stretch->end))
+		{
+			int64 found = seek_in_stretch(stretch, row, forward);
+
+			if (found >= end)
+				return -1;
+			if (likely(found >= 0))
+			{
+				slot_store_page(slot, scan->base.rs_rd, found, stretch->xmin, stretch->page,
+								found - stretch->batch_first, stretch->schema);
+				if (scan->base.rs_nkeys == 0 || keys_match(scan, slot))
+					return found;
+				row = found + (forward ? 1 : -1);
+			}
+			else
+				row = forward ? (int64) stretch->end : (int64) stretch->first - 1;
+			continue;
+		}
+		CHECK_FOR_INTERRUPTS();
+		if (row < 0 || row >= end)
+			return -1;
+		row = skip_gap(scan, row, forward);
+		if (row < 0 || row >= end)
+			return -1;
+		view_stretch(&scan->view, scan->batch, row, stretch);
+	}
 }
 
 /* Rows of a parallel scan are taken in chunks. */
@@ -217,17 +314,28 @@ next_parallel(S3Scan *scan, TupleTableSlot *slot)
 
 	for (;;)
 	{
-		while (scan->window_next < scan->window_end)
+		if (scan->view.type == SNAPSHOT_MVCC)
 		{
-			int64 row = skip_gap(scan, scan->window_next, true);
+			int64 row = next_visible(scan, scan->window_next, scan->window_end, true, slot);
 
-			CHECK_FOR_INTERRUPTS();
-			if (row < 0 || (uint64) row >= scan->window_end)
-				break;
-			scan->window_next = row + 1;
-			if (deliver(scan, row, slot))
+			if (row >= 0)
+			{
+				scan->window_next = row + 1;
 				return true;
+			}
 		}
+		else
+			while (scan->window_next < scan->window_end)
+			{
+				int64 row = skip_gap(scan, scan->window_next, true);
+
+				CHECK_FOR_INTERRUPTS();
+				if (row < 0 || (uint64) row >= scan->window_end)
+					break;
+				scan->window_next = row + 1;
+				if (deliver(scan, row, slot))
+					return true;
+			}
 		scan->window_next = pg_atomic_fetch_add_u64(&shared->next, PARALLEL_CHUNK);
 		scan->window_end = Min(scan->window_next + PARALLEL_CHUNK, scan->limit);
 		if (scan->window_next >= scan->limit)
@@ -235,23 +343,24 @@ next_parallel(S3Scan *scan, TupleTableSlot *slot)
 	}
 }
 
+/* Committed rows below the limit, then own ones, which stand behind it. */
 static bool
-scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
+next_row(S3Scan *scan, bool forward, TupleTableSlot *slot)
 {
-	S3Scan *scan = (S3Scan *) sscan;
-	bool forward = !ScanDirectionIsBackward(direction);
 	int64 limit = scan->limit;
 	int64 end;
 
-	ExecClearTuple(slot);
-	if (ddl_replaying())
-		return false;
-	if (scan->base.rs_parallel)
+	if (likely(scan->started && scan->row >= 0 && scan->row < limit && scan->view.type == SNAPSHOT_MVCC))
 	{
-		if (!next_parallel(scan, slot))
-			return false;
-		pgstat_count_heap_getnext(scan->base.rs_rd);
-		return true;
+		/* whether there are own rows does not matter yet */
+		int64 row = next_visible(scan, scan->row + (forward ? 1 : -1), limit, forward, slot);
+
+		if (row >= 0)
+		{
+			scan->row = row;
+			return true;
+		}
+		scan->row = forward ? limit - 1 : 0;
 	}
 	end = limit + (int64) own_count(scan);
 	if (!scan->started)
@@ -261,10 +370,9 @@ scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *s
 	}
 	for (;;)
 	{
-		int64 row;
+		int64 row = scan->row + (forward ? 1 : -1);
 
 		CHECK_FOR_INTERRUPTS();
-		row = scan->row + (forward ? 1 : -1);
 		/* own rows that it stood on may have been rolled back */
 		if (row >= end && !forward)
 			row = end - 1;
@@ -273,37 +381,51 @@ scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *s
 			scan->row = end;
 			return false;
 		}
+		if (row >= 0 && row < limit && scan->view.type == SNAPSHOT_MVCC)
+		{
+			row = next_visible(scan, row, limit, forward, slot);
+			if (row >= 0)
+			{
+				scan->row = row;
+				return true;
+			}
+			row = forward ? limit : -1;
+		}
+		else if (row >= 0 && row < limit)
+		{
+			row = skip_gap(scan, row, forward);
+			if (row >= limit || (row < 0 && forward))
+				row = limit;
+		}
 		if (row < 0)
 		{
 			scan->row = -1;
 			return false;
 		}
-		if (row < limit)
+		if (row >= end)
 		{
-			row = skip_gap(scan, row, forward);
-			if (row < 0 && !forward)
-			{
-				scan->row = -1;
-				return false;
-			}
-			if (row < 0 || row >= limit)
-			{
-				scan->row = limit - 1;
-				if (end == limit)
-				{
-					scan->row = end;
-					return false;
-				}
-				row = limit;
-			}
+			scan->row = end;
+			return false;
 		}
 		scan->row = row;
 		if (deliver(scan, row < limit ? (uint64) row : OWN_BASE + (row - limit), slot))
-		{
-			pgstat_count_heap_getnext(scan->base.rs_rd);
 			return true;
-		}
 	}
+}
+
+static bool
+scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *slot)
+{
+	S3Scan *scan = (S3Scan *) sscan;
+
+	if (!ddl_replaying() && (scan->base.rs_parallel ? next_parallel(scan, slot)
+													: next_row(scan, !ScanDirectionIsBackward(direction), slot)))
+	{
+		pgstat_count_heap_getnext(scan->base.rs_rd);
+		return true;
+	}
+	ExecClearTuple(slot);
+	return false;
 }
 
 /* ------------------------------------------------------------------------------------ TID ranges */

@@ -45,6 +45,14 @@ current(const S3Slot *s)
 	return s->lxid == MyProc->lxid;
 }
 
+/* Of the row: those that are not in its page. */
+static inline void
+forget_values(S3Slot *s)
+{
+	if (s->cxt && (!s->cxt->isReset || s->cxt->firstchild))
+		MemoryContextReset(s->cxt);
+}
+
 static void
 drop_page(S3Slot *s)
 {
@@ -53,8 +61,7 @@ drop_page(S3Slot *s)
 		if (current(s))
 			row_page_release(s->page);
 		s->page = NULL;
-		if (s->cxt && (!s->cxt->isReset || s->cxt->firstchild))
-			MemoryContextReset(s->cxt);
+		forget_values(s);
 	}
 }
 
@@ -231,6 +238,22 @@ slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, Row
 	S3Slot *s = (S3Slot *) slot;
 	TupleDesc desc = slot->tts_tupleDescriptor;
 
+	if (slot->tts_ops == &ops && s->page == page && s->map_schema == schema && current(s))
+	{
+		/* a scan's next row: the page and the map stay */
+		forget_values(s);
+		s->page_row = page_row;
+		row_begin(&s->cursor, page, s->map, page_row);
+		slot->tts_flags &= ~TTS_FLAG_EMPTY;
+		slot->tts_nvalid = 0;
+		row_to_tid(row, &slot->tts_tid);
+		slot->tts_tableOid = RelationGetRelid(rel);
+		s->xmin = xmin;
+		s->own = false;
+		s->cmin = FirstCommandId;
+		return;
+	}
+	ExecClearTuple(slot);
 	if (slot->tts_ops != &ops)
 	{
 		/* somebody's own kind of slot: gets a tuple of its own */

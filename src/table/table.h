@@ -75,6 +75,23 @@ typedef enum RowState
 	ROW_VISIBLE
 } RowState;
 
+/*
+ * Committed rows of one page, and which of them an MVCC snapshot sees.  That does not change while the view is open: what others commit
+ * comes behind its position, what the own transaction removes meanwhile has a later command.
+ */
+typedef struct ViewStretch
+{
+	uint64 first, end; /* row ids; first = end: none */
+	RowPage *page; /* the view's: until it reads another one, or looks at other batches */
+	uint64 batch_first; /* row id of its batch's first row */
+	const PackedSchema *schema;
+	uint32 xmin;
+	MemoryContext cxt; /* of `hidden` */
+	bool some_hidden; /* else `hidden` says nothing */
+	uint32 words; /* that `hidden` has room for */
+	uint64 *hidden; /* bit per row */
+} ViewStretch;
+
 extern void view_open(TableView *view, Relation rel, Snapshot snapshot);
 extern void view_refresh_own(TableView *view);
 /* Takes the batches as a snapshot that sees up to `pos` finds them. */
@@ -84,6 +101,8 @@ extern void view_close(TableView *view);
 extern void view_guard(TableView *view, MemoryContext cxt);
 /* Is the row visible?  Batch index in *batch for committed rows. */
 extern RowState view_row_state(TableView *view, uint64 row, int *batch);
+/* The same for all rows of the page that holds committed row `row` of `batch`, which the snapshot sees; MVCC only. */
+extern void view_stretch(TableView *view, int batch, uint64 row, ViewStretch *stretch);
 /* Reads the row into the slot; false: nothing is left of it. */
 extern bool view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
 

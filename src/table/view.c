@@ -258,12 +258,68 @@ fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 	}
 }
 
+static inline void
+hide(ViewStretch *stretch, uint32 i)
+{
+	stretch->hidden[i / 64] |= UINT64CONST(1) << i % 64;
+	stretch->some_hidden = true;
+}
+
+void
+view_stretch(TableView *view, int batch, uint64 row, ViewStretch *stretch)
+{
+	const BatchEntry *entry = &view->batches->entries[batch];
+	RowPage *page;
+	uint32 words;
+
+	Assert(view->type == SNAPSHOT_MVCC && entry->pos <= view->pos);
+	/* nothing of the last page must be used if this throws */
+	stretch->first = stretch->end = 0;
+	page = find_page(view, batch, row - entry->first_row);
+	words = (page->nrows + 63) / 64;
+	if (words > stretch->words)
+	{
+		uint64 *hidden = MemoryContextAlloc(stretch->cxt, sizeof(uint64) * words);
+
+		if (stretch->hidden)
+			pfree(stretch->hidden);
+		stretch->hidden = hidden;
+		stretch->words = words;
+	}
+	row = entry->first_row + page->first_row;
+	stretch->some_hidden = false;
+	memset(stretch->hidden, 0, sizeof(uint64) * words);
+	for (uint32 i = 0; i < page->nrows; i++)
+		if (row_is_gone(page, page->first_row + i))
+			hide(stretch, i);
+	if (pg_atomic_read_u64(&view->table->deleted) > 0 &&
+		state_rows_ended(view->node, view->table, row, page->nrows, view->pos, stretch->hidden))
+		stretch->some_hidden = true;
+	view_refresh_own(view);
+	if (view->own && ownends_count(view->own->ends) > 0)
+		for (uint32 i = 0; i < page->nrows; i++)
+		{
+			OwnEnd end;
+
+			if (txn_row_end(view->own, row + i, &end) && end.cmax < view->curcid)
+				hide(stretch, i);
+		}
+	stretch->page = page;
+	stretch->batch_first = entry->first_row;
+	stretch->schema = &((const SchemaEntry *) dsa_get_address(node_dsa(view->node), entry->schema))->schema;
+	stretch->xmin = entry->xmin;
+	stretch->first = row;
+	stretch->end = row + page->nrows;
+}
+
 bool
 view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
 {
-	ExecClearTuple(slot);
 	if (ROW_IS_OWN(row))
+	{
+		ExecClearTuple(slot);
 		fetch_own(view, rel, row, slot);
+	}
 	else
 	{
 		const BatchEntry *entry = &view->batches->entries[batch];
@@ -271,7 +327,10 @@ view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot 
 		RowPage *page = find_page(view, batch, row - entry->first_row);
 
 		if (row_is_gone(page, row - entry->first_row))
+		{
+			ExecClearTuple(slot);
 			return false;
+		}
 		slot_store_page(slot, rel, row, entry->xmin, page, row - entry->first_row, &schema->schema);
 	}
 	return true;
