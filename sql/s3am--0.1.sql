@@ -69,6 +69,11 @@ CREATE FUNCTION store_stats(OUT process text, OUT gets int8, OUT puts int8, OUT 
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_store_stats';
 COMMENT ON FUNCTION store_stats() IS 'requests to the store and bytes moved since this server started';
 
+CREATE FUNCTION cache_stats(OUT kind text, OUT frame int4, OUT pages int8, OUT pinned int8, OUT bytes int8, OUT room int8, OUT hits int8,
+                            OUT misses int8, OUT evictions int8) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_cache_stats';
+COMMENT ON FUNCTION cache_stats() IS 'pages in shared memory by kind and size of frame, and how often they were found, since this server started';
+
 CREATE FUNCTION read_manifests(newest int8 DEFAULT NULL, number int4 DEFAULT 50, OUT version int8, OUT author int8,
                                OUT "time" timestamptz, OUT steps int8, OUT transactions int8, OUT storages int8[], OUT rows_added int8,
                                OUT rows_removed int8, OUT ddl int8, OUT inline_bytes int8, OUT segments int8,
@@ -151,6 +156,8 @@ CREATE VIEW activity AS
     FROM processes() p
     LEFT JOIN pg_stat_activity a ON a.pid = p.pid;
 COMMENT ON VIEW activity IS 'what the workers of this database do, and which sessions wait for what';
+CREATE VIEW cache AS SELECT * FROM cache_stats();
+COMMENT ON VIEW cache IS 'pages of all attached databases in shared memory, by kind and size of frame';
 CREATE VIEW attach_status AS SELECT * FROM attach_status();
 COMMENT ON VIEW attach_status IS 'whether this server has all versions; if not, which it cannot apply, and why';
 CREATE VIEW compaction AS
@@ -167,8 +174,8 @@ COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments, manifests, activity, attach_status, compaction, sequences TO pg_monitor;
-GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), store_stats(), read_manifests(int8, int4)
+GRANT SELECT ON tables, segments, manifests, activity, cache, attach_status, compaction, sequences TO pg_monitor;
+GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), store_stats(), cache_stats(), read_manifests(int8, int4)
     TO pg_monitor;
 
 -- What extensions brought is known by the extension's name elsewhere; tables are told by their access method.

@@ -25,6 +25,7 @@
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
+#include "cache/cache.h"
 #include "ddl/ddl.h"
 #include "node/node.h"
 #include "s3am.h"
@@ -53,6 +54,7 @@ shmem_request(void)
 		prev_shmem_request();
 	RequestAddinShmemSpace(node_shmem_size());
 	RequestAddinShmemSpace(rowlock_shmem_size());
+	RequestAddinShmemSpace(cache_shmem_size());
 }
 
 static void
@@ -63,6 +65,7 @@ shmem_startup(void)
 	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
 	node_shmem_init();
 	rowlock_shmem_init();
+	cache_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -273,6 +276,7 @@ _PG_init(void)
 	prev_object_access = object_access_hook;
 	object_access_hook = object_access;
 	ddl_init();
+	cache_init();
 	txn_init();
 	view_init();
 	freshness_init();

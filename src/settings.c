@@ -8,6 +8,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
+#include "cache/cache.h"
 #include "node/identity.h"
 #include "node/node.h"
 #include "s3am.h"
@@ -222,6 +223,9 @@ settings_define(void)
 	{
 		DefineCustomIntVariable("s3am.max_databases", "Most databases of this server that may be attached.", NULL,
 								&node_max_databases, 4, 1, 64, PGC_POSTMASTER, 0, NULL, NULL, NULL);
+		DefineCustomIntVariable("s3am.cache_size", "Shared memory for pages of tables in the repository; 0: none.",
+								NULL, &cache_size_kb, 128 * 1024, 0, MAX_KILOBYTES, PGC_POSTMASTER, GUC_UNIT_KB, NULL,
+								NULL, NULL);
 		DefineCustomStringVariable("s3am.node_name",
 								   "Tells this server from another one with a copy of the same data directory.", NULL,
 								   &s3am_node_name, "", PGC_POSTMASTER, 0, NULL, NULL, NULL);

@@ -84,7 +84,7 @@ show_rows(Inspect *in, void *arg)
 		{
 			if (page)
 				row_page_release(page);
-			page = row_page_read(&rows->source, row, NULL);
+			page = row_page_read(&rows->source, row, NULL, NULL);
 		}
 		if (row_is_gone(page, row))
 		{
@@ -128,7 +128,7 @@ check_extent(Inspect *in, void *arg)
 	ExtentHeader header;
 
 	pfree(extent_open(in->object, e->identity, e->offset, e->bytes, e->len, e->kind,
-					  e->kind == EXTENT_PAGE ? PAGE_MAX_RAW : CHUNK_RAW, 0, CurrentMemoryContext, &header));
+					  e->kind == EXTENT_PAGE ? PAGE_MAX_RAW : CHUNK_RAW, CurrentMemoryContext, &header));
 }
 
 /* One line for each page and chunk, and one more for each that is damaged. */

@@ -14,6 +14,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
+#include "cache/cache.h"
 #include "node/node.h"
 #include "s3am.h"
 
@@ -162,6 +163,7 @@ node_claim(Oid database)
 		node->dsa = dsa_get_handle(area);
 		dsa_detach(area);
 	}
+	node->cache_owner = cache_new_owner();
 	node->url[0] = '\0';
 	node->error[0] = '\0';
 	pg_atomic_write_u32(&node->phase, NODE_STARTING);

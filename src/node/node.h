@@ -190,6 +190,7 @@ typedef struct S3Node
 	NodeFacts facts;
 	char error[NODE_ERROR_MAX];
 	uint8 repository[16]; /* uuid, once open */
+	uint32 cache_owner; /* of its pages: another one for another repository */
 	int committer_procno, /* -1 none */
 		publisher_procno;
 	pg_atomic_uint64 epoch;

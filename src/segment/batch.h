@@ -12,6 +12,7 @@
 #include "access/tupdesc.h"
 #include "executor/tuptable.h"
 
+#include "cache/cache.h"
 #include "manifest/s3am.pb-c.h"
 #include "segment/codec.h"
 #include "segment/format.h"
@@ -134,9 +135,13 @@ typedef struct BatchSource
 	uint64 nrows;
 	uint32 npages;
 	const PageStart *pages; /* npages + 1 of them; NULL: one page, the whole blob */
+	uint32 cache_owner; /* of its pages in the cache; 0: they are not looked for there */
 } BatchSource;
 
-/* A page in memory.  Counted: whoever keeps a pointer to it has a reference.  Gone with the transaction at the latest. */
+/*
+ * A page in memory, of its own or in the cache.  Counted: whoever keeps a pointer to it has a reference.  Gone with the transaction at the
+ * latest.
+ */
 struct RowPage
 {
 	int refs;
@@ -146,6 +151,7 @@ struct RowPage
 	const uint8 *blob; /* for overflow values: of an inline batch */
 	uint64 blob_len, identity, epoch, number;
 	const char *data;
+	CachePin pin; /* of the frame that data are in, or of none: then they are palloc'ed */
 	char object[64]; /* where it is from, for messages */
 };
 
@@ -166,10 +172,10 @@ typedef struct ReadAhead
 extern void read_ahead_release(ReadAhead *ahead);
 
 /*
- * The page that holds row `row` of the batch, with a reference for the caller.  ahead: NULL, or for this reader alone.  Throws if it is
- * damaged.
+ * The page that holds row `row` of the batch, with a reference for the caller.  ahead, ring: NULL, or for this reader alone; ring: it
+ * reads many pages once.  Throws if it is damaged.
  */
-extern RowPage *row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead);
+extern RowPage *row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing *ring);
 extern void row_page_release(RowPage *page);
 
 static inline bool

@@ -37,14 +37,10 @@ segment_damaged(const char *object, const char *what)
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("rows in \"%s\" are damaged: %s", object, what)));
 }
 
-/* `before` bytes are left free in front of what is returned. */
-char *
-extent_open(const char *object, uint64 identity, uint64 offset, const uint8 *bytes, Size size, ExtentKind kind,
-			uint32 max_raw, Size before, MemoryContext cxt, ExtentHeader *header)
+void
+extent_check(const char *object, uint64 identity, uint64 offset, const uint8 *bytes, Size size, ExtentKind kind,
+			 uint32 max_raw, ExtentHeader *header)
 {
-	static ZSTD_DCtx *zstd;
-	char *memory;
-
 	if (size < sizeof(ExtentHeader))
 		segment_damaged(object, "cut off");
 	memcpy(header, bytes, sizeof(ExtentHeader));
@@ -57,20 +53,43 @@ extent_open(const char *object, uint64 identity, uint64 offset, const uint8 *byt
 		segment_damaged(object, "a page or an overflow chunk of an unknown kind");
 	if (header->raw > max_raw || (header->compression == 0 && header->raw != header->stored))
 		segment_damaged(object, "the length of a page or an overflow chunk does not fit");
-	memory = MemoryContextAlloc(cxt, before + header->raw + 8);
+}
+
+void
+extent_unpack(const char *object, const ExtentHeader *header, const uint8 *bytes, char *to)
+{
+	static ZSTD_DCtx *zstd;
+
 	bytes += sizeof(ExtentHeader);
 	if (header->compression == 0)
-		memcpy(memory + before, bytes, header->raw);
-	else
 	{
-		if (zstd == NULL && (zstd = ZSTD_createDCtx()) == NULL)
-			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-		if (ZSTD_decompressDCtx(zstd, memory + before, header->raw, bytes, header->stored) != header->raw)
-		{
-			pfree(memory);
-			segment_damaged(object, "a page or an overflow chunk cannot be decompressed");
-		}
+		memcpy(to, bytes, header->raw);
+		return;
 	}
-	memset(memory + before + header->raw, 0, 8);
+	if (zstd == NULL && (zstd = ZSTD_createDCtx()) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (ZSTD_decompressDCtx(zstd, to, header->raw, bytes, header->stored) != header->raw)
+		segment_damaged(object, "a page or an overflow chunk cannot be decompressed");
+}
+
+char *
+extent_open(const char *object, uint64 identity, uint64 offset, const uint8 *bytes, Size size, ExtentKind kind,
+			uint32 max_raw, MemoryContext cxt, ExtentHeader *header)
+{
+	char *memory;
+
+	extent_check(object, identity, offset, bytes, size, kind, max_raw, header);
+	memory = MemoryContextAlloc(cxt, header->raw + 8);
+	PG_TRY();
+	{
+		extent_unpack(object, header, bytes, memory);
+	}
+	PG_CATCH();
+	{
+		pfree(memory);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	memset(memory + header->raw, 0, 8);
 	return memory;
 }

@@ -105,7 +105,14 @@ extern uint64 extent_checksum(uint64 identity, uint64 offset, const void *header
  * Throws, naming the object.
  */
 extern char *extent_open(const char *object, uint64 identity, uint64 offset, const uint8 *bytes, Size size,
-						 ExtentKind kind, uint32 max_raw, Size before, MemoryContext cxt, ExtentHeader *header);
+						 ExtentKind kind, uint32 max_raw, MemoryContext cxt, ExtentHeader *header);
+
+/*
+ * The same in two steps: the first checks all but what decompression finds out, the second puts header->raw bytes at `to`.
+ */
+extern void extent_check(const char *object, uint64 identity, uint64 offset, const uint8 *bytes, Size size,
+						 ExtentKind kind, uint32 max_raw, ExtentHeader *header);
+extern void extent_unpack(const char *object, const ExtentHeader *header, const uint8 *bytes, char *to);
 
 /* Errors about damaged bytes all read alike. */
 extern void segment_damaged(const char *object, const char *what) pg_attribute_noreturn();

@@ -79,7 +79,7 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 		if (offset >= first + have)
 			segment_damaged(object, "an overflow value is cut off");
 		chunk = extent_open(object, identity, offset, bytes + (offset - first), first + have - offset, EXTENT_CHUNK,
-							CHUNK_RAW, 0, cxt, &header);
+							CHUNK_RAW, cxt, &header);
 		if (header.raw != expect)
 			segment_damaged(object, "an overflow value has not the length that its row says");
 		each(arg, chunk, expect);

@@ -63,26 +63,40 @@ find_page(const BatchSource *source, uint64 row)
 
 /* NULL, or what is wrong. */
 static const char *
-check_page(const RowPage *page)
+check_page(const char *data, uint32 raw, uint32 nrows)
 {
-	const uint32 *starts = (const uint32 *) page->data;
-	Size before = TYPEALIGN(8, sizeof(uint32) * (Size) page->nrows);
+	const uint32 *starts = (const uint32 *) data;
+	Size before = TYPEALIGN(8, sizeof(uint32) * (Size) nrows);
 
-	if (before > page->raw)
+	if (before > raw)
 		return "a page is too short for its rows";
-	for (uint32 i = 0; i < page->nrows; i++)
+	for (uint32 i = 0; i < nrows; i++)
 	{
 		uint32 start = ROW_START(starts[i]);
 
-		if ((starts[i] & 4) != 0 || start < before || start > page->raw || (i == 0 && start != before))
+		if ((starts[i] & 4) != 0 || start < before || start > raw || (i == 0 && start != before))
 			return "a row lies outside its page";
 		if (i > 0 && (starts[i - 1] & ROW_GONE) && start != before)
 			return "a row that is gone has bytes";
 		before = start;
 	}
-	if (page->nrows > 0 && (starts[page->nrows - 1] & ROW_GONE) && before != page->raw)
+	if (nrows > 0 && (starts[nrows - 1] & ROW_GONE) && before != raw)
 		return "a row that is gone has bytes";
 	return NULL;
+}
+
+static CacheKey
+page_key(const BatchSource *source, uint64 offset)
+{
+	CacheKey key;
+
+	memset(&key, 0, sizeof(key));
+	key.owner = source->cache_owner;
+	key.kind = CACHE_ROWS;
+	key.epoch = source->epoch;
+	key.number = source->number;
+	key.offset = offset;
+	return key;
 }
 
 void
@@ -90,7 +104,17 @@ read_ahead_release(ReadAhead *ahead)
 {
 	if (ahead->bytes)
 		pfree(ahead->bytes);
-	memset(ahead, 0, sizeof(*ahead));
+	ahead->bytes = NULL;
+	ahead->len = 0;
+}
+
+/* A page that was in the cache belongs to the sequence all the same. */
+static void
+read_ahead_passed(const BatchSource *source, uint32 n, ReadAhead *ahead)
+{
+	ahead->epoch = source->epoch;
+	ahead->number = source->number;
+	ahead->next = (uint64) source->pages[n + 1].offset8 * 8;
 }
 
 /* Bytes of entry n of the directory, from what was read ahead or from the store. */
@@ -131,21 +155,94 @@ read_ahead(const BatchSource *source, uint32 n, ReadAhead *ahead)
 	return ahead->bytes + (offset - ahead->offset);
 }
 
-RowPage *
-row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead)
+/* Checks the page and takes it apart, into the cache if this process loads it there. */
+static void
+fill_page(RowPage *page, const BatchSource *source, uint64 offset, const uint8 *bytes, Size size, const CacheKey *key,
+		  CacheRing *ring)
 {
-	char object[64];
-	uint64 offset = 0, size = source->len, first_row = 0, nrows = source->nrows;
-	const uint8 *bytes;
-	const char *wrong;
 	ExtentHeader header;
+	char *room = NULL;
+	const char *wrong;
+
+	extent_check(page->object, source->identity, offset, bytes, size, EXTENT_PAGE, PAGE_MAX_RAW, &header);
+	if (key)
+		room = cache_room(key, header.raw, ring, &page->pin);
+	if (room == NULL)
+	{
+		room = MemoryContextAlloc(TopTransactionContext, header.raw + 8);
+		page->data = room;
+		memset(room + header.raw, 0, 8);
+	}
+	extent_unpack(page->object, &header, bytes, room);
+	page->raw = header.raw;
+	page->nrows = header.nrows;
+	wrong = check_page(room, header.raw, header.nrows);
+	if (wrong)
+		segment_damaged(page->object, wrong);
+	if (key == NULL)
+		return;
+	if (page->data)
+		cache_abandon();
+	else
+		cache_publish(key, header.nrows, &page->pin);
+}
+
+/* Reads the page that is in `size` bytes at `offset`, entry n of the directory. */
+static void
+load_page(RowPage *page, const BatchSource *source, uint32 n, uint64 offset, Size size, const CacheKey *key,
+		  ReadAhead *ahead, CacheRing *ring)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	const uint8 *bytes = NULL;
+	bool own_bytes = false;
+
+	PG_TRY();
+	{
+		if (source->blob)
+			bytes = source->blob + offset;
+		else if (ahead && source->pages)
+			bytes = read_ahead(source, n, ahead);
+		else
+		{
+			bytes = segment_read(source->epoch, source->number, offset, size);
+			own_bytes = true;
+		}
+		fill_page(page, source, offset, bytes, size, key, ring);
+		if (own_bytes)
+			pfree((void *) bytes);
+	}
+	PG_CATCH();
+	{
+		if (key)
+			cache_abandon();
+		if (page->data && page->pin.frame == NULL)
+			pfree((void *) page->data);
+		pfree(page);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+}
+
+RowPage *
+row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing *ring)
+{
+	uint64 offset = 0, size = source->len, first_row = 0, nrows = source->nrows;
+	CacheAnswer answer = CACHE_PRIVATE;
 	RowPage *page;
-	MemoryContext old;
+	CacheKey key;
 	uint32 n = 0;
 
-	strlcpy(object, segment_object(source->epoch, source->number), sizeof(object));
+	page = MemoryContextAllocZero(TopTransactionContext, sizeof(RowPage));
+	page->refs = 1;
+	page->blob = source->blob;
+	page->blob_len = source->len;
+	page->identity = source->identity;
+	page->epoch = source->epoch;
+	page->number = source->number;
+	strlcpy(page->object, segment_object(source->epoch, source->number), sizeof(page->object));
 	if (row >= source->nrows)
-		segment_damaged(object, "a row is missing");
+		segment_damaged(page->object, "a row is missing");
 	if (source->pages)
 	{
 		const PageStart *start;
@@ -158,37 +255,31 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead)
 		first_row = start[0].first_row;
 		nrows = start[1].first_row - first_row;
 	}
-	if (offset > source->len || size > source->len - offset || size > PAGE_MAX_RAW * (uint64) 2)
-		segment_damaged(object, "a page lies outside of it");
-	old = MemoryContextSwitchTo(TopTransactionContext);
-	if (source->blob)
-		bytes = source->blob + offset;
-	else if (ahead && source->pages)
-		bytes = read_ahead(source, n, ahead);
-	else
-		bytes = segment_read(source->epoch, source->number, offset, size);
-	/* the page's descriptor stands before its bytes */
-	page = (RowPage *) extent_open(object, source->identity, offset, bytes, size, EXTENT_PAGE, PAGE_MAX_RAW,
-								   MAXALIGN(sizeof(RowPage)), TopTransactionContext, &header);
-	if (source->blob == NULL && !(ahead && source->pages))
-		pfree((void *) bytes);
-	MemoryContextSwitchTo(old);
-	page->refs = 1;
 	page->first_row = first_row;
-	page->nrows = header.nrows;
-	page->raw = header.raw;
-	page->blob = source->blob;
-	page->blob_len = source->len;
-	page->identity = source->identity;
-	page->epoch = source->epoch;
-	page->number = source->number;
-	strlcpy(page->object, object, sizeof(page->object));
-	page->data = (const char *) page + MAXALIGN(sizeof(RowPage));
-	wrong = header.nrows != nrows ? "a page has not as many rows as its manifest says" : check_page(page);
-	if (wrong)
+	if (offset > source->len || size > source->len - offset || size > PAGE_MAX_RAW * (uint64) 2)
+		segment_damaged(page->object, "a page lies outside of it");
+	if (source->blob == NULL && source->cache_owner != 0)
 	{
-		pfree(page);
-		segment_damaged(object, wrong);
+		key = page_key(source, offset);
+		answer = cache_find(&key, ring, &page->pin);
+	}
+	if (answer == CACHE_FOUND)
+	{
+		page->data = page->pin.data;
+		page->raw = page->pin.len;
+		page->nrows = page->pin.info;
+		if (ahead && source->pages)
+			read_ahead_passed(source, n, ahead);
+	}
+	else
+		load_page(page, source, n, offset, size, answer == CACHE_LOAD ? &key : NULL, ahead, ring);
+	if (page->pin.frame)
+		page->data = page->pin.data;
+	if (page->nrows != nrows)
+	{
+		row_page_release(page);
+		segment_damaged(segment_object(source->epoch, source->number),
+						"a page has not as many rows as its manifest says");
 	}
 	return page;
 }
@@ -196,8 +287,13 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead)
 void
 row_page_release(RowPage *page)
 {
-	if (--page->refs == 0)
-		pfree(page);
+	if (--page->refs > 0)
+		return;
+	if (page->pin.frame)
+		cache_release(&page->pin);
+	else
+		pfree((void *) page->data);
+	pfree(page);
 }
 
 /* ------------------------------------------------------------------------------------ rows */

@@ -104,6 +104,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 	scan->cxt = scan->stretch.cxt = cxt;
 	view_open(&scan->view, rel, snapshot);
 	view_guard(&scan->view, cxt);
+	scan->view.once = (flags & (SO_TYPE_TIDSCAN | SO_TYPE_BITMAPSCAN)) == 0;
 	MemoryContextSwitchTo(old);
 	if (nkeys > 0)
 	{

@@ -64,6 +64,8 @@ typedef struct TableView
 	RowPage *own_page;
 	uint64 own_segment; /* its number */
 	ReadAhead ahead; /* for both */
+	bool once; /* it goes over the table and looks at each page once: the cache need not keep them */
+	CacheRing ring; /* then */
 	LocalTransactionId lxid; /* all this is gone with the transaction */
 	MemoryContextCallback callback;
 } TableView;

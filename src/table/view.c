@@ -191,12 +191,13 @@ find_page(TableView *view, int batch, uint64 row)
 	}
 	else
 	{
+		source.cache_owner = view->node->cache_owner;
 		source.epoch = entry->epoch;
 		source.number = entry->number;
 		source.len = entry->size - entry->footer_size;
 		source.identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
 	}
-	view->page = row_page_read(&source, row, &view->ahead);
+	view->page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
 	view->page_batch = batch;
 	return view->page;
 }
@@ -217,11 +218,12 @@ find_own_page(TableView *view, const OwnSegment *segment, uint64 row)
 	source.nrows = segment->nrows;
 	source.npages = segment->npages;
 	source.pages = segment->pages;
+	source.cache_owner = view->node->cache_owner;
 	source.epoch = segment->epoch;
 	source.number = segment->number;
 	source.len = segment->size - segment->footer_size;
 	source.identity = segment_identity(bucket_repository_uuid(), segment->epoch, segment->number);
-	view->own_page = row_page_read(&source, row, &view->ahead);
+	view->own_page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
 	view->own_segment = segment->number;
 	return view->own_page;
 }

@@ -154,7 +154,7 @@ read_all(const Subject *subject)
 			if (page)
 				row_page_release(page);
 			page = NULL;
-			page = row_page_read(&source, row, s.ahead ? &ahead : NULL);
+			page = row_page_read(&source, row, s.ahead ? &ahead : NULL, NULL);
 		}
 		row_begin(&cursor, page, row_map(s.schema, s.desc, "test"), row);
 		/* in two steps, as a slot does */
