@@ -117,6 +117,11 @@ CREATE FUNCTION check_store(writers int4 DEFAULT 32, rounds int4 DEFAULT 5,
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_check_store';
 COMMENT ON FUNCTION check_store(int4, int4) IS 'races concurrent writers for one key: may several servers share this store?';
 
+CREATE FUNCTION collect(dry_run bool DEFAULT true, OUT object text, OUT reason text, OUT bytes int8) RETURNS SETOF record
+    LANGUAGE C STRICT AS 'MODULE_PATHNAME', 's3am_collect';
+COMMENT ON FUNCTION collect(bool) IS
+    'objects of the repository that nobody needs any more; deletes them unless dry_run';
+
 CREATE FUNCTION inspect(object text, page int8 DEFAULT NULL, OUT path text, OUT value text) RETURNS SETOF record
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_inspect';
 COMMENT ON FUNCTION inspect(text, int8) IS 'what an object of the repository holds, as it is stored; with page, the rows of that page of a segment or manifest';

@@ -305,6 +305,8 @@ s3am_commit_status(PG_FUNCTION_ARGS)
 							errhint("Resolve it on another server.")));
 			break;
 		case ANSWER_PENDING:
+		case ANSWER_DONE:
+		case ANSWER_FAILED:
 			elog(ERROR, "a request was not answered");
 	}
 	values[0] = CStringGetTextDatum(status);

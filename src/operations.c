@@ -27,6 +27,7 @@
 S3AM_FUNCTION(s3am_processes);
 S3AM_FUNCTION(s3am_store_stats);
 S3AM_FUNCTION(s3am_read_manifests);
+S3AM_FUNCTION(s3am_collect);
 
 /* ------------------------------------------------------------------------------------ processes */
 
@@ -212,7 +213,8 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 	InitMaterializedSRF(fcinfo, 0);
 	if (newest > (int64) head)
 		newest = head;
-	for (int64 version = newest; version > 0 && version > newest - number; version--)
+	for (int64 version = newest; version > (int64) pg_atomic_read_u64(&node->boundary) && version > newest - number;
+		 version--)
 	{
 		MemoryContext old = MemoryContextSwitchTo(cxt);
 		char key[64];
@@ -249,5 +251,28 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 		MemoryContextReset(cxt);
 	}
 	MemoryContextDelete(cxt);
+	return (Datum) 0;
+}
+
+/* ------------------------------------------------------------------------------------ collection */
+
+static void
+collected_row(void *arg, const char *key, const char *why, uint64 bytes)
+{
+	ReturnSetInfo *rsinfo = arg;
+	Datum values[3] = {CStringGetTextDatum(key), CStringGetTextDatum(why), Int64GetDatum(bytes)};
+	bool nulls[3] = {false};
+
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* s3am.collect(dry_run): objects that nobody needs any more. */
+Datum
+s3am_collect(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	request_collect(node_wait_ready(), PG_GETARG_BOOL(0), collected_row, rsinfo);
 	return (Datum) 0;
 }

@@ -178,7 +178,7 @@ static void
 add_victim(Pass *p, const char *key, uint64_t size, const char *why, uint64_t *count)
 {
 	if (p->cfg.deleting)
-		p->cfg.deleting(p->cfg.arg, key, why);
+		p->cfg.deleting(p->cfg.arg, key, why, size);
 	(*count)++;
 	p->report.bytes += size;
 	if (p->cfg.dry_run)

@@ -30,7 +30,7 @@ typedef struct CollectConfig
 	/* Is this segment of the own epoch one that a running transaction may still commit?  NULL: all are. */
 	bool (*in_use)(void *arg, uint64_t epoch, uint64_t number);
 	/* An object is deleted (or would be).  May be NULL. */
-	void (*deleting)(void *arg, const char *key, const char *why);
+	void (*deleting)(void *arg, const char *key, const char *why, uint64_t size);
 	/* The end of the pass, exactly once.  error NULL, or why it came to an end early: try again later. */
 	void (*done)(void *arg, const CollectReport *report, const char *error);
 } CollectConfig;

@@ -135,6 +135,7 @@ struct Committer
 	uint64_t epoch;
 	uint64_t next_page;
 	uint8_t nonce[16];
+	uint64_t pinned; /* version of the checkpoint from which it attached; 0 none */
 
 	ChainState state;
 	Window *window;

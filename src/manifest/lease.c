@@ -180,7 +180,7 @@ renew_pin(Lease *l)
 	char key[KEY_SIZE];
 	size_t len;
 
-	message.version = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : c->state.version;
+	message.version = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : c->pinned;
 	len = s3am__pin__pack(&message, payload);
 	key_pin(key, c->nonce);
 	l->object = envelope_seal(ENVELOPE_PIN, c->uuid, key, payload, len, &len);

@@ -96,6 +96,7 @@ finish(Restore *r)
 {
 	Committer *c = r->c;
 	S3am__Checkpoint *root = r->root;
+	uint64_t root_version = root->version;
 	Outcomes *outcomes = outcomes_decode(root);
 
 	if (outcomes == NULL)
@@ -125,6 +126,7 @@ finish(Restore *r)
 	c->must_restore = false;
 	restore_free(c);
 	/* the pin was written a moment ago; from here on it is renewed */
+	c->pinned = root_version;
 	lease_begin(c);
 	pending_settle(c, false);
 	if (c->epoch && outcomes_fenced(c->state.outcomes, c->epoch) && c->phase == COMMITTER_READY)
@@ -273,8 +275,10 @@ write_pin(Restore *r)
 	uint8_t payload[64];
 	char key[KEY_SIZE];
 	size_t len;
+	uint64_t oldest = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : 0;
 
-	message.version = r->ref->version;
+	/* an owner that was here before may still have readers of what it had then */
+	message.version = oldest > 0 && oldest < r->ref->version ? oldest : r->ref->version;
 	message.epoch = c->epoch;
 	len = s3am__pin__pack(&message, payload);
 	key_pin(key, c->nonce);

@@ -211,7 +211,10 @@ typedef struct S3Node
 	pg_atomic_uint64 applied; /* position up to which the state was changed */
 	pg_atomic_uint64 published; /* position visible to new snapshots */
 	pg_atomic_uint64 frozen; /* position visible to every snapshot */
-	pg_atomic_uint64 restoring; /* version of a checkpoint that the publisher has not applied yet; 0 none */
+	pg_atomic_uint64 boundary; /* manifests up to this version may have been collected */
+	/* versions of the oldest and the newest checkpoint that the publisher was told of and is not done with; 0 none */
+	pg_atomic_uint64 restoring, restoring_last;
+	dsa_pointer deferred; /* the publisher's: decisions that wait for the newest one */
 	pg_atomic_uint32 served; /* it was attached since the server started: snapshots may be there */
 	pg_atomic_uint64 undelivered_bytes; /* of deliveries */
 	ConditionVariable published_cv;
@@ -243,11 +246,16 @@ typedef struct S3Node
 	uint64 commits, conflicts, groups;
 } S3Node;
 
+/* What becomes of a transaction that can no longer commit what it relies on. */
+#define DOOM_NONE 0
+#define DOOM_ALL 1 /* it fails at the next look at a table */
+#define DOOM_WRITES 2 /* it fails as soon as it writes; what it reads is right */
+
 /* Per process, by pgprocno. */
 typedef struct NodeBackend
 {
 	pg_atomic_uint64 owner; /* number of the transaction that may be doomed */
-	pg_atomic_uint32 doomed;
+	pg_atomic_uint32 doomed; /* DOOM_... */
 	uint64 doomed_by; /* version */
 	pg_atomic_uint64 pin; /* retire epoch that this process may still look at; 0 none */
 	pg_atomic_uint64

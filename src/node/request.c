@@ -34,42 +34,72 @@ check_alive(S3Node *node)
 					reason[0] ? errdetail("%s", reason) : 0));
 }
 
+void
+request_free(S3Node *node, dsa_pointer p)
+{
+	Request *request = dsa_get_address(node_dsa(node), p);
+
+	if (DsaPointerIsValid(request->result))
+		dsa_free(node_dsa(node), request->result);
+	dsa_free(node_dsa(node), p);
+}
+
 static void
 let_go(S3Node *node, dsa_pointer p)
 {
 	Request *request = dsa_get_address(node_dsa(node), p);
 
 	if (pg_atomic_sub_fetch_u32(&request->refs, 1) == 0)
-		dsa_free(node_dsa(node), p);
+		request_free(node, p);
 }
 
-RequestAnswer
-request_outcome(S3Node *node, uint64 epoch, uint64 seq, bool resolve, uint64 *version)
+static dsa_pointer
+make_request(S3Node *node, RequestKind kind)
 {
 	dsa_pointer p = dsa_allocate(node_dsa(node), sizeof(Request));
 	Request *request = dsa_get_address(node_dsa(node), p);
-	RequestAnswer answer;
 
 	memset(request, 0, sizeof(*request));
 	pg_atomic_init_u32(&request->answer, ANSWER_PENDING);
 	pg_atomic_init_u32(&request->refs, 2);
 	request->procno = MyProc->pgprocno;
+	request->kind = kind;
+	return p;
+}
+
+static RequestAnswer
+ask(S3Node *node, dsa_pointer p)
+{
+	Request *request = dsa_get_address(node_dsa(node), p);
+	RequestAnswer answer;
+
+	node_push(node, &node->requests, p);
+	node_wake(node->committer_procno);
+	while ((answer = pg_atomic_read_u32(&request->answer)) == ANSWER_PENDING)
+	{
+		CHECK_FOR_INTERRUPTS();
+		check_alive(node);
+		node_doing(DOING_OUTCOME);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	pg_read_barrier();
+	return answer;
+}
+
+RequestAnswer
+request_outcome(S3Node *node, uint64 epoch, uint64 seq, bool resolve, uint64 *version)
+{
+	dsa_pointer p = make_request(node, REQUEST_OUTCOME);
+	Request *request = dsa_get_address(node_dsa(node), p);
+	RequestAnswer answer;
+
 	request->resolve = resolve;
 	request->epoch = epoch;
 	request->seq = seq;
-	node_push(node, &node->requests, p);
-	node_wake(node->committer_procno);
 	PG_TRY();
 	{
-		while ((answer = pg_atomic_read_u32(&request->answer)) == ANSWER_PENDING)
-		{
-			CHECK_FOR_INTERRUPTS();
-			check_alive(node);
-			node_doing(DOING_OUTCOME);
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
-		}
-		pg_read_barrier();
+		answer = ask(node, p);
 		*version = request->version;
 	}
 	PG_FINALLY();
@@ -78,6 +108,42 @@ request_outcome(S3Node *node, uint64 epoch, uint64 seq, bool resolve, uint64 *ve
 	}
 	PG_END_TRY();
 	return answer;
+}
+
+void
+request_collect(S3Node *node, bool dry_run, CollectedEach each, void *arg)
+{
+	dsa_pointer p = make_request(node, REQUEST_COLLECT);
+	Request *request = dsa_get_address(node_dsa(node), p);
+
+	request->dry_run = dry_run;
+	PG_TRY();
+	{
+		RequestAnswer answer = ask(node, p);
+		const char *text = DsaPointerIsValid(request->result) ? dsa_get_address(node_dsa(node), request->result) : "";
+		const char *end = text + request->result_len;
+
+		if (answer == ANSWER_READ_ONLY)
+			ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+							errmsg("this server may not delete from repository \"%s\"", node->url)));
+		if (answer == ANSWER_FAILED)
+			ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+							errmsg("the collection has come to an early end and will be tried again"),
+							text[0] ? errdetail("%s", text) : 0));
+		while (text < end)
+		{
+			const char *why = text + strlen(text) + 1;
+			const char *bytes = why + strlen(why) + 1;
+
+			each(arg, text, why, strtoull(bytes, NULL, 10));
+			text = bytes + strlen(bytes) + 1;
+		}
+	}
+	PG_FINALLY();
+	{
+		let_go(node, p);
+	}
+	PG_END_TRY();
 }
 
 void

@@ -1,7 +1,7 @@
 /*
  * request.h: questions that sessions put to the committer of their node.
  *
- * Two kinds: the outcome of a commit id, and how far the chain is now.  Neither takes a lock; a session that stops waiting
+ * The outcome of a commit id, how far the chain is now, and what a collection deletes.  None takes a lock; a session that stops waiting
  * leaves its request to the committer, which frees it.
  */
 #ifndef S3AM_REQUEST_H
@@ -19,8 +19,16 @@ typedef enum RequestAnswer
 	ANSWER_UNDECIDED, /* it is not in the chain up to `version`, and may still come */
 	ANSWER_TOO_OLD, /* its epoch's outcomes are kept no more */
 	ANSWER_NO_EPOCH, /* no server has begun that epoch */
-	ANSWER_READ_ONLY /* this server may not write an abort mark */
+	ANSWER_READ_ONLY, /* this server may not write an abort mark, or may not collect */
+	ANSWER_DONE, /* a collection has ended; `result` */
+	ANSWER_FAILED /* it had to be given up; `result` says why */
 } RequestAnswer;
+
+typedef enum RequestKind
+{
+	REQUEST_OUTCOME,
+	REQUEST_COLLECT
+} RequestKind;
 
 /* In the node's DSA.  Freed by whoever lets go of it last. */
 typedef struct Request
@@ -29,6 +37,10 @@ typedef struct Request
 	pg_atomic_uint32 answer; /* RequestAnswer; written last */
 	pg_atomic_uint32 refs; /* session and committer */
 	int procno; /* of the session, for its latch */
+	RequestKind kind;
+	bool dry_run;
+	dsa_pointer result; /* of a collection: strings with their zeros; freed with the request */
+	Size result_len;
 	bool resolve; /* put an abort mark rather than answer "undecided" */
 	uint64 epoch, seq;
 	uint64 version;
@@ -48,7 +60,15 @@ extern uint64 request_head(S3Node *node);
 /* Does the publisher wait for a lock that this session holds?  Whoever waits for the publisher asks from time to time (rule 27). */
 extern bool request_blocks_publisher(S3Node *node);
 
+/*
+ * Has the committer look for objects that nobody needs any more, and delete them (dry_run: not).  Calls each() for them.  Cancellable;
+ * what has begun goes on.
+ */
+typedef void (*CollectedEach)(void *arg, const char *key, const char *why, uint64 bytes);
+extern void request_collect(S3Node *node, bool dry_run, CollectedEach each, void *arg);
+
 /* ---- the committer's side */
+extern void request_free(S3Node *node, dsa_pointer p);
 extern void request_answer(S3Node *node, dsa_pointer p, RequestAnswer answer, uint64 version);
 
 #endif

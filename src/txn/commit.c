@@ -162,8 +162,10 @@ void
 txn_check_doomed(void)
 {
 	NodeBackend *me = node_backend(MyProc->pgprocno);
+	uint32 doomed = used ? pg_atomic_read_u32(&me->doomed) : DOOM_NONE;
 
-	if (used && pg_atomic_read_u32(&me->doomed))
+	if (doomed == DOOM_ALL ||
+		(doomed == DOOM_WRITES && (txn_writes() || rowlock_any() || storage_changes != NIL || ddl_pending())))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("could not serialize access due to a concurrent commit on another server"),
 						errdetail("Version " UINT64_FORMAT " changed or locked a row that this transaction relies on.",

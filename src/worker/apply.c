@@ -151,7 +151,7 @@ doom(void *arg, int proc, uint64 owner)
 		return;
 	backend->doomed_by = c->version;
 	pg_write_barrier();
-	pg_atomic_write_u32(&backend->doomed, 1);
+	pg_atomic_write_u32(&backend->doomed, DOOM_ALL);
 }
 
 static void

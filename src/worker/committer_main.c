@@ -23,6 +23,7 @@
 #include "utils/memutils.h"
 
 #include "manifest/committer.h"
+#include "manifest/keys.h"
 #include "manifest/repository.h"
 #include "node/bucket.h"
 #include "node/identity.h"
@@ -199,6 +200,12 @@ take_requests(void)
 		Request *request = dsa_get_address(node_dsa(node), p);
 		dsa_pointer next = request->next;
 
+		if (request->kind == REQUEST_COLLECT)
+		{
+			upkeep_collect(p);
+			p = next;
+			continue;
+		}
 		request->next = asked;
 		asked = p;
 		committer_probe(committer, on_outcome_probed, (void *) (uintptr_t) p);
@@ -253,8 +260,11 @@ on_restored(void *arg, const S3am__Checkpoint *root)
 
 	upkeep_restored(root->version);
 	pg_atomic_write_u64(&node->head, Max(root->version, pg_atomic_read_u64(&node->head)));
-	/* before this version is told to the others as one that is read: see node_oldest_read() */
-	pg_atomic_write_u64(&node->restoring, root->version);
+	/* before its pin goes: see node_oldest_read() */
+	pg_atomic_write_u64(&node->restoring_last, root->version);
+	pg_write_barrier();
+	if (pg_atomic_read_u64(&node->restoring) == 0)
+		pg_atomic_write_u64(&node->restoring, root->version);
 	delivery = make_delivery(DELIVER_CHECKPOINT, root->version, len, &p);
 	(void) s3am__checkpoint__pack(root, delivery->payload);
 	deliver(p);
@@ -546,6 +556,7 @@ begin_anew(void)
 {
 	hand_back(&asked);
 	hand_back(&unresolved);
+	upkeep_hand_back();
 	node->committer_procno = -1;
 	proc_exit(1);
 }
@@ -578,6 +589,7 @@ turn(int64 limit)
 	if (store_wait_ms >= 0 && (wait < 0 || store_wait_ms < wait))
 		wait = store_wait_ms;
 	say_doing();
+	pg_atomic_write_u64(&node->boundary, committer_boundary(committer));
 	(void) WaitEventSetWait(waits, wait < 0 || wait > limit ? limit : wait, &event, 1, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }
@@ -587,8 +599,17 @@ turn(int64 limit)
  * what it owned.  If the store does not answer they will have to; a shutdown does not wait for it.
  */
 static void
+left(void *arg, StoreResult *result)
+{
+	*(bool *) arg = true;
+}
+
+static void
 leave(void)
 {
+	uint64_t epoch = committer_epoch(committer);
+	static bool done;
+	char key[KEY_SIZE];
 	uint64_t until = now_ms(NULL) + Min(s3am_node_timeout, LEAVE_MS);
 
 	leaving = true;
@@ -596,8 +617,23 @@ leave(void)
 		committer_fence(committer, committer_epoch(committer), NULL, NULL);
 	while (committer_phase(committer) == COMMITTER_READY && now_ms(NULL) < until)
 		turn(50);
+	/* nobody reads here any more either: what it pinned may go at once */
+	if (epoch && committer_phase(committer) != COMMITTER_READY)
+	{
+		key_node(key, epoch);
+		if (store_remove(store, key, left, &done))
+			while (!done && now_ms(NULL) < until)
+			{
+				WaitEvent event;
+
+				(void) WaitEventSetWait(waits, 20, &event, 1, PG_WAIT_EXTENSION);
+				ResetLatch(MyLatch);
+				bucket_dispatch(store);
+			}
+	}
 	hand_back(&asked);
 	hand_back(&unresolved);
+	upkeep_hand_back();
 }
 
 static void

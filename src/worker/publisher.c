@@ -52,6 +52,7 @@
 
 static S3Node *node;
 static MemoryContext delivery_cxt;
+static uint64 failed_version; /* of the delivery that failed last */
 
 /* ------------------------------------------------------------------------------------ facts */
 
@@ -287,6 +288,14 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 	shown(pos);
 }
 
+/* Is a newer checkpoint on its way, and was an older one, or what lies between them, left out? */
+static bool
+in_gap(uint64 version)
+{
+	return pg_atomic_read_u64(&node->restoring_last) >= version &&
+		   version > POS_WHOLE(pg_atomic_read_u64(&node->published)) + 1;
+}
+
 static void
 apply_version(Delivery *delivery)
 {
@@ -297,6 +306,11 @@ apply_version(Delivery *delivery)
 	if (delivery->version <= POS_VERSION(pg_atomic_read_u64(&node->published)) &&
 		(pg_atomic_read_u64(&node->published) & POS_STEP_MAX) == POS_STEP_MAX)
 		return; /* a committer that started anew tells it again */
+	if (in_gap(delivery->version))
+		return;
+	if (delivery->version > POS_WHOLE(pg_atomic_read_u64(&node->published)) + 1)
+		elog(ERROR, "version " UINT64_FORMAT " came after " UINT64_FORMAT, delivery->version,
+			 POS_VERSION(pg_atomic_read_u64(&node->published)));
 	manifest = s3am__manifest__unpack(message_allocator(delivery_cxt), delivery->len, delivery->payload);
 	if (manifest == NULL)
 		elog(ERROR, "manifest " UINT64_FORMAT " cannot be decoded", delivery->version);
@@ -324,9 +338,34 @@ apply_version(Delivery *delivery)
 	node->groups++;
 }
 
+static void
+decided(const Delivery *delivery)
+{
+	Member *member = dsa_get_address(node_dsa(node), delivery->member);
+
+	if (pg_atomic_read_u32(&member->state) != MEMBER_DECIDED)
+		answer(delivery->member, delivery->version);
+	let_go(delivery->member);
+	node->commits++;
+}
+
+static void
+tell_deferred(void)
+{
+	while (DsaPointerIsValid(node->deferred))
+	{
+		dsa_pointer p = node->deferred;
+		Delivery *delivery = dsa_get_address(node_dsa(node), p);
+
+		node->deferred = delivery->next;
+		decided(delivery);
+		dsa_free(node_dsa(node), p);
+	}
+}
+
 /*
  * A checkpoint: at the start of a server, or because the committer found itself behind the boundary.  In the latter case sessions may
- * be reading: then it is one step like any other, except that whoever is under way and has looked at a table is failed.
+ * be reading: then it is one step like any other, except that whoever is under way, has looked at a table and writes is failed.
  */
 static void
 apply_checkpoint(Delivery *delivery)
@@ -337,6 +376,14 @@ apply_checkpoint(Delivery *delivery)
 
 	if (pos <= pg_atomic_read_u64(&node->published))
 		return; /* a committer that started anew tells what is here already */
+	/* its pages may have been collected, if this server was silent for so long; then a newer one follows */
+	if (failed_version == delivery->version && pg_atomic_read_u64(&node->restoring_last) > delivery->version)
+	{
+		ereport(LOG, (errmsg("s3am: checkpoint " UINT64_FORMAT
+							 " of repository \"%s\" is left out, since a newer one follows",
+							 delivery->version, node->url)));
+		return;
+	}
 	root = s3am__checkpoint__unpack(message_allocator(delivery_cxt), delivery->len, delivery->payload);
 	if (root == NULL)
 		elog(ERROR, "checkpoint " UINT64_FORMAT " cannot be decoded", delivery->version);
@@ -386,20 +433,27 @@ process(Delivery *delivery)
 			state_freeze(node);
 			state_reclaim(node);
 			apply_checkpoint(delivery);
-			/* its pages are needed no more; another one may have been told of meanwhile */
-			if (pg_atomic_read_u64(&node->restoring) == delivery->version)
+			/* pages are needed no more when the newest one is done with */
+			if (pg_atomic_read_u64(&node->restoring_last) == delivery->version)
+			{
 				pg_atomic_write_u64(&node->restoring, 0);
+				tell_deferred();
+			}
 			break;
 		case DELIVER_DECISION:
-		{
-			Member *member = dsa_get_address(node_dsa(node), delivery->member);
+			/* nobody is told of a commit that cannot be seen yet */
+			if (in_gap(delivery->version))
+			{
+				dsa_pointer p = dsa_allocate(node_dsa(node), sizeof(Delivery));
+				Delivery *copy = dsa_get_address(node_dsa(node), p);
 
-			if (pg_atomic_read_u32(&member->state) != MEMBER_DECIDED)
-				answer(delivery->member, delivery->version);
-			let_go(delivery->member);
-			node->commits++;
-		}
-		break;
+				*copy = *delivery;
+				copy->next = node->deferred;
+				node->deferred = p;
+			}
+			else
+				decided(delivery);
+			break;
 		case DELIVER_ATTACHED:
 			StartTransactionCommand();
 			sequence_adopt_all(node);
@@ -434,6 +488,7 @@ try_process(Delivery *delivery)
 		bool other;
 
 		HOLD_INTERRUPTS();
+		failed_version = delivery->version;
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
 		other = node_set_failure(node, delivery->version, error->context ? error->context : "", error->message);

@@ -287,6 +287,6 @@ restore_doom(uint64 version)
 			continue;
 		backend->doomed_by = version;
 		pg_write_barrier();
-		pg_atomic_write_u32(&backend->doomed, 1);
+		pg_atomic_write_u32(&backend->doomed, DOOM_WRITES);
 	}
 }

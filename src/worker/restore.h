@@ -17,7 +17,10 @@ extern void restore_epochs(S3Node *node, const S3am__Checkpoint *root);
 extern void restore_catalogs(S3Node *node, const S3am__Checkpoint *root, bool attaching);
 extern void restore_rows(S3Node *node, const S3am__Checkpoint *root, bool attaching);
 
-/* Fails all transactions of this node that have looked at anything: what they rely on was not held against what is new. */
+/*
+ * Fails all transactions of this node that have looked at a table, if they write: what they rely on was not held against what is
+ * new.
+ */
 extern void restore_doom(uint64 version);
 
 #endif

@@ -12,14 +12,16 @@
 #include "portability/instr_time.h"
 
 #include "manifest/checkpoint.h"
+#include "node/request.h"
 #include "s3am.h"
 #include "worker/upkeep.h"
 
 #define HISTORY 4096 /* versions whose place in the stream of bytes is known */
 #define PAUSE_MIN_MS 1000 /* after a checkpoint that failed */
 #define PAUSE_MAX_MS 60000
-#define OTHERS_COLLECT                                                                                                 \
-	8 /* intervals between the passes of those that are not first: their own leftovers wait that long */
+#define MAX_FOUND 10000 /* objects told to a session */
+/* intervals between the passes of those that are not first: their own leftovers wait that long */
+#define OTHERS_COLLECT 8
 
 static UpkeepConfig cfg;
 static Collector *collector;
@@ -38,6 +40,11 @@ static uint64 seen_at; /* when it was seen first, ms */
 static uint64 retry_at;
 static int failures;
 static uint64 collect_at;
+static dsa_pointer asked; /* requests of sessions, linked */
+static dsa_pointer answering; /* the one for which a pass runs */
+static char *found; /* what is to be told to it */
+static Size found_len, found_capacity;
+static int nfound;
 static char last_error[NODE_ERROR_MAX];
 
 static uint64
@@ -193,10 +200,103 @@ plan_collection(uint64 now)
 }
 
 static void
+add_found(const char *text)
+{
+	Size len = strlen(text) + 1;
+
+	memcpy(found + found_len, text, len);
+	found_len += len;
+}
+
+/* No memory here is no reason to end the process: the session is told less. */
+static void
+deleting(void *arg, const char *key, const char *why, uint64_t size)
+{
+	char bytes[24];
+	Size len;
+
+	snprintf(bytes, sizeof(bytes), UINT64_FORMAT, (uint64) size);
+	len = strlen(key) + strlen(why) + strlen(bytes) + 3;
+	if (nfound == MAX_FOUND)
+		return;
+	if (found_len + len > found_capacity)
+	{
+		Size capacity = Max(found_capacity * 2, 65536);
+		char *grown = realloc(found, capacity);
+
+		if (grown == NULL)
+			return;
+		found = grown;
+		found_capacity = capacity;
+	}
+	nfound++;
+	add_found(key);
+	add_found(why);
+	add_found(bytes);
+}
+
+static void
+answer(dsa_pointer p, RequestAnswer answer, const char *text, Size len)
+{
+	Request *request = dsa_get_address(node_dsa(cfg.node), p);
+
+	if (len > 0)
+		request->result = dsa_allocate_extended(node_dsa(cfg.node), len, DSA_ALLOC_HUGE | DSA_ALLOC_NO_OOM);
+	if (DsaPointerIsValid(request->result))
+	{
+		memcpy(dsa_get_address(node_dsa(cfg.node), request->result), text, len);
+		request->result_len = len;
+	}
+	request_answer(cfg.node, p, answer, 0);
+}
+
+static void
+answer_collected(const char *error)
+{
+	if (!DsaPointerIsValid(answering))
+		return;
+	if (error)
+		answer(answering, ANSWER_FAILED, error, strlen(error) + 1);
+	else
+		answer(answering, ANSWER_DONE, found, found_len);
+	answering = InvalidDsaPointer;
+	free(found);
+	found = NULL;
+	found_len = found_capacity = nfound = 0;
+}
+
+void
+upkeep_collect(dsa_pointer request)
+{
+	((Request *) dsa_get_address(node_dsa(cfg.node), request))->next = asked;
+	asked = request;
+}
+
+void
+upkeep_hand_back(void)
+{
+	if (DsaPointerIsValid(answering))
+		node_push(cfg.node, &cfg.node->requests, answering);
+	answering = InvalidDsaPointer;
+	while (DsaPointerIsValid(asked))
+	{
+		dsa_pointer p = asked;
+
+		asked = ((Request *) dsa_get_address(node_dsa(cfg.node), p))->next;
+		node_push(cfg.node, &cfg.node->requests, p);
+	}
+}
+
+static void
 collected(void *arg, const CollectReport *report, const char *error)
 {
+	bool dry_run = arg != NULL;
+
 	collecting = false;
 	plan_collection(clock_ms());
+	answer_collected(error);
+	if (dry_run)
+		return;
 	if (report->swept != PG_UINT64_MAX)
 		swept = Max(swept, report->swept);
 	tell("a collection", error);
@@ -220,6 +320,36 @@ fill_collection(CollectConfig *config)
 	oldest_object = cfg.oldest_object();
 }
 
+/* A session's, or NULL if it is just time.  False: there is nothing that could be collected yet. */
+static bool
+begin_collection(Request *request)
+{
+	CollectConfig config;
+
+	fill_collection(&config);
+	config.done = collected;
+	if (request)
+	{
+		config.deleting = deleting;
+		config.dry_run = request->dry_run;
+		config.arg = request->dry_run ? &cfg : NULL;
+	}
+	collecting = collector_run(collector, &config);
+	return collecting;
+}
+
+static void
+begin_asked(void)
+{
+	dsa_pointer p = asked;
+	Request *request = dsa_get_address(node_dsa(cfg.node), p);
+
+	asked = request->next;
+	answering = p;
+	if (!begin_collection(request))
+		answer_collected(NULL);
+}
+
 /* ------------------------------------------------------------------------------------ turns */
 
 int64
@@ -230,24 +360,26 @@ upkeep_tick(void)
 	checkpoint_tick(build);
 	collector_tick(collector);
 	if (committer_phase(cfg.committer) != COMMITTER_READY)
+	{
+		while (DsaPointerIsValid(asked) && committer_phase(cfg.committer) != COMMITTER_JOINING)
+		{
+			dsa_pointer p = asked;
+
+			asked = ((Request *) dsa_get_address(node_dsa(cfg.node), p))->next;
+			answer(p, ANSWER_READ_ONLY, NULL, 0);
+		}
 		return 1000;
+	}
+	if (DsaPointerIsValid(asked) && !collecting)
+		begin_asked();
 	if (build == NULL && checkpoint_due(now))
 		begin_checkpoint();
 	if (s3am_collect_interval == 0)
 		collect_at = 0;
 	else if (collect_at == 0 || collect_at > now + (uint64) s3am_collect_interval * OTHERS_COLLECT)
 		plan_collection(now);
-	else if (!collecting && now >= collect_at)
-	{
-		CollectConfig config;
-
-		fill_collection(&config);
-		config.done = collected;
-		if (collector_run(collector, &config))
-			collecting = true;
-		else
-			plan_collection(now);
-	}
+	else if (!collecting && now >= collect_at && !begin_collection(NULL))
+		plan_collection(now);
 	if (s3am_collect_interval == 0 || collecting || collect_at <= now)
 		return 1000;
 	return collect_at - now;

@@ -23,6 +23,10 @@ extern void upkeep_begin(const UpkeepConfig *config);
 extern void upkeep_applied(const S3am__Manifest *manifest, Size bytes);
 extern void upkeep_restored(uint64 version);
 
+/* A session asks for a collection (request.h).  What was not begun is put back into the queue. */
+extern void upkeep_collect(dsa_pointer request);
+extern void upkeep_hand_back(void);
+
 /* Begins what is due; returns how long until it wants to look again. */
 extern int64 upkeep_tick(void);
 
