@@ -25,7 +25,8 @@ node_oldest_read(S3Node *node)
 	published = pg_atomic_read_u64(&node->published);
 	pg_read_barrier();
 	oldest = POS_WHOLE(pg_atomic_read_u64(&node->frozen));
-	if (restoring && (published == 0 || restoring < oldest))
+	/* at the start of a server `frozen` runs ahead */
+	if (restoring && (published == 0 || !pg_atomic_read_u32(&node->served) || restoring < oldest))
 		return restoring;
 	return oldest;
 }

@@ -391,12 +391,13 @@ apply_checkpoint(Delivery *delivery)
 	if (attaching)
 	{
 		restore_catalogs(node, root, true);
+		/* nobody reads before this is there as a whole */
+		pg_atomic_write_u64(&node->frozen, pos);
 		StartTransactionCommand();
 		MemoryContextSwitchTo(delivery_cxt);
 		restore_rows(node, root, true);
 		CommitTransactionCommand();
 		pg_atomic_write_u64(&node->applied, pos);
-		pg_atomic_write_u64(&node->frozen, pos);
 		shown(pos);
 		return;
 	}

@@ -188,7 +188,10 @@ typedef struct RowWalk
 	HTAB *storages; /* that the checkpoint has; NULL: all that are known here */
 	/* the table at hand */
 	TableState *table;
-	uint64 known; /* its batches below this row are here */
+	uint64 known; /* rows below this one were here before */
+	List *merged; /* batches of those that are not as they were: S3am__BatchState */
+	bool *same; /* which of the old ones are */
+	MemoryContext cxt; /* of the table */
 	uint64 high;
 } RowWalk;
 
@@ -200,6 +203,107 @@ end_row(uint32_t low, void *arg)
 	/* where an update led is not known: who meets it under an older snapshot is told to try again, as for a row that moved */
 	state_end_row(w->node, w->table, w->high << 32 | low, w->pos, w->attaching ? ROW_NONE : ROW_MOVED);
 	return true;
+}
+
+/* ---- batches that compaction made of known ones while this server did not look */
+
+static S3am__BatchState *
+copy_batch(RowWalk *w, const S3am__BatchState *b)
+{
+	MemoryContext old = MemoryContextSwitchTo(w->cxt);
+	size_t len = s3am__batch_state__get_packed_size(b);
+	uint8 *bytes = MemoryContextAllocHuge(w->cxt, Max(len, 1));
+	S3am__BatchState *copy;
+
+	(void) s3am__batch_state__pack(b, bytes);
+	copy = s3am__batch_state__unpack(message_allocator(w->cxt), len, bytes);
+	pfree(bytes);
+	if (copy == NULL)
+		elog(ERROR, "a batch cannot be copied");
+	MemoryContextSwitchTo(old);
+	return copy;
+}
+
+static void
+known_batch(RowWalk *w, const S3am__BatchState *b)
+{
+	uint32 count;
+	const BatchArray *array = state_batches(w->node, w->table, &count);
+	int i = array ? state_find_batch(array, count, b->first_row) : -1;
+	const BatchEntry *entry = i >= 0 ? &array->entries[i] : NULL;
+	const S3am__SegmentRef *segment = b->batch->segment;
+	MemoryContext old;
+
+	if (entry && entry->first_row == b->first_row && entry->nrows == b->batch->nrows &&
+		(segment ? entry->epoch == segment->epoch && entry->number == segment->number
+				 : DsaPointerIsValid(entry->blob) && entry->len == b->batch->rows.len))
+	{
+		w->same[i] = true;
+		return;
+	}
+	old = MemoryContextSwitchTo(w->cxt);
+	w->merged = lappend(w->merged, copy_batch(w, b));
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * What overlaps goes together: old batches, and those that took their place, which follow each other without a gap.  All at the
+ * checkpoint's position, so that a snapshot sees either none or all of it.
+ */
+static void
+replace_merged(RowWalk *w, uint32 count)
+{
+	const BatchArray *array;
+	uint32 now, nold, i = 0;
+	uint64 *old_first, *old_end;
+	ListCell *next = list_head(w->merged);
+
+	/* the array that is read here is replaced on the way */
+	array = state_batches(w->node, w->table, &now);
+	old_first = palloc(sizeof(uint64) * Max(count, 1));
+	old_end = palloc(sizeof(uint64) * Max(count, 1));
+	nold = 0;
+	for (uint32 j = 0; j < count; j++)
+		if (!w->same[j])
+		{
+			old_first[nold] = array->entries[j].first_row;
+			old_end[nold++] = array->entries[j].first_row + array->entries[j].nrows;
+		}
+	while (i < nold)
+	{
+		S3am__TableEdit edit = S3AM__TABLE_EDIT__INIT;
+		uint64 end = old_end[i];
+		uint32 begun = i++;
+		uint32 xmin = 0;
+
+		edit.storage = w->table->storage;
+		edit.first_row = old_first[begun];
+		edit.batches = palloc(sizeof(void *) * Max(list_length(w->merged), 1));
+		for (;;)
+		{
+			if (next && ((S3am__BatchState *) lfirst(next))->first_row < end)
+			{
+				S3am__BatchState *b = lfirst(next);
+
+				if (edit.n_batches == 0)
+					edit.first_row = b->first_row;
+				xmin = b->xmin;
+				edit.batches[edit.n_batches++] = b->batch;
+				end = Max(end, b->first_row + b->batch->nrows);
+				next = lnext(w->merged, next);
+			}
+			else if (i < nold && old_first[i] < end)
+				end = Max(end, old_end[i++]);
+			else
+				break;
+		}
+		edit.drop_batches = &old_first[begun];
+		edit.n_drop_batches = i - begun;
+		state_replace_batches(w->node, w->table, &edit, w->pos, xmin);
+	}
+	if (next)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
+						errdetail("Batches of storage " UINT64_FORMAT " take the place of none.", w->table->storage)));
 }
 
 static void
@@ -214,7 +318,9 @@ batch_leaf(void *arg, const S3am__Page *page)
 		if (b->batch == NULL || b->batch->schema == NULL)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
 							errdetail("A batch of storage " UINT64_FORMAT " has no schema.", w->table->storage)));
-		if (b->first_row >= w->known)
+		if (b->first_row < w->known)
+			known_batch(w, b);
+		else
 			state_add_batch(w->node, w->table, b->batch, b->batch->schema, b->first_row, POS(b->version, POS_STEP_MAX),
 							b->xmin);
 	}
@@ -244,12 +350,30 @@ table_leaf(void *arg, const S3am__Page *page)
 
 		if (w->storages)
 			(void) hash_search(w->storages, &t->storage, HASH_ENTER, NULL);
+		uint32 count;
+		MemoryContext old;
+
 		w->table = state_add_table(w->node, t->storage, t->table, w->pos);
 		w->known = pg_atomic_read_u64(&w->table->next_row);
+		(void) state_batches(w->node, w->table, &count);
+		w->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am table of a checkpoint", ALLOCSET_DEFAULT_SIZES);
+		old = MemoryContextSwitchTo(w->cxt);
+		w->merged = NIL;
+		w->same = palloc0(Max(count, 1));
 		walk(t->batches, 0, batch_leaf, w);
+		if (w->known > 0)
+			replace_merged(w, count);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(w->cxt);
 		/* rows at the end may have been removed, and their batch dropped */
 		if (pg_atomic_read_u64(&w->table->next_row) < t->next_row)
 			pg_atomic_write_u64(&w->table->next_row, t->next_row);
+		/* where nobody reads yet, ends need not be told apart */
+		if (w->attaching)
+		{
+			state_forget_ends(w->node, w->table, 0, t->next_row);
+			state_reclaim(w->node);
+		}
 	}
 }
 
@@ -265,8 +389,12 @@ drop_absent(void *arg, TableState *table)
 void
 restore_rows(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 {
-	RowWalk w = {node, POS(root->version, POS_STEP_MAX), attaching, NULL, NULL, 0, 0};
+	RowWalk w = {0};
 	HASHCTL ctl = {0};
+
+	w.node = node;
+	w.pos = POS(root->version, POS_STEP_MAX);
+	w.attaching = attaching;
 
 	ctl.keysize = ctl.entrysize = sizeof(uint64);
 	ctl.hcxt = CurrentMemoryContext;
