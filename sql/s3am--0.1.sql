@@ -126,6 +126,21 @@ CREATE FUNCTION inspect(object text, page int8 DEFAULT NULL, OUT path text, OUT 
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_inspect';
 COMMENT ON FUNCTION inspect(text, int8) IS 'what an object of the repository holds, as it is stored; with page, the rows of that page of a segment or manifest';
 
+CREATE FUNCTION verify(OUT object text, OUT what text, OUT problem text, OUT objects int8, OUT bytes int8) RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_verify';
+COMMENT ON FUNCTION verify() IS
+    'reads the whole repository and checks every checksum and reference: a row for each problem, then one for each kind of object with its number and bytes';
+
+CREATE FUNCTION recovery_scan(dry_run bool DEFAULT true, OUT object text, OUT bytes int8, OUT reason text, OUT removed bool) RETURNS SETOF record
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 's3am_recovery_scan';
+COMMENT ON FUNCTION recovery_scan(bool) IS
+    'objects that nothing refers to and whose makers are fenced, which crashed loads leave behind; removes them if dry_run is false';
+
+CREATE FUNCTION progress(OUT pid int4, OUT command text, OUT phase text, OUT objects int8, OUT objects_total int8, OUT bytes int8,
+                         OUT bytes_total int8, OUT problems int8, OUT since timestamptz) RETURNS SETOF record
+    LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_progress';
+COMMENT ON FUNCTION progress() IS 'how far s3am.verify() and s3am.recovery_scan() are; the totals are those of all objects when it began';
+
 -- ---------------------------------------------------------------- views
 
 CREATE VIEW tables AS
@@ -163,6 +178,8 @@ CREATE VIEW activity AS
 COMMENT ON VIEW activity IS 'what the workers of this database do, and which sessions wait for what';
 CREATE VIEW cache AS SELECT * FROM cache_stats();
 COMMENT ON VIEW cache IS 'pages of all attached databases in shared memory, by kind and size of frame';
+CREATE VIEW progress AS SELECT * FROM progress();
+COMMENT ON VIEW progress IS 'how far s3am.verify() and s3am.recovery_scan() are';
 CREATE VIEW attach_status AS SELECT * FROM attach_status();
 COMMENT ON VIEW attach_status IS 'whether this server has all versions; if not, which it cannot apply, and why';
 CREATE VIEW compaction AS
@@ -179,8 +196,9 @@ COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments, manifests, activity, cache, attach_status, compaction, sequences TO pg_monitor;
-GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), store_stats(), cache_stats(), read_manifests(int8, int4)
+GRANT SELECT ON tables, segments, manifests, activity, cache, attach_status, compaction, progress, sequences TO pg_monitor;
+GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), progress(), store_stats(),
+    cache_stats(), read_manifests(int8, int4)
     TO pg_monitor;
 
 -- What extensions brought is known by the extension's name elsewhere; tables are told by their access method.

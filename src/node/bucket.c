@@ -118,6 +118,16 @@ bucket_open(const char *url)
 	return store;
 }
 
+Store *
+bucket_open_apart(const char *url)
+{
+	uint64 digest = store_digest;
+	Store *store = bucket_open(url);
+
+	store_digest = digest;
+	return store;
+}
+
 void
 bucket_settings(Store *store, const char *url)
 {

@@ -15,6 +15,9 @@
 extern Store *bucket_open(const char *url);
 extern Store *bucket_try_open(const char *url, char *error, Size size);
 
+/* One for the caller alone, who closes it: of a database that has no entry here.  Throws. */
+extern Store *bucket_open_apart(const char *url);
+
 /* Passes settings that changed on to the store. */
 extern void bucket_settings(Store *store, const char *url);
 

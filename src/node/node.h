@@ -250,6 +250,14 @@ typedef struct S3Node
 #define DOOM_NONE 0
 #define DOOM_ALL 1 /* it fails at the next look at a table */
 #define DOOM_WRITES 2 /* it fails as soon as it writes; what it reads is right */
+/* How far a long task of a process is, for s3am.progress alone; torn values do no harm there. */
+typedef struct NodeProgress
+{
+	pg_atomic_uint32 pid; /* whose it is; 0: none */
+	const char *command, *phase; /* constants of the library */
+	pg_atomic_uint64 objects, objects_total, bytes, bytes_total, problems;
+	TimestampTz since;
+} NodeProgress;
 
 /* Per process, by pgprocno. */
 typedef struct NodeBackend
@@ -263,6 +271,7 @@ typedef struct NodeBackend
 	pg_atomic_uint64 commit_seq; /* commit id in flight, 0 none */
 	dsa_pointer commit_member; /* its Member, if it is a step of its own */
 	pg_atomic_uint32 doing; /* NodeDoing; means something only while the process waits */
+	NodeProgress progress;
 } NodeBackend;
 
 extern int node_max_databases;

@@ -93,3 +93,26 @@ extent_open(const char *object, uint64 identity, uint64 offset, const uint8 *byt
 	memset(memory + header->raw, 0, 8);
 	return memory;
 }
+
+const char *
+page_check(const char *data, uint32 nrows, uint32 raw)
+{
+	const uint32 *starts = (const uint32 *) data;
+	Size before = TYPEALIGN(8, sizeof(uint32) * (Size) nrows);
+
+	if (before > raw)
+		return "a page is too short for its rows";
+	for (uint32 i = 0; i < nrows; i++)
+	{
+		uint32 start = ROW_START(starts[i]);
+
+		if ((starts[i] & 4) != 0 || start < before || start > raw || (i == 0 && start != before))
+			return "a row lies outside its page";
+		if (i > 0 && (starts[i - 1] & ROW_GONE) && start != before)
+			return "a row that is gone has bytes";
+		before = start;
+	}
+	if (nrows > 0 && (starts[nrows - 1] & ROW_GONE) && before != raw)
+		return "a row that is gone has bytes";
+	return NULL;
+}

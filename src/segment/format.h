@@ -114,6 +114,9 @@ extern void extent_check(const char *object, uint64 identity, uint64 offset, con
 						 ExtentKind kind, uint32 max_raw, ExtentHeader *header);
 extern void extent_unpack(const char *object, const ExtentHeader *header, const uint8 *bytes, char *to);
 
+/* The starts of a page's rows: NULL, or what is wrong.  Aligned to 4. */
+extern const char *page_check(const char *data, uint32 nrows, uint32 raw);
+
 /* Errors about damaged bytes all read alike. */
 extern void segment_damaged(const char *object, const char *what) pg_attribute_noreturn();
 

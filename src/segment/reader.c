@@ -61,30 +61,6 @@ find_page(const BatchSource *source, uint64 row)
 	return low;
 }
 
-/* NULL, or what is wrong. */
-static const char *
-check_page(const char *data, uint32 raw, uint32 nrows)
-{
-	const uint32 *starts = (const uint32 *) data;
-	Size before = TYPEALIGN(8, sizeof(uint32) * (Size) nrows);
-
-	if (before > raw)
-		return "a page is too short for its rows";
-	for (uint32 i = 0; i < nrows; i++)
-	{
-		uint32 start = ROW_START(starts[i]);
-
-		if ((starts[i] & 4) != 0 || start < before || start > raw || (i == 0 && start != before))
-			return "a row lies outside its page";
-		if (i > 0 && (starts[i - 1] & ROW_GONE) && start != before)
-			return "a row that is gone has bytes";
-		before = start;
-	}
-	if (nrows > 0 && (starts[nrows - 1] & ROW_GONE) && before != raw)
-		return "a row that is gone has bytes";
-	return NULL;
-}
-
 static CacheKey
 page_key(const BatchSource *source, uint64 offset)
 {
@@ -176,7 +152,7 @@ fill_page(RowPage *page, const BatchSource *source, uint64 offset, const uint8 *
 	extent_unpack(page->object, &header, bytes, room);
 	page->raw = header.raw;
 	page->nrows = header.nrows;
-	wrong = check_page(room, header.raw, header.nrows);
+	wrong = page_check(room, header.nrows, header.raw);
 	if (wrong)
 		segment_damaged(page->object, wrong);
 	if (key == NULL)

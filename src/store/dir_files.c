@@ -29,6 +29,7 @@
 #include <xxhash.h>
 
 #include "store/dir.h"
+#include "store/dir_leftovers.h"
 #include "store/text.h"
 
 #define LOCK_TIMEOUT_MS 30000
@@ -316,9 +317,9 @@ failed:
 	return -1;
 }
 
-/* Removes what crashes left; once per process. */
-void
-dir_sweep(DirStore *dir)
+/* Each file that nobody writes any more; tells of it in *found, if that is not NULL. */
+static void
+sweep(DirStore *dir, bool remove, DirLeftover **found)
 {
 	char *path = text_format("%s/" DIR_TEMPORARY, dir->root);
 	DIR *d = path ? opendir(path) : NULL;
@@ -334,11 +335,38 @@ dir_sweep(DirStore *dir)
 			continue;
 		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
 			st.st_mtim.tv_sec + LEFTOVER_AGE < time(NULL))
-			(void) unlinkat(dirfd(d), e->d_name, 0);
+		{
+			bool removed = remove && unlinkat(dirfd(d), e->d_name, 0) == 0;
+			DirLeftover *leftover = found ? malloc(sizeof(DirLeftover)) : NULL;
+
+			if (leftover)
+			{
+				leftover->next = *found;
+				leftover->size = st.st_size;
+				leftover->removed = removed;
+				(void) snprintf(leftover->name, sizeof(leftover->name), DIR_TEMPORARY "/%.200s", e->d_name);
+				*found = leftover;
+			}
+		}
 		close(fd);
 	}
 	if (d)
 		closedir(d);
+}
+
+void
+dir_sweep(DirStore *dir)
+{
+	sweep(dir, true, NULL);
+}
+
+DirLeftover *
+dir_leftovers(Store *store, bool remove)
+{
+	DirLeftover *found = NULL;
+
+	sweep((DirStore *) store, remove, &found);
+	return found;
 }
 
 /* ------------------------------------------------------------------------------------ operations */
