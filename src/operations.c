@@ -18,6 +18,7 @@
 
 #include "compat.h"
 #include "manifest/envelope.h"
+#include "manifest/keys.h"
 #include "messages.h"
 #include "node/bucket.h"
 #include "node/node.h"
@@ -199,6 +200,27 @@ manifest_row(ReturnSetInfo *rsinfo, const S3am__Manifest *m, Size object_size)
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
+/* Is a version that is not there at or under the boundary? */
+static bool
+is_collected(uint64 version)
+{
+	Size size;
+	size_t len;
+	char *error = NULL;
+	uint8 *object = bucket_read_if(KEY_BOUNDARY, &size);
+	uint8 *payload = object ? envelope_open(ENVELOPE_BOUNDARY, bucket_repository_uuid(), KEY_BOUNDARY, object, size,
+											&len, NULL, &error)
+							: NULL;
+	S3am__Boundary *boundary = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
+	bool collected = boundary && boundary->boundary >= version;
+
+	if (boundary)
+		s3am__boundary__free_unpacked(boundary, NULL);
+	free(payload);
+	free(error);
+	return collected;
+}
+
 /* s3am.read_manifests(newest, number): what the newest manifests hold, read from the repository. */
 Datum
 s3am_read_manifests(PG_FUNCTION_ARGS)
@@ -226,7 +248,14 @@ s3am_read_manifests(PG_FUNCTION_ARGS)
 		S3am__Manifest *manifest = NULL;
 
 		snprintf(key, sizeof(key), "manifests/%020llu", (unsigned long long) version);
-		object = bucket_read(key, 0, -1, &size);
+		object = bucket_read_if(key, &size);
+		if (object == NULL && is_collected(version))
+		{
+			MemoryContextSwitchTo(old);
+			break;
+		}
+		if (object == NULL)
+			object = bucket_read(key, 0, -1, &size); /* says what is wrong */
 		payload = envelope_open(ENVELOPE_MANIFEST, bucket_repository_uuid(), key, object, size, &len, NULL, &error);
 		if (payload)
 		{

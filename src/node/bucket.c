@@ -267,8 +267,9 @@ bucket_sqlstate(StoreStatus status)
 	}
 }
 
-uint8 *
-bucket_read(const char *key, uint64 offset, int64 length, Size *got)
+/* absent: an object that is not there is no error, and gives NULL. */
+static uint8 *
+read_object(const char *key, uint64 offset, int64 length, bool absent, Size *got)
 {
 	Store *store = bucket_store();
 	ReadWait *wait = calloc(1, sizeof(ReadWait));
@@ -302,6 +303,11 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+	if (absent && wait->status == STORE_NOT_FOUND)
+	{
+		free(wait);
+		return NULL;
+	}
 	if (wait->status != STORE_OK)
 	{
 		char message[768];
@@ -318,6 +324,18 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 	free(wait->data);
 	free(wait);
 	return copy;
+}
+
+uint8 *
+bucket_read(const char *key, uint64 offset, int64 length, Size *got)
+{
+	return read_object(key, offset, length, false, got);
+}
+
+uint8 *
+bucket_read_if(const char *key, Size *got)
+{
+	return read_object(key, 0, -1, true, got);
 }
 
 /* ------------------------------------------------------------------------------------ uploads */

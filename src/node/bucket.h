@@ -35,6 +35,8 @@ extern void bucket_wait(Store *store, volatile bool *done);
 
 /* Reads a range (length < 0: to the end) of an object; palloc'ed.  Throws, naming the object. */
 extern uint8 *bucket_read(const char *key, uint64 offset, int64 length, Size *got);
+/* A whole object; NULL if it is not there. */
+extern uint8 *bucket_read_if(const char *key, Size *got);
 extern void bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size);
 extern const uint8 *bucket_repository_uuid(void);
 

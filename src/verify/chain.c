@@ -50,6 +50,8 @@ verify_boundary(Verify *v)
 	v->boundary = m ? m->boundary : 0;
 	v->start = m && m->checkpoint ? checkpoint_ref_copy(m->checkpoint) : NULL;
 	v->blind = m == NULL && !absent;
+	if (v->blind && v->lowest != PG_UINT64_MAX)
+		v->boundary = v->lowest - 1; /* what is there must do */
 	if (m && m->boundary > (m->checkpoint ? m->checkpoint->version : 0))
 		verify_problem(v, KEY_BOUNDARY, "boundary", "it is above the checkpoint that it names");
 	MemoryContextReset(v->object_cxt);

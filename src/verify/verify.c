@@ -162,8 +162,10 @@ note_listed(Verify *v, void *arg, const StoreEntry *entry)
 
 	v->listed.objects++;
 	v->listed.bytes += entry->size;
-	if (sscanf(entry->key, "manifests/%20" SCNu64, &version) == 1 && version > v->known)
-		v->known = version;
+	if (sscanf(entry->key, "manifests/%20" SCNu64, &version) != 1)
+		return;
+	v->known = Max(v->known, version);
+	v->lowest = Min(v->lowest, version);
 }
 
 /* How much there is, and up to which version at least. */
@@ -173,6 +175,7 @@ list_all(Verify *v)
 	S3Node *node = node_of_database(MyDatabaseId);
 
 	memset(&v->listed, 0, sizeof(v->listed));
+	v->lowest = PG_UINT64_MAX;
 	v->known = node && !v->separate ? pg_atomic_read_u64(&node->head) : 0;
 	verify_list(v, "", NULL, note_listed, NULL);
 	pg_atomic_write_u64(&progress()->objects_total, v->listed.objects);
@@ -185,7 +188,7 @@ other_checkpoint(Verify *v, void *arg, const StoreEntry *entry)
 	S3am__CheckpointRef ref = S3AM__CHECKPOINT_REF__INIT;
 	const S3am__CheckpointRef *published = v->state.checkpoint;
 	S3am__Checkpoint *root;
-	bool absent;
+	bool absent, start;
 
 	if (sscanf(entry->key, "checkpoints/%20" SCNu64 "-%16" SCNx64, &ref.version, &ref.epoch) != 2 ||
 		(published && published->version == ref.version && published->epoch == ref.epoch))
@@ -194,8 +197,11 @@ other_checkpoint(Verify *v, void *arg, const StoreEntry *entry)
 	if (!idset_contains(v->roots, ref.version, ref.epoch) && v->start && ref.version > v->start->version)
 		return;
 	(void) idset_add(v->roots, ref.version, ref.epoch);
-	root = verify_root(
-		v, v->start && v->start->version == ref.version && v->start->epoch == ref.epoch ? v->start : &ref, &absent);
+	start = v->start && v->start->version == ref.version && v->start->epoch == ref.epoch;
+	/* where the chain began is judged already */
+	v->quiet = start;
+	root = verify_root(v, start ? v->start : &ref, &absent);
+	v->quiet = false;
 	if (root)
 		verify_tree(v, root, false);
 }
@@ -255,8 +261,6 @@ run(Verify *v)
 		}
 		if (root)
 			verify_tree(v, root, true);
-		else
-			verify_problem(v, KEY_BOUNDARY, "tables", "without their checkpoint they cannot be read");
 	}
 	if (v->state.checkpoint == NULL || root)
 		verify_recent(v, v->state.checkpoint ? root : NULL);

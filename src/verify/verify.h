@@ -68,7 +68,7 @@ typedef struct Verify
 	bool pinned;
 	uint8 nonce[16];
 	TimestampTz pinned_at;
-	uint64 known; /* version that must be there */
+	uint64 known, lowest; /* greatest version that must be there, and smallest that is */
 	ChainState state; /* at H, in the end */
 	bool blind; /* the state before the first manifest is not known: nothing is void, and no row id can be judged */
 	bool quiet; /* a second look at what was told already */

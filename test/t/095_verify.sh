@@ -6,19 +6,33 @@
 [[ $repository == file://* ]] || { echo "1..0 # SKIP it damages files of a directory"; tap_done=1; exit 0; }
 root=${repository#file://}
 flips=${VERIFY_FLIPS:-10}				# random bytes of each object, besides those of each part
-node one "s3am.node_timeout = '1h'"
+node one "s3am.node_timeout = '1h'" "s3am.checkpoint_interval = 8" "s3am.retention = '1s'" "s3am.collect_grace = '50ms'" \
+	"s3am.collect_interval = '1s'"
 sql -c 'CREATE EXTENSION s3am' -c 'CREATE TABLE t (i int, x text) USING s3am' -c 'CREATE TABLE large (i int, x text) USING s3am' \
 	-c "INSERT INTO t SELECT i, 'inline' FROM generate_series(1, 300) i" -c 'DELETE FROM t WHERE i % 7 = 0' \
 	-c "UPDATE t SET x = 'again' WHERE i < 50" -c "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i" \
 	-c "SET s3am.inline_limit = 0; INSERT INTO large SELECT i, (SELECT string_agg(md5((i * j)::text), '') FROM generate_series(1, 3000) j) FROM generate_series(1, 3) i" \
 	-c 'INSERT INTO large SELECT i, repeat(md5(i::text), 1000) FROM generate_series(1, 2) i' || exit 1
 
+# a checkpoint with pages of its own, a boundary, and manifests on both sides of the newest checkpoint
+for i in {1..30}; do echo "INSERT INTO t SELECT $i, md5(j::text) FROM generate_series(1, 20) j;"; done | sql > /dev/null || exit 1
+collected() { [ -e "$root/gc/boundary" ] && [ ! -e "$root/manifests/00000000000000000003" ] && [ -n "$(ls "$root/pages" 2> /dev/null)" ]; }
+eventually 30 collected
+ok $? "there are checkpoints with pages, and the first manifests were collected" || exit 1
+cluster_conf "$dir" "s3am.collect_interval = 0" "s3am.checkpoint_interval = 12"
+sql -c 'SELECT pg_reload_conf()' > /dev/null
+for i in {1..17}; do echo "INSERT INTO t VALUES ($i, 'z');"; done | sql || exit 1
+sql -c "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, md5(i::text) FROM generate_series(1, 5000) i"
+sleep 2
+
+boundary=$(sql -c "SELECT value FROM s3am.inspect('gc/boundary') WHERE path = 'boundary'")
+needed() { (cd "$root" && find . -type f -not -name '.*' -not -path './.*' -not -path './pins/*' | cut -c3- | awk -F/ -v b="$boundary" '$1 != "manifests" || $2 + 0 > b'); }
 problems() { sql -F ' ' -c "SELECT coalesce(string_agg(DISTINCT object, ' ' ORDER BY object), '-') FROM s3am.verify() WHERE problem IS NOT NULL" 2>&1; }
 is "$(problems)" - "nothing is wrong with a sound repository" || exit 1
 is "$(sql -c "SELECT what, objects > 0, bytes > 0 FROM s3am.verify() WHERE what IN ('manifests', 'segments') ORDER BY what")" \
 	$'manifests|t|t\nsegments|t|t' "it says how much it has read"
 is "$(sql -c "SELECT sum(objects) FROM s3am.verify() WHERE what IN ('manifests', 'segments', 'checkpoints', 'checkpoint pages', 'other objects')")" \
-	"$(find "$root" -type f -not -name '.*' -not -path '*/pins/*' | wc -l)" "which is all there is"
+	"$(needed | wc -l)" "which is all there is, but for manifests under the boundary"
 is "$(sql -c "SELECT sum(objects) FROM s3am.verify() WHERE what ~ 'nothing refers|none of|not published'")" 0 "and nothing is superfluous"
 
 # ---------------------------------------------------------------- bytes, lengths, places
@@ -26,20 +40,13 @@ is "$(sql -c "SELECT sum(objects) FROM s3am.verify() WHERE what ~ 'nothing refer
 # Changes objects one way after the other and asks verify each time, in one session; a line for each test: name, what was wrong.
 cat > "$work/damage" << 'PYTHON'
 import os, random, shutil, struct, subprocess, sys
-root, flips, psql = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
+root, flips, current, psql = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4:]
 server = subprocess.Popen(psql, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 def problems():
     server.stdin.write("SELECT coalesce(string_agg(DISTINCT object, ' '), '') FROM s3am.verify() WHERE problem IS NOT NULL;\n")
     server.stdin.flush()
     return set(server.stdout.readline().split())
-
-def objects():
-    for path, dirs, files in os.walk(root):
-        dirs[:] = [d for d in dirs if not d.startswith('.') and d != 'pins']
-        for f in files:
-            if not f.startswith('.'):
-                yield os.path.relpath(os.path.join(path, f), root)
 
 def write(key, data):
     with open(os.path.join(root, key), 'r+b') as f:
@@ -64,7 +71,7 @@ def offsets(data):
     return some | set(range(size - 16, size, 2)) | {end, end + footer // 2}
 
 random.seed(1)
-keys = sorted(objects())
+keys = sorted(sys.stdin.read().split())
 kept = {key: open(os.path.join(root, key), 'rb').read() for key in keys}
 for key in keys:
     missed, blamed = [], []
@@ -87,7 +94,8 @@ for key in keys:
         if key not in problems():
             missed.append(str(length))
         write(key, kept[key])
-    if not key.startswith('nodes/') and key not in ('root', 'gc/boundary'):     # these need not be there
+    # these need not be there: hints, and checkpoints of before
+    if not key.startswith('nodes/') and key not in ('root', 'gc/boundary') and (not key.startswith('checkpoints/') or current in key):
         os.rename(os.path.join(root, key), os.path.join(root, '.tmp', 'kept'))
         if key not in problems():
             missed.append('missing')
@@ -101,19 +109,21 @@ for i, a in enumerate(keys):
         b = keys[j]
         write(a, kept[b])
         write(b, kept[a])
-        # which segments there are is not known without the manifest
-        wanted = {a, b} if not (a.startswith('manifests/') and b.startswith('segments/')) else {a}
-        if not wanted <= problems():
+        # what one names alone is not known while that one is damaged
+        found = problems()
+        if not ({a, b} <= found if a.split('/')[0] == b.split('/')[0] else {a, b} & found):
             missed.append(f'{a} <> {b}')
         write(a, kept[a])
         write(b, kept[b])
 print(f'two objects in each other\'s place|{", ".join(missed)}')
 print(f'all is well again|{" ".join(problems())}')
 PYTHON
+is "$(sql -c "SELECT count(*) > 0, min(version) > $boundary FROM s3am.manifests")" "t|t" "s3am.manifests shows those that are left"
+current=$(sql -c "SELECT max(value) FROM s3am.manifests m, s3am.inspect('manifests/' || m.version) i WHERE i.path = 'checkpoint.version'")
 cluster_use "$dir"
 while IFS='|' read -r name wrong; do
 	is "$wrong" "" "$name"
-done < <(python3 "$work/damage" "$root" "$flips" "$cluster_bin/psql" -XqAt -d test)
+done < <(needed | python3 "$work/damage" "$root" "$flips" "$current" "$cluster_bin/psql" -XqAt -d test)
 flip() { python3 -c 'import sys; f = open(sys.argv[1], "r+b"); f.seek(int(sys.argv[2])); b = f.read(1)[0]; f.seek(int(sys.argv[2])); f.write(bytes([b ^ 255]))' "$1" "$2"; }
 
 # ---------------------------------------------------------------- beside it
@@ -136,7 +146,7 @@ is "$(sql -c 'SET ROLE plain; SELECT count(*) FROM s3am.progress')" 0 "pg_monito
 
 # ---------------------------------------------------------------- a database that cannot be attached
 
-manifest=$(ls "$root/manifests" | sed -n 4p)
+manifest=$(ls "$root/manifests" | tail -n 1)
 flip "$root/manifests/$manifest" 100
 fails_like XX001 "nothing was removed, because \"manifests/$manifest\" is damaged" 'SELECT * FROM s3am.recovery_scan(false)' \
 	"nothing is removed while what it may refer to is not known"
