@@ -245,7 +245,7 @@ copy_batch(Rewrite *r, const BatchEntry *entry, const PackedSchema *rows)
 			if (page)
 				row_page_release(page);
 			page = NULL;
-			page = row_page_read(&source, n, &ahead);
+			page = row_page_read(&source, n, &ahead, NULL);
 			throttle(r, page->raw);
 			pg_atomic_fetch_add_u64(&r->node->compaction.bytes_in, page->raw);
 		}

@@ -250,6 +250,7 @@ typedef struct S3Node
 #define DOOM_NONE 0
 #define DOOM_ALL 1 /* it fails at the next look at a table */
 #define DOOM_WRITES 2 /* it fails as soon as it writes; what it reads is right */
+
 /* How far a long task of a process is, for s3am.progress alone; torn values do no harm there. */
 typedef struct NodeProgress
 {
