@@ -91,7 +91,7 @@ check_extent(Extents *e, const uint8 *bytes, Size len, uint64 end, MemoryContext
 		return 0;
 	raw = extent_open(e->object, e->identity, e->offset, bytes, sizeof(header) + header.stored,
 					  header.kind == EXTENT_CHUNK ? EXTENT_CHUNK : EXTENT_PAGE,
-					  header.kind == EXTENT_CHUNK ? CHUNK_RAW : PAGE_MAX_RAW, 0, cxt, &header);
+					  header.kind == EXTENT_CHUNK ? CHUNK_RAW : PAGE_MAX_RAW, cxt, &header);
 	if (memcmp(bytes + sizeof(header) + header.stored, zeros, total - sizeof(header) - header.stored) != 0)
 		segment_damaged(e->object, "the padding after a page or an overflow chunk is not zero");
 	if (header.kind == EXTENT_PAGE)
