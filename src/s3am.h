@@ -30,6 +30,7 @@ extern bool s3am_compaction;
 extern int s3am_compaction_batches;
 extern int s3am_compaction_dead;
 extern int s3am_compaction_rate;
+extern int s3am_compaction_pause;
 extern int s3am_unmerged_memory;
 extern int s3am_transaction_memory;
 extern int s3am_poll_min;

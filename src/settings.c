@@ -34,6 +34,7 @@ bool s3am_compaction;
 int s3am_compaction_batches;
 int s3am_compaction_dead;
 int s3am_compaction_rate;
+int s3am_compaction_pause;
 int s3am_unmerged_memory;
 int s3am_transaction_memory;
 int s3am_poll_min;
@@ -180,6 +181,8 @@ settings_define(void)
 	int_setting("s3am.compaction_rate",
 				"Rows that compaction reads in a second, before compression, in kilobytes; 0: without limit.",
 				&s3am_compaction_rate, 32768, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB);
+	int_setting("s3am.compaction_pause", "Time between looks for batches to merge when there were none.",
+				&s3am_compaction_pause, 500, 1, 3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.unmerged_memory",
 				"Memory that batches yet to be merged take before commits wait for compaction; 0: they never do.",
 				&s3am_unmerged_memory, 262144, 0, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB);

@@ -22,7 +22,6 @@
 #include "s3am.h"
 #include "worker/worker.h"
 
-#define PAUSE_MS 500 /* between looks when there was nothing to do */
 #define BACK_OFF_MS 1000 /* after a table's first failure, doubled up to the next */
 #define BACK_OFF_MAX_MS 60000
 
@@ -77,14 +76,23 @@ job_ended(void)
 	ConditionVariableBroadcast(&node->compaction.cv);
 }
 
-static void
+/* False: nothing was gained by it, and so would not be by doing it again. */
+static bool
 do_job(TableState *table, const CompactJob *job)
 {
 	CompactResult *result;
+	bool gained;
 
 	pg_atomic_write_u64(&node->compaction.storage, job->storage);
 	pg_atomic_write_u32(&node->compaction.phase, COMPACT_READ);
 	result = compact_rewrite(node, job);
+	gained = result->edit.n_batches < job->nbatches || result->dropped > 0;
+	if (!gained)
+	{
+		compact_discard();
+		job_ended();
+		return false;
+	}
 	if (compact_hand_over(node, job, result))
 	{
 		pg_atomic_fetch_add_u64(&node->compaction.jobs, 1);
@@ -100,6 +108,7 @@ do_job(TableState *table, const CompactJob *job)
 		compact_discard();
 	}
 	job_ended();
+	return true;
 }
 
 /* An error ends the job and nothing else.  It is logged when it is another one than before. */
@@ -174,11 +183,10 @@ work_on(uint64 storage)
 			job = compact_plan(node, table, urge);
 		if (job)
 		{
-			do_job(table, job);
-			worked = true;
+			worked = do_job(table, job);
 			forget_failure(storage);
 		}
-		else if (urge == COMPACT_USUAL)
+		if (!worked && urge == COMPACT_USUAL)
 			table->planned = changed;
 		MemoryContextSwitchTo(old);
 	}
@@ -326,7 +334,8 @@ s3am_compactor_main(Datum arg)
 			continue;
 		pgstat_report_activity(STATE_IDLE, NULL);
 		node_doing(DOING_NOTHING);
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, PAUSE_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, s3am_compaction_pause,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 }

@@ -108,8 +108,9 @@ run_end(const Plan *plan, uint32 first, int class, bool *wanted)
 		enough *= OTHERS_FACTOR;
 		of_class *= OTHERS_FACTOR;
 	}
-	*wanted = count >= 2 && (count >= enough || (class > 0 && exact >= of_class) || plan->urge == COMPACT_PRESSED ||
-							 plan->urge == COMPACT_VACUUM);
+	/* what is written must be fewer batches than what is read */
+	*wanted = count > raw / plan->segment + 1 && (count >= enough || (class > 0 && exact >= of_class) ||
+												  plan->urge == COMPACT_PRESSED || plan->urge == COMPACT_VACUUM);
 	return end;
 }
 

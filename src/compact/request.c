@@ -5,6 +5,7 @@
 
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/proc.h"
 #include "utils/timestamp.h"
 
@@ -14,6 +15,7 @@
 
 #define IMPATIENT_MS 60000 /* that autovacuum waits */
 #define WAIT_MS 1000
+#define START_MS 5000 /* that VACUUM waits for the process */
 
 static bool
 is_running(S3Node *node)
@@ -32,8 +34,16 @@ compact_table(S3Node *node, TableState *table, bool patient)
 		return "s3am.compaction is off.";
 	if (pg_atomic_read_u32(&node->phase) != NODE_READY)
 		return "This server does not write to the repository.";
-	if (node->compaction.procno < 0)
-		return "There is no compactor; s3am.compaction says why.";
+	/* it may be about to start */
+	while (node->compaction.procno < 0)
+	{
+		if (TimestampDifferenceExceeds(start, GetCurrentTimestamp(), START_MS))
+			return "There is no worker for it; max_worker_processes may be too small.";
+		node_doing(DOING_ROOM);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 	ticket = pg_atomic_add_fetch_u64(&table->compact_wanted, 1);
 	node_wake(node->compaction.procno);
 	ConditionVariablePrepareToSleep(&node->compaction.cv);

@@ -33,7 +33,7 @@ state_batches(S3Node *node, TableState *table, uint32 *count)
  * old one as well.
  */
 const BatchArray *
-state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count)
+state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count, uint64 *until)
 {
 	const BatchArray *now = state_batches(node, table, count);
 	dsa_area *area = node_dsa(node);
@@ -50,10 +50,12 @@ state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count)
 			BatchArray *array = dsa_get_address(area, history->batches);
 
 			*count = pg_atomic_read_u32(&array->count);
+			*until = history->until;
 			return array;
 		}
 		p = *(volatile dsa_pointer *) &history->next;
 	}
+	*until = PG_UINT64_MAX;
 	return now;
 }
 
@@ -121,6 +123,23 @@ intern_schema(S3Node *node, TableState *table, const S3am__BatchSchema *schema)
 }
 
 
+/* Bytes of inline rows, uncompressed, as their pages and chunks say.  Whether that is true shows when they are read. */
+static uint64
+inline_raw(const ProtobufCBinaryData *rows)
+{
+	uint64 raw = 0;
+
+	for (Size offset = 0; offset + sizeof(ExtentHeader) <= rows->len;)
+	{
+		ExtentHeader header;
+
+		memcpy(&header, rows->data + offset, sizeof(header));
+		raw += header.raw;
+		offset += TYPEALIGN(8, sizeof(header) + (Size) header.stored);
+	}
+	return raw;
+}
+
 static void
 fill_entry(S3Node *node, TableState *table, BatchEntry *entry, const S3am__Batch *batch,
 		   const S3am__BatchSchema *schema, uint64 first_row, uint64 pos, uint32 xmin)
@@ -155,7 +174,7 @@ fill_entry(S3Node *node, TableState *table, BatchEntry *entry, const S3am__Batch
 		return;
 	}
 	entry->len = batch->rows.len;
-	entry->raw = entry->len;
+	entry->raw = inline_raw(&batch->rows);
 	entry->blob = dsa_allocate_extended(area, Max(batch->rows.len, 1), DSA_ALLOC_HUGE);
 	memcpy(dsa_get_address(area, entry->blob), batch->rows.data, batch->rows.len);
 }
@@ -359,6 +378,121 @@ state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *ed
 	pg_atomic_write_u64(&table->compacted, pos);
 	pfree(entries);
 }
+
+/* ------------------------------------------------------------------------------------ checkpoints */
+
+struct BatchesRestore
+{
+	S3Node *node;
+	TableState *table;
+	const BatchArray *old;
+	uint32 nold;
+	bool *kept; /* of the old ones */
+	bool changed;
+	BatchEntry *entries;
+	bool *added; /* of the new ones: not among the old ones */
+	uint32 n, capacity;
+};
+
+BatchesRestore *
+state_restore_begin(S3Node *node, TableState *table)
+{
+	BatchesRestore *r = palloc0(sizeof(BatchesRestore));
+
+	r->node = node;
+	r->table = table;
+	r->old = state_batches(node, table, &r->nold);
+	r->kept = MemoryContextAllocExtended(CurrentMemoryContext, Max(r->nold, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	r->capacity = 16;
+	r->entries = palloc(sizeof(BatchEntry) * r->capacity);
+	r->added = palloc(sizeof(bool) * r->capacity);
+	return r;
+}
+
+void
+state_restore_batch(BatchesRestore *r, const S3am__Batch *batch, const S3am__BatchSchema *schema, uint64 first_row,
+					uint64 pos, uint32 xmin)
+{
+	int i = r->old ? state_find_batch(r->old, r->nold, first_row) : -1;
+	const BatchEntry *old = i >= 0 ? &r->old->entries[i] : NULL;
+
+	if (r->n == r->capacity)
+	{
+		r->capacity *= 2;
+		r->entries = repalloc_huge(r->entries, sizeof(BatchEntry) * r->capacity);
+		r->added = repalloc_huge(r->added, sizeof(bool) * r->capacity);
+	}
+	if (r->n > 0 && r->entries[r->n - 1].first_row + r->entries[r->n - 1].nrows > first_row)
+		misfit(r->table);
+	r->added[r->n] = !(old && old->first_row == first_row && old->nrows == batch->nrows &&
+					   POS_VERSION(old->pos) == POS_VERSION(pos));
+	if (!r->added[r->n])
+	{
+		r->kept[i] = true;
+		r->entries[r->n] = *old;
+	}
+	else
+	{
+		fill_entry(r->node, r->table, &r->entries[r->n], batch, schema, first_row, pos, xmin);
+		r->changed = true;
+	}
+	r->n++;
+}
+
+void
+state_restore_end(BatchesRestore *r, uint64 pos)
+{
+	dsa_area *area = node_dsa(r->node);
+	TableState *table = r->table;
+	BatchArray *array;
+	dsa_pointer array_p, history_p = InvalidDsaPointer;
+	uint64 next_row = r->n ? r->entries[r->n - 1].first_row + r->entries[r->n - 1].nrows : 0;
+
+	for (uint32 i = 0; i < r->nold; i++)
+		r->changed |= !r->kept[i];
+	if (!r->changed)
+		return;
+	array = make_array(r->node, Max(r->n, 8), &array_p);
+	memcpy(array->entries, r->entries, sizeof(BatchEntry) * r->n);
+	pg_atomic_write_u32(&array->count, r->n);
+	if (r->old)
+	{
+		BatchHistory *history;
+
+		history_p = dsa_allocate_extended(area, offsetof(BatchHistory, blocks) + sizeof(dsa_pointer) * 2 * r->nold,
+										  DSA_ALLOC_HUGE | DSA_ALLOC_ZERO);
+		history = dsa_get_address(area, history_p);
+		history->table = table->self;
+		history->batches = table->batches;
+		history->until = pos;
+		history->end_row = Max(next_row, pg_atomic_read_u64(&table->next_row));
+		for (uint32 i = 0; i < r->nold; i++)
+		{
+			if (r->kept[i])
+				continue;
+			if (DsaPointerIsValid(r->old->entries[i].blob))
+				history->blocks[history->nblocks++] = r->old->entries[i].blob;
+			if (DsaPointerIsValid(r->old->entries[i].pages))
+				history->blocks[history->nblocks++] = r->old->entries[i].pages;
+		}
+	}
+	/* from here on nothing can fail */
+	for (uint32 i = 0; i < r->n; i++)
+		if (r->added[i])
+			account(r->node, table, &r->entries[i], true);
+	for (uint32 i = 0; i < r->nold; i++)
+		if (!r->kept[i])
+			account(r->node, table, &r->old->entries[i], false);
+	if (DsaPointerIsValid(history_p))
+		link_history(r->node, table, history_p);
+	pg_write_barrier();
+	table->batches = array_p;
+	pg_atomic_write_u64(&table->changed, pos);
+	if (next_row > pg_atomic_read_u64(&table->next_row))
+		pg_atomic_write_u64(&table->next_row, next_row);
+}
+
+/* ------------------------------------------------------------------------------------ what nobody needs any more */
 
 void
 state_forget(S3Node *node)

@@ -17,7 +17,7 @@ typedef struct BatchEntry
 {
 	uint64 first_row, nrows;
 	uint64 pos; /* that added it */
-	uint64 raw; /* bytes of its rows, uncompressed; inline: as stored */
+	uint64 raw; /* bytes of its rows, uncompressed */
 	uint64 gone; /* rows of which only the number is left */
 	uint32 xmin; /* unless its rows have their own */
 	uint32 len; /* of the inline blob */
@@ -99,8 +99,8 @@ extern void state_pin(S3Node *node);
 extern void state_unpin_all(void);
 extern TableState *state_table(S3Node *node, uint64 storage); /* NULL: nothing committed */
 extern const BatchArray *state_batches(S3Node *node, TableState *table, uint32 *count);
-/* Those that a snapshot reads that sees positions up to `pos`. */
-extern const BatchArray *state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count);
+/* Those that a snapshot reads that sees positions up to `pos`; one that sees *until needs others (PG_UINT64_MAX: none does). */
+extern const BatchArray *state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count, uint64 *until);
 /* index of the batch that holds the row, or -1 */
 extern int state_find_batch(const BatchArray *batches, uint32 count, uint64 row);
 /* end->pos is 0 and the successor unknown once every snapshot sees the end. */
@@ -124,6 +124,15 @@ extern void state_add_batch(S3Node *node, TableState *table, const S3am__Batch *
 /* Compaction: the edit's batches take the place of those that it drops.  Doing it again changes nothing. */
 extern void
 state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *edit, uint64 pos, uint32 xmin);
+/*
+ * A checkpoint: all batches of the table, in order.  Those that are here stay as they are; if others must go, or come between, older
+ * snapshots keep what they see.
+ */
+typedef struct BatchesRestore BatchesRestore;
+extern BatchesRestore *state_restore_begin(S3Node *node, TableState *table);
+extern void state_restore_batch(BatchesRestore *restore, const S3am__Batch *batch, const S3am__BatchSchema *schema,
+								uint64 first_row, uint64 pos, uint32 xmin);
+extern void state_restore_end(BatchesRestore *restore, uint64 pos);
 extern void state_forget(S3Node *node); /* what every snapshot sees the replacement of */
 extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
 /* Rows that no batch had, and that nothing is known of any more, get a place in one again. */

@@ -132,10 +132,7 @@ require_row(TableView *view, uint64 row)
 {
 	if (view->table && state_find_batch(view->batches, view->nbatches, row) >= 0)
 		return;
-	/* perhaps it came after the view was opened */
-	if (view->table)
-		view_choose_batches(view, PG_UINT64_MAX);
-	if (view->batches == NULL || state_find_batch(view->batches, view->nbatches, row) < 0)
+	if (!view_has_row(view, row))
 		elog(ERROR, "attempted to change a row that does not exist");
 }
 
@@ -367,9 +364,9 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 			view->type = SNAPSHOT_ANY;
 			if (view_row_state(view, row, &batch) == ROW_ABSENT)
 				elog(ERROR, "locked row is gone");
-			view->type = type;
 			if (!view_fetch(view, rel, row, batch, slot))
 				elog(ERROR, "locked row is gone");
+			view->type = type;
 			if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !ROW_IS_OWN(row))
 				txn_read_row(rel, row, view->pos);
 			tmfd->traversed = traversed;

@@ -101,6 +101,8 @@ extern void view_choose_batches(TableView *view, uint64 pos);
 extern void view_close(TableView *view);
 /* Closes the view when the memory context goes: an error that is caught leaves no page behind.  The view must live as long. */
 extern void view_guard(TableView *view, MemoryContext cxt);
+/* Is there a committed row of that number, for anybody? */
+extern bool view_has_row(TableView *view, uint64 row);
 /* Is the row visible?  Batch index in *batch for committed rows. */
 extern RowState view_row_state(TableView *view, uint64 row, int *batch);
 /* The same for all rows of the page that holds committed row `row` of `batch`, which the snapshot sees; MVCC only. */

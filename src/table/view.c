@@ -57,11 +57,10 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 }
 
 /* The page is known by its batch's place in the array. */
-void
-view_choose_batches(TableView *view, uint64 pos)
+static void
+take_batches(TableView *view, const BatchArray *batches, uint32 count)
 {
-	const BatchArray *batches = state_batches_at(view->node, view->table, pos, &view->nbatches);
-
+	view->nbatches = count;
 	if (batches == view->batches)
 		return;
 	if (view->page)
@@ -69,6 +68,38 @@ view_choose_batches(TableView *view, uint64 pos)
 	view->page = NULL;
 	view->page_batch = -1;
 	view->batches = batches;
+}
+
+void
+view_choose_batches(TableView *view, uint64 pos)
+{
+	uint32 count;
+	uint64 until;
+	const BatchArray *batches = state_batches_at(view->node, view->table, pos, &count, &until);
+
+	take_batches(view, batches, count);
+}
+
+/*
+ * A row that somebody knows the number of, whatever has become of it: compaction may have dropped it for those that see its end, and kept it
+ * for those that do not.  Its batch in the oldest array that has it, or -1.
+ */
+static int
+find_anywhere(TableView *view, uint64 row)
+{
+	uint64 pos = 0;
+	int b;
+
+	do
+	{
+		uint32 count;
+		const BatchArray *batches = state_batches_at(view->node, view->table, pos, &count, &pos);
+
+		b = batches ? state_find_batch(batches, count, row) : -1;
+		if (b >= 0)
+			take_batches(view, batches, count);
+	} while (b < 0 && pos != PG_UINT64_MAX);
+	return b;
 }
 
 /* A table may get rows of our own after the view was opened. */
@@ -127,6 +158,12 @@ own_row_state(TableView *view, uint64 row)
 	return ended ? ROW_INVISIBLE : ROW_VISIBLE;
 }
 
+bool
+view_has_row(TableView *view, uint64 row)
+{
+	return view->table && find_anywhere(view, row) >= 0;
+}
+
 RowState
 view_row_state(TableView *view, uint64 row, int *batch)
 {
@@ -149,10 +186,7 @@ view_row_state(TableView *view, uint64 row, int *batch)
 		b = state_find_batch(view->batches, view->nbatches, row);
 	}
 	if (b < 0)
-	{
-		view_choose_batches(view, PG_UINT64_MAX);
-		b = state_find_batch(view->batches, view->nbatches, row);
-	}
+		b = find_anywhere(view, row);
 	if (b < 0)
 		return ROW_ABSENT;
 	*batch = b;
@@ -328,6 +362,13 @@ view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot 
 		const SchemaEntry *schema = dsa_get_address(node_dsa(view->node), entry->schema);
 		RowPage *page = find_page(view, batch, row - entry->first_row);
 
+		if (row_is_gone(page, row - entry->first_row) && view->type == SNAPSHOT_ANY)
+		{
+			batch = find_anywhere(view, row);
+			entry = &view->batches->entries[batch];
+			schema = dsa_get_address(node_dsa(view->node), entry->schema);
+			page = find_page(view, batch, row - entry->first_row);
+		}
 		if (row_is_gone(page, row - entry->first_row))
 		{
 			ExecClearTuple(slot);
@@ -446,7 +487,8 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 			view->pos = state_current_pos(view->node);
 			view->curcid = GetCurrentCommandId(false);
 		}
-		if (view->table)
+		/* who wants any version takes what is there, rather than change it between two rows of an UPDATE */
+		if (view->table && (view->type != SNAPSHOT_ANY || view->batches == NULL))
 			view_choose_batches(view, view->pos);
 	}
 	return &fv->view;

@@ -417,6 +417,13 @@ apply_checkpoint(Delivery *delivery)
 	shown(pos);
 }
 
+/* When a server begins, every snapshot sees what has ended. */
+static void
+forget_ends(void *arg, TableState *table)
+{
+	state_forget_ends(node, table, 0, pg_atomic_read_u64(&table->next_row));
+}
+
 static void
 process(Delivery *delivery)
 {
@@ -459,6 +466,7 @@ process(Delivery *delivery)
 			StartTransactionCommand();
 			sequence_adopt_all(node);
 			CommitTransactionCommand();
+			state_each(node, forget_ends, NULL);
 			ereport(LOG, (errmsg("s3am: attached to repository \"%s\" at version " UINT64_FORMAT, node->url,
 								 delivery->version)));
 			pg_atomic_write_u32(&node->served, 1);

@@ -185,13 +185,11 @@ typedef struct RowWalk
 	S3Node *node;
 	uint64 pos; /* of the checkpoint */
 	bool attaching;
+	MemoryContext cxt; /* of the table at hand: outlives the pages of its tree */
 	HTAB *storages; /* that the checkpoint has; NULL: all that are known here */
 	/* the table at hand */
 	TableState *table;
-	uint64 known; /* rows below this one were here before */
-	List *merged; /* batches of those that are not as they were: S3am__BatchState */
-	bool *same; /* which of the old ones are */
-	MemoryContext cxt; /* of the table */
+	BatchesRestore *batches;
 	uint64 high;
 } RowWalk;
 
@@ -205,111 +203,11 @@ end_row(uint32_t low, void *arg)
 	return true;
 }
 
-/* ---- batches that compaction made of known ones while this server did not look */
-
-static S3am__BatchState *
-copy_batch(RowWalk *w, const S3am__BatchState *b)
-{
-	MemoryContext old = MemoryContextSwitchTo(w->cxt);
-	size_t len = s3am__batch_state__get_packed_size(b);
-	uint8 *bytes = MemoryContextAllocHuge(w->cxt, Max(len, 1));
-	S3am__BatchState *copy;
-
-	(void) s3am__batch_state__pack(b, bytes);
-	copy = s3am__batch_state__unpack(message_allocator(w->cxt), len, bytes);
-	pfree(bytes);
-	if (copy == NULL)
-		elog(ERROR, "a batch cannot be copied");
-	MemoryContextSwitchTo(old);
-	return copy;
-}
-
-static void
-known_batch(RowWalk *w, const S3am__BatchState *b)
-{
-	uint32 count;
-	const BatchArray *array = state_batches(w->node, w->table, &count);
-	int i = array ? state_find_batch(array, count, b->first_row) : -1;
-	const BatchEntry *entry = i >= 0 ? &array->entries[i] : NULL;
-	const S3am__SegmentRef *segment = b->batch->segment;
-	MemoryContext old;
-
-	if (entry && entry->first_row == b->first_row && entry->nrows == b->batch->nrows &&
-		(segment ? entry->epoch == segment->epoch && entry->number == segment->number
-				 : DsaPointerIsValid(entry->blob) && entry->len == b->batch->rows.len))
-	{
-		w->same[i] = true;
-		return;
-	}
-	old = MemoryContextSwitchTo(w->cxt);
-	w->merged = lappend(w->merged, copy_batch(w, b));
-	MemoryContextSwitchTo(old);
-}
-
-/*
- * What overlaps goes together: old batches, and those that took their place, which follow each other without a gap.  All at the
- * checkpoint's position, so that a snapshot sees either none or all of it.
- */
-static void
-replace_merged(RowWalk *w, uint32 count)
-{
-	const BatchArray *array;
-	uint32 now, nold, i = 0;
-	uint64 *old_first, *old_end;
-	ListCell *next = list_head(w->merged);
-
-	/* the array that is read here is replaced on the way */
-	array = state_batches(w->node, w->table, &now);
-	old_first = palloc(sizeof(uint64) * Max(count, 1));
-	old_end = palloc(sizeof(uint64) * Max(count, 1));
-	nold = 0;
-	for (uint32 j = 0; j < count; j++)
-		if (!w->same[j])
-		{
-			old_first[nold] = array->entries[j].first_row;
-			old_end[nold++] = array->entries[j].first_row + array->entries[j].nrows;
-		}
-	while (i < nold)
-	{
-		S3am__TableEdit edit = S3AM__TABLE_EDIT__INIT;
-		uint64 end = old_end[i];
-		uint32 begun = i++;
-		uint32 xmin = 0;
-
-		edit.storage = w->table->storage;
-		edit.first_row = old_first[begun];
-		edit.batches = palloc(sizeof(void *) * Max(list_length(w->merged), 1));
-		for (;;)
-		{
-			if (next && ((S3am__BatchState *) lfirst(next))->first_row < end)
-			{
-				S3am__BatchState *b = lfirst(next);
-
-				if (edit.n_batches == 0)
-					edit.first_row = b->first_row;
-				xmin = b->xmin;
-				edit.batches[edit.n_batches++] = b->batch;
-				end = Max(end, b->first_row + b->batch->nrows);
-				next = lnext(w->merged, next);
-			}
-			else if (i < nold && old_first[i] < end)
-				end = Max(end, old_end[i++]);
-			else
-				break;
-		}
-		edit.drop_batches = &old_first[begun];
-		edit.n_drop_batches = i - begun;
-		state_replace_batches(w->node, w->table, &edit, w->pos, xmin);
-	}
-	if (next)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
-						errdetail("Batches of storage " UINT64_FORMAT " take the place of none.", w->table->storage)));
-}
-
 static void
 batch_leaf(void *arg, const S3am__Page *page)
 {
 	RowWalk *w = arg;
+	MemoryContext old = CurrentMemoryContext;
 
 	for (size_t i = 0; i < page->n_batches; i++)
 	{
@@ -318,11 +216,10 @@ batch_leaf(void *arg, const S3am__Page *page)
 		if (b->batch == NULL || b->batch->schema == NULL)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
 							errdetail("A batch of storage " UINT64_FORMAT " has no schema.", w->table->storage)));
-		if (b->first_row < w->known)
-			known_batch(w, b);
-		else
-			state_add_batch(w->node, w->table, b->batch, b->batch->schema, b->first_row, POS(b->version, POS_STEP_MAX),
+		MemoryContextSwitchTo(w->cxt);
+		state_restore_batch(w->batches, b->batch, b->batch->schema, b->first_row, POS(b->version, POS_STEP_MAX),
 							b->xmin);
+		MemoryContextSwitchTo(old);
 	}
 	for (size_t i = 0; page->removed && i < page->removed->n_parts; i++)
 	{
@@ -343,6 +240,7 @@ static void
 table_leaf(void *arg, const S3am__Page *page)
 {
 	RowWalk *w = arg;
+	MemoryContext old;
 
 	for (size_t i = 0; i < page->n_tables; i++)
 	{
@@ -350,19 +248,14 @@ table_leaf(void *arg, const S3am__Page *page)
 
 		if (w->storages)
 			(void) hash_search(w->storages, &t->storage, HASH_ENTER, NULL);
-		uint32 count;
-		MemoryContext old;
-
 		w->table = state_add_table(w->node, t->storage, t->table, w->pos);
-		w->known = pg_atomic_read_u64(&w->table->next_row);
-		(void) state_batches(w->node, w->table, &count);
-		w->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am table of a checkpoint", ALLOCSET_DEFAULT_SIZES);
+		w->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am restored batches", ALLOCSET_DEFAULT_SIZES);
 		old = MemoryContextSwitchTo(w->cxt);
-		w->merged = NIL;
-		w->same = palloc0(Max(count, 1));
+		w->batches = state_restore_begin(w->node, w->table);
+		MemoryContextSwitchTo(old);
 		walk(t->batches, 0, batch_leaf, w);
-		if (w->known > 0)
-			replace_merged(w, count);
+		MemoryContextSwitchTo(w->cxt);
+		state_restore_end(w->batches, w->pos);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(w->cxt);
 		/* rows at the end may have been removed, and their batch dropped */
@@ -395,7 +288,6 @@ restore_rows(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 	w.node = node;
 	w.pos = POS(root->version, POS_STEP_MAX);
 	w.attaching = attaching;
-
 	ctl.keysize = ctl.entrysize = sizeof(uint64);
 	ctl.hcxt = CurrentMemoryContext;
 	w.storages = hash_create("s3am storages of a checkpoint", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);

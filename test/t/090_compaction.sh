@@ -30,4 +30,82 @@ dropped=$(sql -c 'SELECT rows_dropped FROM s3am.compaction')
 ok $((dropped < 100)) "deleted rows were dropped ($dropped)"
 is "$(sql -c 'SELECT count(*) FROM t WHERE ctid = ANY(ARRAY(SELECT ctid FROM t))')" "${before%%|*}" "each row is found by its ctid"
 
+# ---- snapshots from before
+other="$cluster_bin/psql -XqAt -d test -c"
+change="DELETE FROM t WHERE i % 5 = 1; UPDATE t SET a = 'changed' WHERE i % 5 = 2"
+rows="SELECT count(*), md5(string_agg(ctid || ' ' || xmin || ' ' || r::text, E'\\n' ORDER BY ctid)) FROM t r"
+cluster_psql "$dir" -At -d test > "$work/old" 2>&1 <<SQL
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+DECLARE c CURSOR FOR SELECT ctid FROM t;
+MOVE 100 IN c;
+SELECT 'first', x.* FROM ($rows) x;
+SELECT ctid AS dead FROM t WHERE i % 5 = 1 AND i > 20000 LIMIT 1 \gset
+\! $other "$change" -c "VACUUM t"
+\! $other "DELETE FROM t WHERE i % 5 = 3" -c "VACUUM t"
+SELECT 'second', x.* FROM ($rows) x;
+SELECT 'by ctid', count(*) FROM t WHERE ctid = :'dead';
+FETCH ALL FROM c \g |wc -l > '$work/fetched'
+UPDATE t SET a = 'mine' WHERE ctid = :'dead';
+SQL
+first=$(sed -n 's/^first|//p' "$work/old")
+like "$first" '^[1-9][0-9]+\|' "there is something to be seen"
+is "$(sed -n 's/^second|//p' "$work/old")" "$first" "a snapshot from before sees the same after two compactions"
+is "$(sed -n 's/^by ctid|//p' "$work/old")" 1 "and finds a row that is gone by its ctid"
+is "$(cat "$work/fetched")" $((${first%%|*} - 100)) "a cursor goes on where it was"
+like "$(cat "$work/old")" "could not serialize access due to concurrent (update|delete)" "who changes such a row under REPEATABLE READ is refused"
+is "$(sql -c "SELECT count(*) FROM t WHERE i % 5 IN (1, 3)")" 0 "new snapshots do not see them"
+
+# an UPDATE waits between looking at a row and changing it, while the row is changed and its old version dropped
+sql -c 'CREATE TABLE w (i int, n int) USING s3am' -c 'INSERT INTO w VALUES (1, 1)' -c 'INSERT INTO w VALUES (2, 2)'
+mkfifo "$work/in"
+cluster_psql "$dir" -At -d test < "$work/in" > "$work/out" 2>&1 &
+session=$!
+exec 9> "$work/in"
+sql -c 'SELECT 1' > /dev/null
+cluster_psql "$dir" -At -d test > "$work/holder" 2>&1 <<SQL
+SELECT pg_advisory_lock(7);
+\! echo "UPDATE w SET n = n + 10 WHERE i = 1 AND pg_advisory_xact_lock(7) IS NOT NULL; SELECT n FROM w WHERE i = 1;" > "$work/in"
+\! while [ "\$($other "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")" != 1 ]; do sleep 0.1; done
+UPDATE w SET n = 5 WHERE i = 1;
+VACUUM w;
+SELECT pg_advisory_unlock(7);
+SQL
+exec 9>&-
+wait "$session"
+is "$(tail -n 1 "$work/out")" 15 "an UPDATE finds the old version that it looked at, and then the new one"
+
+# ---- rows that are gone
+sql -c 'CREATE TABLE q (i int) USING s3am'
+for i in {1..30}; do echo "INSERT INTO q SELECT generate_series($i * 10, $i * 10 + 9); DELETE FROM q WHERE i < $i * 10;"; done | sql
+sql -c 'VACUUM q' -c 'VACUUM q'
+is "$(sql -c 'SELECT count(*), min(i) FROM q')" "10|300" "a queue has its last rows"
+is "$(batches q)" 1 "in one batch, and those before them are forgotten"
+sql -c 'DELETE FROM q' -c 'SELECT pg_stat_force_next_flush()' -c 'VACUUM q' > /dev/null
+is "$(batches q)" 0 "an empty table has none"
+sql -c 'INSERT INTO q VALUES (7)'
+is "$(sql -c 'SELECT ctid, i FROM q')" "(1,10)|7" "row ids go on"
+is "$(sql -c "SELECT pg_stat_get_dead_tuples('q'::regclass), pg_stat_get_vacuum_count('q'::regclass)")" "0|3" "the statistics know"
+
+# ---- schemas
+sql -c 'CREATE TABLE s (i int, a text) USING s3am' -c "INSERT INTO s VALUES (1, 'one')" -c "INSERT INTO s VALUES (2, 'two')" \
+	-c 'ALTER TABLE s ADD COLUMN b int DEFAULT 7' -c "INSERT INTO s VALUES (3, 'three', 3)" -c "INSERT INTO s VALUES (4, NULL, NULL)" \
+	-c 'ALTER TABLE s DROP COLUMN a' -c "INSERT INTO s VALUES (5, 5)"
+before=$(sum_of s)
+sql -c 'VACUUM s'
+is "$(sum_of s)" "$before" "rows that are older than a column have its default still"
+is "$(batches s)" 3 "batches of different schemas stay apart"
+sql -c 'ALTER TABLE t DROP COLUMN n' -c 'ALTER TABLE t ADD COLUMN m int DEFAULT 3'
+before=$(sum_of t)
+sql -c 'DELETE FROM t WHERE i % 13 = 0' -c 'VACUUM t'
+is "$(sql -c "SELECT count(*) FILTER (WHERE m = 3) = count(*) FROM t")" t "of a dropped column as well"
+
+# ---- other servers, and this one when it starts anew
+before=$(sum_of t)
+cluster_restart "$dir"
+is "$(sum_of t)" "$before" "the same after a restart"
+node two "s3am.compaction = off"
+sql -c 'CREATE EXTENSION s3am'
+is "$(sum_of t)" "$before" "and on a server that comes later"
+is "$(sql -c 'SELECT count(*) FROM s')" 5 "with all tables"
+
 done_testing
