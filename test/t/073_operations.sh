@@ -26,7 +26,7 @@ is "$(sql -c "SELECT count(*) FROM s3am.read_manifests(0, 5)")" 0 "none"
 is "$(sql -c 'SELECT version = head, applied = head, queued, taken, undelivered, commits > 4, conflicts, error FROM s3am.node()')" \
 	't|t|0|0|0|t|0|' "node()"
 is "$(sql -c "SELECT string_agg(process || ': ' || waits_for, ', ' ORDER BY process) FROM s3am.activity WHERE process <> 'session'" |
-	sed 's/reading the chain/work/')" 'committer: work, publisher: work' "activity: workers at rest"
+	sed 's/reading the chain/work/')" 'committer: work, compactor: work, publisher: work' "activity: workers at rest"
 
 committer=$(worker committer)
 trap 'status=$?; kill -CONT "$committer" 2> /dev/null; (exit "$status"); tap_end' EXIT
