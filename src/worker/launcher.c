@@ -276,9 +276,8 @@ waits(void)
 	{
 		S3Node *node = node_by_index(i);
 
-		if (OidIsValid(node->database) &&
-			(!cares[i].committer || pg_atomic_read_u32(&node->detached) ||
-			 (!cares[i].compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)))
+		if (OidIsValid(node->database) && (!cares[i].committer || pg_atomic_read_u32(&node->detached) ||
+										   (!cares[i].compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)))
 			return true;
 	}
 	return false;

@@ -30,6 +30,7 @@ typedef struct Edit
 	u64 segment; /* number; 0: inline */
 	u64 drop[2]; /* batches that it merges */
 	int ndrop;
+	u64 first; /* row of the merged one */
 } Edit;
 
 typedef struct Draft
@@ -354,13 +355,17 @@ rewrite(ClientTxn *ct, Draft *d, int table)
 			edit->rows[edit->nrows++] = s->rows[i].row;
 }
 
-/* Compaction: two batches that lie side by side become one, with all their rows, dead ones included. */
+/*
+ * Compaction: two batches that lie side by side become one.  Rows at either end that are dead are left out; if all are, no batch comes
+ * of it.
+ */
 static void
 merge(ClientTxn *ct, Draft *d, int table)
 {
 	Storage *s = truth_table(table, d->look);
 	BatchInfo *batches[64];
 	int n = 0, i;
+	u64 end;
 	Edit *e;
 
 	for (size_t b = 0; s && b < s->nbatches && n < 64; b++)
@@ -385,11 +390,15 @@ merge(ClientTxn *ct, Draft *d, int table)
 	e->table = table;
 	e->ndrop = 2;
 	for (int b = 0; b < 2; b++)
-	{
 		e->drop[b] = batches[i + b]->first;
-		for (u64 r = 0; r < batches[i + b]->nrows; r++)
-			e->rows[e->nrows++] = s->rows[batches[i + b]->first + r].row;
-	}
+	e->first = batches[i]->first;
+	end = batches[i + 1]->first + batches[i + 1]->nrows;
+	while (e->first < end && !row_live(&s->rows[e->first], d->look))
+		e->first++;
+	while (end > e->first && !row_live(&s->rows[end - 1], d->look))
+		end--;
+	for (u64 r = e->first; r < end; r++)
+		e->rows[e->nrows++] = s->rows[r].row;
 	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
 	expect(ct, EXPECT_BATCHES, s->id, e->drop[0], e->drop[1]);
 }
@@ -529,7 +538,7 @@ finish_edit(Proc *proc, const Edit *e)
 	{
 		edit->drop_batches = realloc(edit->drop_batches, (i + 1) * sizeof(u64));
 		edit->drop_batches[edit->n_drop_batches++] = e->drop[i];
-		edit->first_row = e->drop[0];
+		edit->first_row = e->first;
 	}
 	edit->successors = malloc((e->nended + 1) * sizeof(u64));
 	edit->successor_counts = malloc((e->nended + 1) * sizeof(u64));

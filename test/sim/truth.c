@@ -281,20 +281,33 @@ apply_edit(const S3am__TableEdit *edit)
 				  (unsigned long long) s->id);
 	if (edit->n_drop_batches)
 	{
-		u64 nrows = 0;
+		u64 from = UINT64_MAX, to = 0, first = edit->first_row, end = first;
 
 		for (size_t i = 0; i < edit->n_drop_batches; i++)
 			for (size_t j = 0; j < s->nbatches; j++)
 				if (s->batches[j].first == edit->drop_batches[i] && s->batches[j].dropped == 0)
 				{
 					s->batches[j].dropped = head;
-					nrows += s->batches[j].nrows;
+					from = s->batches[j].first < from ? s->batches[j].first : from;
+					to =
+						s->batches[j].first + s->batches[j].nrows > to ? s->batches[j].first + s->batches[j].nrows : to;
 				}
-		if (edit->n_batches != 1 || edit->batches[0]->nrows != nrows || edit->first_row != edit->drop_batches[0])
+		for (size_t i = 0; i < edit->n_batches; i++)
+			end += edit->batches[i]->nrows;
+		/* none of them may be there, if rule 34 is off */
+		if (to == 0 || (edit->n_batches > 0 && (first < from || end > to)))
 			violation("version %llu merges batches of storage %llu, and the rows have other numbers then",
 					  (unsigned long long) head, (unsigned long long) s->id);
-		(void) rows_of(edit->batches[0]);
-		add_batch(s, edit->first_row, edit->batches[0]);
+		for (u64 row = from; row < to; row++)
+			if ((row < first || row >= end) && s->rows[row].ended == 0)
+				violation("LOST: version %llu merges batches of storage %llu and drops row %llu, which is live",
+						  (unsigned long long) head, (unsigned long long) s->id, (unsigned long long) row);
+		for (size_t i = 0; i < edit->n_batches; i++)
+		{
+			(void) rows_of(edit->batches[i]);
+			add_batch(s, first, edit->batches[i]);
+			first += edit->batches[i]->nrows;
+		}
 		return;
 	}
 	end_rows(s, edit);
