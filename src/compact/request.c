@@ -23,11 +23,25 @@ is_running(S3Node *node)
 	return s3am_compaction && node->compaction.procno >= 0 && pg_atomic_read_u32(&node->phase) == NODE_READY;
 }
 
+/* Has work on the table failed since then?  Then why. */
+static bool
+has_failed(S3Node *node, TableState *table, TimestampTz since, char *why)
+{
+	bool failed;
+
+	SpinLockAcquire(&node->mutex);
+	failed = node->compaction.failed_storage == table->storage && node->compaction.failed_at > since;
+	if (failed)
+		strlcpy(why, node->compaction.error, sizeof(node->compaction.error));
+	SpinLockRelease(&node->mutex);
+	return failed;
+}
+
 const char *
 compact_table(S3Node *node, TableState *table, bool patient)
 {
 	TimestampTz start = GetCurrentTimestamp(), checked = start;
-	char failure[sizeof(node->compaction.error)] = "";
+	char failure[sizeof(node->compaction.error)];
 	uint64 ticket;
 
 	if (!s3am_compaction)
@@ -54,11 +68,8 @@ compact_table(S3Node *node, TableState *table, bool patient)
 		node_doing(DOING_ROOM);
 		(void) ConditionVariableTimedSleep(&node->compaction.cv, WAIT_MS, PG_WAIT_EXTENSION);
 		now = GetCurrentTimestamp();
-		SpinLockAcquire(&node->mutex);
-		if (node->compaction.failed_storage == table->storage && node->compaction.failed_at > start)
-			strlcpy(failure, node->compaction.error, sizeof(failure));
-		SpinLockRelease(&node->mutex);
-		if (failure[0] || !is_running(node) || (!patient && TimestampDifferenceExceeds(start, now, IMPATIENT_MS)))
+		if (has_failed(node, table, start, failure) || !is_running(node) ||
+			(!patient && TimestampDifferenceExceeds(start, now, IMPATIENT_MS)))
 			break;
 		if (TimestampDifferenceExceeds(checked, now, DeadlockTimeout))
 		{
@@ -69,7 +80,8 @@ compact_table(S3Node *node, TableState *table, bool patient)
 		}
 	}
 	ConditionVariableCancelSleep();
-	return failure[0] ? pstrdup(failure) : NULL;
+	/* a ticket is answered even if the work failed */
+	return has_failed(node, table, start, failure) ? pstrdup(failure) : NULL;
 }
 
 uint64
@@ -95,12 +107,13 @@ compact_wait_for_room(S3Node *node)
 		return;
 	passes = pg_atomic_read_u64(&node->compaction.passes);
 	checked = GetCurrentTimestamp();
-	node_wake(node->compaction.procno);
 	ConditionVariablePrepareToSleep(&node->compaction.cv);
 	/* two passes: the first may have looked at a table before it came to need it */
 	while (pg_atomic_read_u64(&node->small_bytes) > limit && is_running(node) &&
 		   pg_atomic_read_u64(&node->compaction.passes) < passes + 2)
 	{
+		/* it may have gone to sleep after the first */
+		node_wake(node->compaction.procno);
 		node_doing(DOING_ROOM);
 		(void) ConditionVariableTimedSleep(&node->compaction.cv, WAIT_MS, PG_WAIT_EXTENSION);
 		if (TimestampDifferenceExceeds(checked, GetCurrentTimestamp(), DeadlockTimeout))
