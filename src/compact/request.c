@@ -101,17 +101,20 @@ compact_wait_for_room(S3Node *node)
 {
 	uint64 limit = (uint64) s3am_unmerged_memory * 1024;
 	uint64 passes;
-	TimestampTz checked;
+	TimestampTz start, checked;
 
 	if (limit == 0 || pg_atomic_read_u64(&node->small_bytes) <= limit || !is_running(node))
 		return;
 	passes = pg_atomic_read_u64(&node->compaction.passes);
-	checked = GetCurrentTimestamp();
+	start = checked = GetCurrentTimestamp();
 	ConditionVariablePrepareToSleep(&node->compaction.cv);
 	/* two passes: the first may have looked at a table before it came to need it */
 	while (pg_atomic_read_u64(&node->small_bytes) > limit && is_running(node) &&
 		   pg_atomic_read_u64(&node->compaction.passes) < passes + 2)
 	{
+		/* a compactor that stands still slows writers down, and fails none of them */
+		if (s3am_commit_timeout > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_commit_timeout))
+			break;
 		/* it may have gone to sleep after the first */
 		node_wake(node->compaction.procno);
 		node_doing(DOING_ROOM);

@@ -36,6 +36,8 @@ ok $? "s3am.activity says what a writer waits for"
 sql -c "SELECT pg_cancel_backend(pid) FROM s3am.activity WHERE waits_for = 'compaction'" > /dev/null
 wait "$writer"
 like "$(cat "$work/writer")" "canceling statement due to user request" "and it can be cancelled"
+sql -c "SET s3am.commit_timeout = '2s'" -c 'INSERT INTO u VALUES (-3)'
+ok $? "who waited for s3am.commit_timeout goes on and does not fail"
 kill -CONT "$(worker compactor)"
 set_to unmerged_memory 1GB
 sql -c 'INSERT INTO u VALUES (-1)'
