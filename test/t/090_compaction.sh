@@ -2,7 +2,7 @@
 # Small batches are merged and deleted rows dropped, and nobody sees a difference: rows, ctid and xmin stay, whatever the snapshot.
 . "$(dirname "$0")/../lib/tap.sh"
 
-node one "s3am.inline_limit = 4" "s3am.segment_size = 64" "s3am.compaction = off" "autovacuum = off"
+node one "s3am.inline_limit = 4" "s3am.segment_size = 64" "s3am.compaction = off" "autovacuum = off" "s3am.checkpoint_interval = 25"
 sql -c 'CREATE EXTENSION s3am' -c 'SET default_table_access_method = s3am' \
 	-c 'CREATE TABLE t (i int, a text, n numeric, big text)' || exit 1
 
@@ -107,5 +107,6 @@ node two "s3am.compaction = off"
 sql -c 'CREATE EXTENSION s3am'
 is "$(sum_of t)" "$before" "and on a server that comes later"
 is "$(sql -c 'SELECT count(*) FROM s')" 5 "with all tables"
+like "$(grep -h 'from a checkpoint\|from the checkpoint\|checkpoint of version' "$work/one/log" | tail -n 1)" "checkpoint" "there were checkpoints of what was merged"
 
 done_testing
