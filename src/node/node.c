@@ -222,6 +222,7 @@ node_take_back(S3Node *node)
 	pg_atomic_write_u64(&node->boundary, 0);
 	pg_atomic_write_u64(&node->restoring, 0);
 	pg_atomic_write_u64(&node->restoring_last, 0);
+	pg_atomic_write_u64(&node->lost, 0);
 	node->deferred = InvalidDsaPointer;
 	pg_atomic_write_u32(&node->served, 0);
 	pg_atomic_write_u64(&node->undelivered_bytes, 0);

@@ -561,6 +561,33 @@ begin_anew(void)
 	proc_exit(1);
 }
 
+/*
+ * The publisher cannot read the checkpoint that it was told of.  If the chain has a newer one, this server was silent for so long that the
+ * pages were collected: it starts over from that one.  With an epoch it ends that first, so that all it has on its way is told of.
+ */
+static void
+look_for_lost(void)
+{
+	static bool ending;
+	uint64 lost = pg_atomic_read_u64(&node->lost);
+	const S3am__CheckpointRef *current = committer_checkpoint(committer);
+
+	if (lost == 0 || current == NULL || current->version <= lost || leaving || ending)
+		return;
+	ereport(
+		LOG,
+		(errmsg("s3am: checkpoint " UINT64_FORMAT
+				" of repository \"%s\" was collected before this server had read it; it starts over from a newer one",
+				lost, node->url)));
+	if (committer_phase(committer) == COMMITTER_ATTACHING || committer_phase(committer) == COMMITTER_JOINING)
+		begin_anew();
+	if (committer_phase(committer) == COMMITTER_READY)
+	{
+		ending = true;
+		committer_fence(committer, committer_epoch(committer), NULL, NULL);
+	}
+}
+
 /* Handles what has come, and waits for more, at most so long. */
 static void
 turn(int64 limit)
@@ -572,6 +599,7 @@ turn(int64 limit)
 	take_submissions();
 	take_requests();
 	bucket_dispatch(store);
+	look_for_lost();
 	wait = committer_tick(committer);
 	if (committer_phase(committer) == COMMITTER_FENCED && !committer_displaced(committer))
 	{

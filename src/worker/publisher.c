@@ -445,6 +445,7 @@ process(Delivery *delivery)
 			if (pg_atomic_read_u64(&node->restoring_last) == delivery->version)
 			{
 				pg_atomic_write_u64(&node->restoring, 0);
+				pg_atomic_write_u64(&node->lost, 0);
 				tell_deferred();
 			}
 			break;
@@ -500,6 +501,12 @@ try_process(Delivery *delivery)
 		failed_version = delivery->version;
 		MemoryContextSwitchTo(TopMemoryContext);
 		error = CopyErrorData();
+		if (delivery->kind == DELIVER_CHECKPOINT && error->sqlerrcode == ERRCODE_DATA_CORRUPTED)
+		{
+			/* the committer looks whether there is a newer one */
+			pg_atomic_write_u64(&node->lost, delivery->version);
+			node_wake(node->committer_procno);
+		}
 		other = node_set_failure(node, delivery->version, error->context ? error->context : "", error->message);
 		if (other)
 			EmitErrorReport();

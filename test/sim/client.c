@@ -52,6 +52,7 @@ typedef struct Client
 	u64 since;
 	Draft draft;
 	int looks; /* left */
+	bool uploaded; /* its segments are there; it is to be handed over */
 } Client;
 
 static Client clients[NCLIENTS];
@@ -644,6 +645,43 @@ abandon(void *arg, u64 x)
 	proc_after(s->proc);
 }
 
+/* Segments are uploaded while a transaction runs, long before its commit names them. */
+static void
+upload(Client *client)
+{
+	ClientTxn *ct = client->txn;
+	Draft *d = &client->draft;
+	Proc *proc = client->proc;
+
+	ct->first_segment = proc->next_segment + 1;
+	for (int i = 0; i < d->nedits; i++)
+		if (d->edits[i].nrows || d->edits[i].nended)
+		{
+			if (d->edits[i].nrows && chance(sc.segments))
+				d->edits[i].segment = ++proc->next_segment;
+			APPEND(ct->txn, tables, , finish_edit(proc, &d->edits[i]));
+		}
+	ct->epoch = committer_epoch(proc->c);
+	client->uploaded = true;
+}
+
+/* Objects of a process's epoch with lower numbers belong to no transaction that may still commit. */
+u64
+client_oldest_segment(const Proc *proc)
+{
+	u64 oldest = proc->next_segment + 1;
+
+	for (int i = 0; i < NCLIENTS; i++)
+		if (clients[i].txn && clients[i].proc == proc && clients[i].txn->first_segment &&
+			clients[i].txn->first_segment < oldest)
+			oldest = clients[i].txn->first_segment;
+	for (const Submission *s = submissions; s; s = s->all)
+		if (s->proc == proc && !s->answered && s->ct->first_segment && s->ct->epoch == committer_epoch(proc->c) &&
+			s->ct->first_segment < oldest)
+			oldest = s->ct->first_segment;
+	return oldest;
+}
+
 static void
 hand_over(Client *client)
 {
@@ -653,14 +691,6 @@ hand_over(Client *client)
 	S3am__CommitId *id = malloc(sizeof(*id));
 	bool shared = chance(sc.shared);
 
-	for (int i = 0; i < d->nedits; i++)
-		if (d->edits[i].nrows || d->edits[i].nended)
-		{
-			if (d->edits[i].nrows && chance(sc.segments))
-				d->edits[i].segment = ++proc->next_segment;
-			APPEND(ct->txn, tables, , finish_edit(proc, &d->edits[i]));
-		}
-	ct->epoch = committer_epoch(proc->c);
 	ct->seq = ++next_seq;
 	ct->base = d->base;
 	s3am__commit_id__init(id);
@@ -695,6 +725,20 @@ next(void *arg, u64 x)
 	{
 		steps--;
 		return;
+	}
+	if (client->txn && client->uploaded && proc == client->proc && proc->alive && proc->paused_until <= now_us &&
+		committer_epoch(proc->c) == client->txn->epoch)
+	{
+		client->uploaded = false;
+		again(client, 2000000); /* commit_timeout */
+		client->since = now_us;
+		hand_over(client);
+		return;
+	}
+	if (client->uploaded)
+	{
+		client->txn->epoch = 0; /* its epoch has ended: it was never handed over */
+		client->uploaded = false;
 	}
 	if (client->txn && client->looks == 0)
 		client->txn = NULL; /* waited long enough: 08007 */
@@ -751,9 +795,8 @@ looked:
 		again(client, rnd_below(sc.think_ms * 1000 + 1));
 		return;
 	}
-	again(client, 2000000); /* commit_timeout */
-	client->since = now_us;
-	hand_over(client);
+	upload(client);
+	again(client, sc.bench || sc.hurried || chance(700) ? 0 : rnd_below(3000 * sc.think_ms));
 }
 
 void

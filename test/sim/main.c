@@ -24,8 +24,9 @@ static const char *const rule_names[] = {
 static const char *const fault_texts[] = {
 #define FAULT_TEXT(name, text) text,
 	FAULT_LIST(FAULT_TEXT)};
-static const char *const counter_names[] = {"committed", "conflict",    "aborted",   "fenced", "versions", "probes",
-											"void",      "checkpoints", "collected", "marked", "restored", "stalled"};
+static const char *const counter_names[] = {"committed", "conflict", "aborted",     "fenced",    "versions",
+											"probes",    "void",     "checkpoints", "collected", "marked",
+											"restored",  "stalled",  "reread"};
 
 #define SLOW_COLLECTION .grace_ms = 1000, .retention_ms = 600, .pin_ms = 8000, .lease_ms = 1500, .every = 4
 #define QUICK_COLLECTION .grace_ms = 120, .retention_ms = 100, .pin_ms = 3000, .lease_ms = 800, .every = 4
@@ -194,6 +195,25 @@ const Scenario scenarios[] = {
 	 .retention_ms = 20,
 	 .pin_ms = 1000,
 	 .lease_ms = 1500,
+	 .every = 4,
+	 .hurried = true},
+	{.name = "asleep",
+	 .lost = 10,
+	 .slow = 100,
+	 .duplicate = 10,
+	 .pause = 50,
+	 .long_pause = 150,
+	 .crash = 80,
+	 .shared = 10,
+	 .rows = 12,
+	 .ddl = 40,
+	 .think_ms = 20,
+	 .collect_ms = 20,
+	 .segments = 700,
+	 .grace_ms = 30,
+	 .retention_ms = 20,
+	 .pin_ms = 300,
+	 .lease_ms = 200,
 	 .every = 4},
 	{.name = "worst",
 	 .lost = 10,

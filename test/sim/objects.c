@@ -239,6 +239,24 @@ objects_published(const S3am__CheckpointRef *ref)
 	counters[N_CHECKPOINTS]++;
 }
 
+/* Are all its pages there? */
+bool
+objects_complete(u64 version)
+{
+	for (size_t i = 0; i < npublished; i++)
+	{
+		size_t len;
+
+		if (published[i].version != version)
+			continue;
+		for (size_t j = 0; j < published[i].npages; j++)
+			if (world_object(published[i].pages[j], &len) == NULL)
+				return false;
+		return true;
+	}
+	return false;
+}
+
 /* ---------------------------------------------------------------- removal */
 
 typedef struct PinCheck
@@ -266,11 +284,12 @@ check_pin(void *arg, const char *key)
 		v = m->oldest;
 		s3am__node__free_unpacked(m, NULL);
 	}
-	else if (payload && pin_in_use(key))
+	else if (payload)
 	{
 		S3am__Pin *m = s3am__pin__unpack(NULL, len, payload);
 
-		v = m->version;
+		if (pin_in_use(key, m->version))
+			v = m->version;
 		s3am__pin__free_unpacked(m, NULL);
 	}
 	free(payload);
@@ -317,6 +336,7 @@ removed_checkpoint(const char *key)
 		key_checkpoint(its, published[i].version, published[i].epoch);
 		if (strcmp(its, key) != 0)
 			continue;
+		server_checkpoint_removed(key, published[i].version);
 		if (checkpoint_needed(&published[i]))
 			violation("LOST: checkpoint %s is removed, and attaching starts from it", key);
 		world_each("pins/", check_pin, &c);
@@ -332,6 +352,7 @@ removed_page(const char *key)
 			{
 				PinCheck c = {published[i].version, published[i].version + 1, key};
 
+				server_checkpoint_removed(key, published[i].version);
 				if (checkpoint_needed(&published[i]))
 					violation("LOST: page %s of checkpoint %llu is removed", key,
 							  (unsigned long long) published[i].version);
@@ -363,6 +384,7 @@ objects_removed(const char *key)
 			return; /* nobody committed it yet; if somebody does, the truth finds it missing */
 		if (c.dropped == 0)
 			violation("LOST: segment %s of version %llu is removed", key, (unsigned long long) c.added);
+		server_segment_removed(key, c.added, c.dropped);
 		world_each("nodes/", check_pin, &c);
 		world_each("pins/", check_pin, &c);
 	}

@@ -31,7 +31,7 @@ static Asked *questions;
 static bool tampered;
 bool tamper_found;
 
-static void start(int node);
+static void start(int node, Server *server);
 
 /* ---------------------------------------------------------------- callbacks of the committer */
 
@@ -57,9 +57,12 @@ node_random(void *arg)
 	return x;
 }
 
-/* Is it the pin of a process that is attaching, and has found it good? */
+/*
+ * Is it the pin of a process that is attaching, and has found it good?  An older version than that of the checkpoint is for the server's
+ * readers, whom server.c watches.
+ */
 bool
-pin_in_use(const char *key)
+pin_in_use(const char *key, u64 version)
 {
 	char its[KEY_SIZE];
 
@@ -67,7 +70,7 @@ pin_in_use(const char *key)
 	{
 		key_pin(its, (const uint8_t *) p->nonce);
 		if (p->alive && strcmp(its, key) == 0)
-			return committer_reading_checkpoint(p->c);
+			return version > server_published(p->server) && committer_reading_checkpoint(p->c);
 	}
 	return false;
 }
@@ -78,6 +81,7 @@ on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *v
 {
 	(void) manifest;
 	truth_applied(arg, version, voided, object, len);
+	server_applied(((Proc *) arg)->server, version);
 }
 
 static void
@@ -89,6 +93,7 @@ on_restored(void *arg, const S3am__Checkpoint *root)
 		COUNT(CATCH_UP);
 	counters[N_RESTORED]++;
 	truth_restored(proc, root);
+	server_restored(proc->server, root);
 	note("process %llu restored version %llu", (unsigned long long) proc->number, (unsigned long long) root->version);
 }
 
@@ -107,11 +112,27 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 		tamper_found = true;
 	else if (phase == COMMITTER_FAILED)
 		violation("process %llu failed: %s", (unsigned long long) proc->number, error ? error : "");
+	if (phase == COMMITTER_READY && committer_epoch(proc->c))
+	{
+		char key[KEY_SIZE];
+
+		key_node(key, committer_epoch(proc->c));
+		server_sign(proc->server, key);
+		server_ready(proc->server);
+	}
 	if (phase == COMMITTER_READY && error == NULL)
 		note("process %llu is ready, epoch %llu", (unsigned long long) proc->number,
 			 (unsigned long long) committer_epoch(proc->c));
 	if (phase == COMMITTER_FENCED)
 		note("process %llu was fenced", (unsigned long long) proc->number);
+}
+
+static u64
+on_oldest_read(void *arg)
+{
+	Proc *proc = arg;
+
+	return server_oldest_read(proc->server, proc->applied);
 }
 
 /* ---------------------------------------------------------------- background work */
@@ -141,13 +162,22 @@ collected(void *arg, const CollectReport *report, const char *error)
 		 error ? error : "");
 }
 
+static bool
+in_use(void *arg, u64 epoch, u64 number)
+{
+	Proc *proc = arg;
+
+	(void) epoch;
+	return number >= (RULE(P13_IN_USE) ? proc->oldest_segment : client_oldest_segment(proc));
+}
+
 static void
 collect(void *arg, u64 x)
 {
 	Proc *proc = arg;
 	const S3am__CheckpointRef *current;
 	CheckpointConfig build = {proc, built, 0, 300, 200, 4, 20000, proc->swept};
-	CollectConfig config = {proc, sc.retention_ms, GRACE_MS, PIN_MS, false, UINT64_MAX, NULL, NULL, collected};
+	CollectConfig config = {proc, sc.retention_ms, GRACE_MS, PIN_MS, false, UINT64_MAX, in_use, NULL, collected};
 
 	(void) x;
 	if (!proc->alive)
@@ -166,11 +196,32 @@ collect(void *arg, u64 x)
 	}
 	else
 	{
+		if (proc->collection_began == 0)
+			proc->oldest_segment = client_oldest_segment(proc);
 		config.first_page = proc->build ? checkpoint_first_page(proc->build) : committer_new_page(proc->c);
 		if (collector_run(proc->collector, &config))
 			proc->collection_began = now_us;
 	}
 	proc_after(proc);
+}
+
+/*
+ * The pages of the checkpoint that the server was to read are gone, since it was silent for too long, and the chain has a newer one: the
+ * committer starts over from that.  With an epoch it ends that first, so that all it has on its way is told of.
+ */
+static bool
+starts_over(Proc *proc)
+{
+	u64 lost = server_lost(proc->server);
+	const S3am__CheckpointRef *current = committer_checkpoint(proc->c);
+
+	if (lost == 0 || current == NULL || current->version <= lost)
+		return false;
+	if (committer_phase(proc->c) != COMMITTER_READY)
+		return committer_phase(proc->c) != COMMITTER_FENCED;
+	if (committer_epoch_live(proc->c, committer_epoch(proc->c)))
+		committer_fence(proc->c, committer_epoch(proc->c), NULL, NULL);
+	return false;
 }
 
 bool
@@ -263,7 +314,7 @@ proc_after(Proc *proc)
 }
 
 static void
-start(int node)
+start(int node, Server *server)
 {
 	static S3am__Repository repository = S3AM__REPOSITORY__INIT;
 	CommitterConfig config = {0};
@@ -272,6 +323,7 @@ start(int node)
 	proc->node = node;
 	proc->number = ++nprocs;
 	proc->alive = true;
+	proc->server = server ? server : server_start();
 	proc->clock_rate = 900 + rnd_below(200);
 	proc->clock_offset_ms = 1000000 + rnd_below(100000000);
 	proc->next = procs;
@@ -298,7 +350,14 @@ start(int node)
 	config.restored = on_restored;
 	config.decided = on_decided;
 	config.phase = on_phase;
+	config.oldest_read = on_oldest_read;
 	proc->c = committer_create(&config, proc->store, &repository);
+	{
+		char key[KEY_SIZE];
+
+		key_pin(key, (const uint8_t *) proc->nonce);
+		server_sign(proc->server, key);
+	}
 	proc->collector = collector_create(proc->c, proc->store, repository_uuid);
 	if (sc.collect_ms)
 		at(now_us + rnd_below(1000 * sc.collect_ms), proc, collect, proc, 0);
@@ -308,8 +367,10 @@ start(int node)
 }
 
 static void
-kill_proc(Proc *proc)
+kill_proc(Proc *proc, bool server)
 {
+	if (server)
+		server_stop(proc->server);
 	note("process %llu is killed", (unsigned long long) proc->number);
 	proc->alive = false;
 	client_crashed(proc);
@@ -374,11 +435,16 @@ proc_questions(void)
 static void
 restart(void *arg, u64 node)
 {
-	(void) arg;
+	Server *server = arg; /* that goes on; NULL: one that begins */
+
 	if (running[node] == NULL)
-		start(node);
+		start(node, server);
 	else
+	{
+		if (server)
+			server_stop(server);
 		steps--;
+	}
 }
 
 static void
@@ -388,7 +454,7 @@ end_clone(void *arg, u64 x)
 
 	(void) x;
 	if (proc->alive && running[proc->node] != proc)
-		kill_proc(proc);
+		kill_proc(proc, true);
 }
 
 static Proc *
@@ -421,10 +487,18 @@ chaos(void *arg, u64 x)
 		tamper();
 	if (chance(150) && proc->paused_until <= now_us)
 		ask(proc);
+	if (running[proc->node] == proc && proc->paused_until <= now_us && starts_over(proc))
+	{
+		counters[N_LOST]++;
+		kill_proc(proc, false);
+		at(now_us + rnd_below(300000), NULL, restart, proc->server, proc->node);
+		return;
+	}
 	if (committer_phase(proc->c) == COMMITTER_FENCED && running[proc->node] == proc && chance(300))
 	{
-		kill_proc(proc);
-		at(now_us + rnd_below(300000), NULL, restart, NULL, proc->node);
+		/* the committer begins anew; those who read go on */
+		kill_proc(proc, false);
+		at(now_us + rnd_below(300000), NULL, restart, proc->server, proc->node);
 		return;
 	}
 	if (chance(sc.pause) && proc->paused_until <= now_us)
@@ -446,13 +520,13 @@ chaos(void *arg, u64 x)
 		COUNT(CRASH);
 		if (sim_store_putting(proc->store))
 			COUNT(CRASH_IN_PUT);
-		kill_proc(proc);
+		kill_proc(proc, true);
 		at(now_us + rnd_below(300000), NULL, restart, NULL, proc->node);
 	}
 	else if (chance(sc.clone) && running[proc->node] == proc)
 	{
 		COUNT(CLONE);
-		start(proc->node);
+		start(proc->node, NULL);
 		at(now_us + rnd_below(2000000), NULL, end_clone, proc, 0);
 	}
 	else if (chance(sc.clock))
@@ -470,11 +544,11 @@ proc_calm(void)
 	{
 		p->paused_until = 0;
 		if (p->alive && running[p->node] != p)
-			kill_proc(p);
+			kill_proc(p, true);
 	}
 	for (int i = 0; i < sc.nodes; i++)
 		if (running[i] == NULL)
-			start(i);
+			start(i, NULL);
 }
 
 void
@@ -493,7 +567,7 @@ proc_reset(void)
 	{
 		next = p->next;
 		if (p->alive)
-			kill_proc(p);
+			kill_proc(p, true);
 	}
 }
 
@@ -516,6 +590,7 @@ proc_free(void)
 		free(a);
 	}
 	memset(running, 0, sizeof(running));
+	server_reset();
 	nprocs = 0;
 	tampered = tamper_found = false;
 }

@@ -95,6 +95,7 @@ typedef struct Scenario
 	int every; /* versions between checkpoints */
 	int segments; /* per mille of batches */
 	int memory; /* per mille of requests, and of objects to write, for which there is no memory */
+	bool hurried; /* checkpoints are read at once, and nobody holds a snapshot: what is old goes soon */
 	int tamper; /* per mille of chaos rounds: the newest manifest is replaced by another */
 } Scenario;
 
@@ -137,6 +138,8 @@ extern u64 world_pinned_at(const char *key); /* the boundary when its present li
 
 /* ---------------------------------------------------------------- processes (proc.c) */
 
+typedef struct Server Server; /* server.c */
+
 struct Proc
 {
 	int node; /* index of its identity */
@@ -154,6 +157,8 @@ struct Proc
 	u64 build_began, collection_began; /* 0: none under way */
 	u64 swept;
 	u64 next_segment;
+	u64 oldest_segment; /* when the collection began */
+	Server *server;
 	uint64_t nonce[2]; /* its pin while attaching */
 	u64 applied;
 	Proc *next; /* all that ever were */
@@ -172,8 +177,24 @@ extern void proc_report(void);
 extern bool proc_questions(void);
 extern bool proc_background(u64 since); /* is background work under way that began before? */
 extern bool tamper_found;
-extern bool pin_in_use(const char *key);
+extern bool pin_in_use(const char *key, u64 version);
 extern void chaos(void *arg, u64 x);
+
+/* ---------------------------------------------------------------- what surrounds a committer (server.c) */
+
+extern Server *server_start(void);
+extern void server_stop(Server *s);
+extern void server_ready(Server *s);
+extern void server_sign(Server *s, const char *key); /* it renews this object */
+extern void server_applied(Server *s, u64 version);
+extern void server_restored(Server *s, const S3am__Checkpoint *root);
+extern u64 server_oldest_read(Server *s, u64 applied);
+extern u64 server_published(const Server *s);
+extern u64 server_lost(const Server *s);
+extern bool server_behind(const Server *s);
+extern void server_segment_removed(const char *key, u64 added, u64 dropped);
+extern void server_checkpoint_removed(const char *key, u64 version);
+extern void server_reset(void);
 
 /* ---------------------------------------------------------------- transactions (client.c) */
 
@@ -211,6 +232,7 @@ typedef struct ClientTxn
 	u64 base;
 	Answer answer;
 	u64 version; /* in the chain; 0 not */
+	u64 first_segment; /* its segments have this number or higher ones; 0: none */
 	bool marked; /* an abort mark came first */
 	struct ClientTxn *hash_next;
 } ClientTxn;
@@ -221,6 +243,7 @@ extern ClientTxn *client_find(u64 epoch, u64 seq);
 extern void client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const char *detail);
 extern void client_crashed(Proc *proc);
 extern u64 client_median_us(void);
+extern u64 client_oldest_segment(const Proc *proc);
 extern int client_pending(void);
 extern int client_pending_of(const Proc *proc);
 extern bool client_resolve(bool final); /* at the end: every transaction has an outcome that the nodes can tell */
@@ -274,6 +297,7 @@ extern size_t truth_count_storages(u64 version);
 extern size_t truth_count_ddl(u64 version);
 extern void truth_digest(u64 version, uint8_t digest[16]);
 extern void truth_restored(Proc *proc, const S3am__Checkpoint *root);
+extern bool objects_complete(u64 version);
 extern void objects_published(const S3am__CheckpointRef *ref);
 extern void objects_removed(const char *key);
 extern void objects_boundary(const uint8_t *object, size_t len);
@@ -305,7 +329,8 @@ enum
 	N_COLLECTED,
 	N_MARKED,
 	N_RESTORED,
-	N_STALLED
+	N_STALLED,
+	N_LOST
 };
 
 #endif
