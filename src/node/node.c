@@ -224,6 +224,7 @@ node_take_back(S3Node *node)
 	pg_atomic_write_u64(&node->restoring_last, 0);
 	pg_atomic_write_u64(&node->lost, 0);
 	node->deferred = InvalidDsaPointer;
+	node->gap = false;
 	pg_atomic_write_u32(&node->served, 0);
 	pg_atomic_write_u64(&node->undelivered_bytes, 0);
 	pg_atomic_write_u64(&node->stamp_first, 0);

@@ -215,6 +215,7 @@ typedef struct S3Node
 	/* versions of the oldest and the newest checkpoint that the publisher was told of and is not done with; 0 none */
 	pg_atomic_uint64 restoring, restoring_last;
 	pg_atomic_uint64 lost; /* version of a checkpoint that cannot be read any more; 0 none */
+	bool gap; /* the publisher's: a checkpoint was left out, and a newer one follows */
 	dsa_pointer deferred; /* the publisher's: decisions that wait for the newest one */
 	pg_atomic_uint32 served; /* it was attached since the server started: snapshots may be there */
 	pg_atomic_uint64 undelivered_bytes; /* of deliveries */

@@ -574,6 +574,9 @@ look_for_lost(void)
 
 	if (lost == 0 || current == NULL || current->version <= lost || leaving || ending)
 		return;
+	/* a newer one was told of already: the publisher will come to it */
+	if (pg_atomic_read_u64(&node->restoring_last) > lost)
+		return;
 	ereport(
 		LOG,
 		(errmsg("s3am: checkpoint " UINT64_FORMAT

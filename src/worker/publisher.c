@@ -288,14 +288,6 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 	shown(pos);
 }
 
-/* Is a newer checkpoint on its way, and was an older one, or what lies between them, left out? */
-static bool
-in_gap(uint64 version)
-{
-	return pg_atomic_read_u64(&node->restoring_last) >= version &&
-		   version > POS_WHOLE(pg_atomic_read_u64(&node->published)) + 1;
-}
-
 static void
 apply_version(Delivery *delivery)
 {
@@ -306,7 +298,8 @@ apply_version(Delivery *delivery)
 	if (delivery->version <= POS_VERSION(pg_atomic_read_u64(&node->published)) &&
 		(pg_atomic_read_u64(&node->published) & POS_STEP_MAX) == POS_STEP_MAX)
 		return; /* a committer that started anew tells it again */
-	if (in_gap(delivery->version))
+	/* what came between two checkpoints; what is after the newer one comes after it */
+	if (node->gap)
 		return;
 	if (delivery->version > POS_WHOLE(pg_atomic_read_u64(&node->published)) + 1)
 		elog(ERROR, "version " UINT64_FORMAT " came after " UINT64_FORMAT, delivery->version,
@@ -382,6 +375,7 @@ apply_checkpoint(Delivery *delivery)
 		ereport(LOG, (errmsg("s3am: checkpoint " UINT64_FORMAT
 							 " of repository \"%s\" is left out, since a newer one follows",
 							 delivery->version, node->url)));
+		node->gap = true;
 		return;
 	}
 	root = s3am__checkpoint__unpack(message_allocator(delivery_cxt), delivery->len, delivery->payload);
@@ -398,12 +392,10 @@ apply_checkpoint(Delivery *delivery)
 		restore_rows(node, root, true);
 		CommitTransactionCommand();
 		pg_atomic_write_u64(&node->applied, pos);
+		node->gap = false;
 		shown(pos);
 		return;
 	}
-	ereport(LOG, (errmsg("s3am: repository \"%s\" was followed again from the checkpoint of version " UINT64_FORMAT
-						 ", because versions after " UINT64_FORMAT " were collected meanwhile",
-						 node->url, delivery->version, POS_VERSION(pg_atomic_read_u64(&node->published)))));
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	restore_catalogs(node, root, false);
@@ -414,6 +406,10 @@ apply_checkpoint(Delivery *delivery)
 	PopActiveSnapshot();
 	state_stamp(node, pos, GetTopTransactionId());
 	CommitTransactionCommand();
+	ereport(LOG, (errmsg("s3am: repository \"%s\" was followed again from the checkpoint of version " UINT64_FORMAT
+						 ", because versions after " UINT64_FORMAT " were collected meanwhile",
+						 node->url, delivery->version, POS_VERSION(pg_atomic_read_u64(&node->published)))));
+	node->gap = false;
 	shown(pos);
 }
 
@@ -451,7 +447,7 @@ process(Delivery *delivery)
 			break;
 		case DELIVER_DECISION:
 			/* nobody is told of a commit that cannot be seen yet */
-			if (in_gap(delivery->version))
+			if (node->gap)
 			{
 				dsa_pointer p = dsa_allocate(node_dsa(node), sizeof(Delivery));
 				Delivery *copy = dsa_get_address(node_dsa(node), p);

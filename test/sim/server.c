@@ -25,7 +25,7 @@ typedef struct Delivery
 struct Server
 {
 	Server *next;
-	bool alive, served;
+	bool alive, served, gap;
 	u64 published, frozen, restoring, restoring_last;
 	u64 lost; /* a checkpoint whose pages are gone */
 	Delivery *first, *last;
@@ -57,13 +57,11 @@ take(Server *s, const Delivery *d)
 		return true;
 	if (!d->checkpoint)
 	{
+		if (s->gap)
+			return true; /* left out with an older checkpoint; a newer one follows, and then what is after it */
 		if (d->version > s->published + 1)
-		{
-			if (s->restoring_last < d->version)
-				violation("version %llu is to be published after %llu", (unsigned long long) d->version,
-						  (unsigned long long) s->published);
-			return true; /* left out with an older checkpoint; a newer one follows */
-		}
+			violation("version %llu is to be published after %llu", (unsigned long long) d->version,
+					  (unsigned long long) s->published);
 		s->published = d->version;
 		return true;
 	}
@@ -71,10 +69,14 @@ take(Server *s, const Delivery *d)
 	{
 		/* only who was silent for too long may find that */
 		if (s->restoring_last > d->version)
+		{
+			s->gap = true;
 			return true;
+		}
 		s->lost = d->version;
 		return false;
 	}
+	s->gap = false;
 	s->published = d->version;
 	return true;
 }
