@@ -5,7 +5,7 @@
 
 # everything that takes days elsewhere takes moments here
 quick=("s3am.collect_grace = '50ms'" "s3am.retention = 0" "s3am.collect_interval = '100ms'" "s3am.checkpoint_interval = 10"
-	"s3am.poll_max = '100ms'" "s3am.node_timeout = '3s'" "s3am.pin_timeout = '20s'" "s3am.max_apply_delay = '60s'")
+	"s3am.poll_max = '100ms'" "s3am.node_timeout = '6s'" "s3am.pin_timeout = '20s'" "s3am.max_apply_delay = '60s'")
 bucket=${repository#file://}
 objects() { find "$bucket/$1" -type f | wc -l; }
 at_most() { [ "$(objects "$1")" -le "$2" ]; }
@@ -91,7 +91,9 @@ commits 20
 sleep 2
 tell 3 'COMMIT; SELECT 2;'
 eventually 20 answered 3 2
-is "$(sql -c 'SELECT count(*), sum(length(s)) FROM loaded')" '20000|640000' "what a transaction had uploaded long before its end is there after it"
+is "$(paste -sd, "$work/session3")" 1,2 "a transaction that had uploaded long before commits" ||
+	diag "$(grep -h -E 'fenced|writes again' "$work"/*/log)"
+is "$(sql -c 'SELECT count(*), sum(length(s)) FROM loaded')" '20000|640000' "and all of it is there"
 
 # ---------------------------------------------------------------- a server that is killed while it uploads
 
