@@ -74,6 +74,16 @@ CREATE FUNCTION cache_stats(OUT kind text, OUT frame int4, OUT pages int8, OUT p
     LANGUAGE C AS 'MODULE_PATHNAME', 's3am_cache_stats';
 COMMENT ON FUNCTION cache_stats() IS 'pages in shared memory by kind and size of frame, and how often they were found, since this server started';
 
+CREATE FUNCTION store_request_stats(OUT process text, OUT request text, OUT requests int8, OUT errors int8, OUT bytes int8, OUT mean_ms float8,
+                                    OUT p50_ms float8, OUT p99_ms float8, OUT latencies int8[], OUT since timestamptz) RETURNS SETOF record
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_store_request_stats';
+COMMENT ON FUNCTION store_request_stats() IS
+    'requests sent to the store, each try by itself, by kind of process and request; latencies counts answers by powers of two, from below 64 us';
+
+CREATE FUNCTION store_reset() RETURNS void
+    LANGUAGE C AS 'MODULE_PATHNAME', 's3am_store_reset';
+COMMENT ON FUNCTION store_reset() IS 'lets the counters of requests to the store begin with 0 again';
+
 CREATE FUNCTION read_manifests(newest int8 DEFAULT NULL, number int4 DEFAULT 50, OUT version int8, OUT author int8,
                                OUT "time" timestamptz, OUT steps int8, OUT transactions int8, OUT storages int8[], OUT rows_added int8,
                                OUT rows_removed int8, OUT ddl int8, OUT inline_bytes int8, OUT segments int8,
@@ -146,12 +156,12 @@ COMMENT ON FUNCTION progress() IS 'how far s3am.verify() and s3am.recovery_scan(
 CREATE VIEW tables AS
     SELECT c.oid::regclass AS "table", s.storage, coalesce(t.rows, 0) AS rows, coalesce(t.dead, 0) AS dead,
            coalesce(t.inline_rows, 0) AS inline_rows, coalesce(t.segments, 0) AS segments,
-           coalesce(t.bytes, 0) AS bytes
+           coalesce(t.bytes, 0) AS bytes, coalesce(round(t.dead::numeric / nullif(t.rows, 0), 4), 0) AS dead_share
     FROM pg_class c
     JOIN storage s ON s.relfilenode = c.relfilenode
     JOIN pg_am a ON a.oid = c.relam AND a.amname = 's3am'
     LEFT JOIN table_states() t ON t.storage = s.storage;
-COMMENT ON VIEW tables IS 's3am tables: rows (dead ones included), those still inline, segments, bytes stored';
+COMMENT ON VIEW tables IS 's3am tables: rows (dead ones included), those still inline, segments, bytes stored, share of dead rows';
 
 CREATE VIEW segments AS
     SELECT c.oid::regclass AS "table", b.first_row, b.rows, b.version, b.object, b.bytes
@@ -178,6 +188,26 @@ CREATE VIEW activity AS
 COMMENT ON VIEW activity IS 'what the workers of this database do, and which sessions wait for what';
 CREATE VIEW cache AS SELECT * FROM cache_stats();
 COMMENT ON VIEW cache IS 'pages of all attached databases in shared memory, by kind and size of frame';
+CREATE VIEW store_requests AS
+    SELECT process, request, requests, errors, bytes, mean_ms, p50_ms, p99_ms, latencies,
+           requests / 1000.0 * CASE request WHEN 'GET' THEN current_setting('s3am.price_get')::float8
+                               WHEN 'DELETE' THEN 0 ELSE current_setting('s3am.price_put')::float8 END
+           + CASE request WHEN 'GET' THEN bytes / 1e9 * current_setting('s3am.price_transfer')::float8 ELSE 0 END AS cost,
+           since
+    FROM store_request_stats();
+COMMENT ON VIEW store_requests IS 'requests of this server to the store since it started or s3am.store_reset(): number, errors, bytes, latency, cost';
+
+CREATE VIEW cost AS
+    WITH r AS (
+        SELECT 'requests: ' || request AS item, sum(requests)::float8 AS quantity, sum(cost) AS cost,
+               sum(cost) * 2629800 / greatest(extract(epoch FROM now() - min(since)), 1)::float8 AS per_month
+        FROM store_requests GROUP BY request
+        UNION ALL
+        SELECT 'storage: GB of tables', sum(bytes) / 1e9, NULL, sum(bytes) / 1e9 * current_setting('s3am.price_storage')::float8
+        FROM table_states() WHERE NOT dropped)
+    SELECT item, quantity, cost, per_month FROM r;
+COMMENT ON VIEW cost IS 'what this server''s requests cost so far, and a month at this rate would, and storage, at the prices that s3am.price_... say';
+
 CREATE VIEW progress AS SELECT * FROM progress();
 COMMENT ON VIEW progress IS 'how far s3am.verify() and s3am.recovery_scan() are';
 CREATE VIEW attach_status AS SELECT * FROM attach_status();
@@ -196,9 +226,9 @@ COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments, manifests, activity, cache, attach_status, compaction, progress, sequences TO pg_monitor;
+GRANT SELECT ON tables, segments, manifests, activity, cache, attach_status, compaction, progress, sequences, store_requests, cost TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), progress(), store_stats(),
-    cache_stats(), read_manifests(int8, int4)
+    store_request_stats(), cache_stats(), read_manifests(int8, int4)
     TO pg_monitor;
 
 -- What extensions brought is known by the extension's name elsewhere; tables are told by their access method.

@@ -1,5 +1,5 @@
 /*
- * operations.c: SQL functions that show what s3am does: processes, requests to the store, manifests.
+ * operations.c: SQL functions that show what s3am does: processes and manifests.
  */
 #include "postgres.h"
 
@@ -26,7 +26,6 @@
 #include "s3am.h"
 
 S3AM_FUNCTION(s3am_processes);
-S3AM_FUNCTION(s3am_store_stats);
 S3AM_FUNCTION(s3am_read_manifests);
 S3AM_FUNCTION(s3am_collect);
 
@@ -89,36 +88,6 @@ s3am_processes(PG_FUNCTION_ARGS)
 		if (proc->pid != 0 && proc->databaseId == MyDatabaseId && i != node->publisher_procno &&
 			proc->wait_event_info == PG_WAIT_EXTENSION && pg_atomic_read_u32(&node_backend(i)->doing) >= DOING_ATTACH)
 			process_row(rsinfo, "session", i);
-	}
-	return (Datum) 0;
-}
-
-/* ------------------------------------------------------------------------------------ the store */
-
-/* s3am.store_stats(): requests and bytes since the server started. */
-Datum
-s3am_store_stats(PG_FUNCTION_ARGS)
-{
-	static const char *const kinds[] = {"committer", "sessions"};
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-	S3Node *node = node_wait_ready();
-
-	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < NODE_STATS_KINDS; i++)
-	{
-		NodeStoreStats *s = &node->store_stats[i];
-		Datum values[8];
-		bool nulls[8] = {false};
-
-		values[0] = CStringGetTextDatum(kinds[i]);
-		values[1] = Int64GetDatum(pg_atomic_read_u64(&s->gets));
-		values[2] = Int64GetDatum(pg_atomic_read_u64(&s->puts));
-		values[3] = Int64GetDatum(pg_atomic_read_u64(&s->lists));
-		values[4] = Int64GetDatum(pg_atomic_read_u64(&s->deletes));
-		values[5] = Int64GetDatum(pg_atomic_read_u64(&s->retries));
-		values[6] = Int64GetDatum(pg_atomic_read_u64(&s->bytes_in));
-		values[7] = Int64GetDatum(pg_atomic_read_u64(&s->bytes_out));
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;
 }

@@ -50,6 +50,7 @@ int s3am_collect_grace;
 int s3am_retention;
 int s3am_outcome_retention;
 int s3am_pin_timeout;
+static double price_put, price_get, price_storage, price_transfer; /* the view s3am.cost reads them */
 
 static const struct config_enum_entry addressing_options[] = {
 	{"auto", -1, false}, {"path", 0, false}, {"virtual-host", 1, false}, {NULL, 0, false}};
@@ -68,6 +69,12 @@ int_setting(const char *name, const char *what, int *variable, int value, int mi
 			int flags)
 {
 	DefineCustomIntVariable(name, what, NULL, variable, value, min, max, context, flags, NULL, NULL, NULL);
+}
+
+static void
+price_setting(const char *name, const char *what, double *variable, double value)
+{
+	DefineCustomRealVariable(name, what, NULL, variable, value, 0, 1e9, PGC_USERSET, 0, NULL, NULL, NULL);
 }
 
 /*
@@ -222,6 +229,10 @@ settings_define(void)
 	DefineCustomEnumVariable("s3am.freshness", "Whether a transaction's first snapshot waits for the newest version.",
 							 NULL, &s3am_freshness, FRESHNESS_LOCAL, freshness_options, PGC_USERSET, 0, NULL, NULL,
 							 NULL);
+	price_setting("s3am.price_put", "Price of 1000 PUT or LIST requests.", &price_put, 0.005);
+	price_setting("s3am.price_get", "Price of 1000 GET requests.", &price_get, 0.0004);
+	price_setting("s3am.price_storage", "Price of storing 1 GB for a month.", &price_storage, 0.023);
+	price_setting("s3am.price_transfer", "Price of reading 1 GB.", &price_transfer, 0);
 	if (process_shared_preload_libraries_in_progress)
 	{
 		DefineCustomIntVariable("s3am.max_databases", "Most databases of this server that may be attached.", NULL,

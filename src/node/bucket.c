@@ -8,6 +8,7 @@
 
 #include <xxhash.h>
 
+#include "access/parallel.h"
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -168,6 +169,16 @@ bucket_repository_uuid(void)
 	return node->repository;
 }
 
+static NodeStatsKind
+stats_kind(const S3Node *node)
+{
+	if (MyProc->pgprocno == node->committer_procno)
+		return NODE_STATS_COMMITTER;
+	if (MyProc->pgprocno == node->publisher_procno)
+		return NODE_STATS_PUBLISHER;
+	return MyBackendType == B_BG_WORKER && !IsParallelWorker() ? NODE_STATS_WORKERS : NODE_STATS_SESSIONS;
+}
+
 /* Adds what the store did since the last time to what its kind of processes did. */
 static void
 account(Store *store)
@@ -178,7 +189,7 @@ account(Store *store)
 
 	if (node == NULL)
 		return;
-	sum = &node->store_stats[MyProc->pgprocno == node->committer_procno ? NODE_STATS_COMMITTER : NODE_STATS_SESSIONS];
+	sum = &node->store_stats[stats_kind(node)];
 #define ADD(field)                                                                                                     \
 	do                                                                                                                 \
 	{                                                                                                                  \
@@ -192,6 +203,18 @@ account(Store *store)
 	ADD(retries);
 	ADD(bytes_in);
 	ADD(bytes_out);
+	if (store->stats.ended != last.ended)
+		for (int i = 0; i < STORE_REQUESTS; i++)
+		{
+			if (store->stats.requests[i].attempts == last.requests[i].attempts)
+				continue;
+			ADD(requests[i].attempts);
+			ADD(requests[i].errors);
+			ADD(requests[i].bytes);
+			ADD(requests[i].us);
+			for (int j = 0; j < STORE_LATENCIES; j++)
+				ADD(requests[i].latency[j]);
+		}
 #undef ADD
 	last = store->stats;
 }

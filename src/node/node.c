@@ -166,6 +166,7 @@ node_claim(Oid database)
 	node->cache_owner = cache_new_owner();
 	node->url[0] = '\0';
 	node->error[0] = '\0';
+	node->stats_reset = GetCurrentTimestamp();
 	pg_atomic_write_u32(&node->phase, NODE_STARTING);
 	pg_write_barrier();
 	node->database = database;

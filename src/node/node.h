@@ -17,6 +17,8 @@
 #include "utils/dsa.h"
 #include "utils/timestamp.h"
 
+#include "store/store.h"
+
 #define NODE_URL_MAX 1024
 #define NODE_ERROR_MAX 1024
 #define NODE_IDENTITY_MAX 64
@@ -138,11 +140,20 @@ typedef enum NodeDoing
 typedef struct NodeStoreStats
 {
 	pg_atomic_uint64 gets, puts, lists, deletes, retries, bytes_in, bytes_out;
+	struct
+	{
+		pg_atomic_uint64 attempts, errors, bytes, us, latency[STORE_LATENCIES];
+	} requests[STORE_REQUESTS];
 } NodeStoreStats;
 
-#define NODE_STATS_COMMITTER 0
-#define NODE_STATS_SESSIONS 1 /* and the publisher */
-#define NODE_STATS_KINDS 2
+typedef enum NodeStatsKind
+{
+	NODE_STATS_COMMITTER,
+	NODE_STATS_PUBLISHER,
+	NODE_STATS_WORKERS, /* other background workers */
+	NODE_STATS_SESSIONS, /* and their parallel workers */
+	NODE_STATS_KINDS
+} NodeStatsKind;
 
 /* What the compactor is doing, has done, and could not do; see src/compact. */
 typedef enum CompactPhase
@@ -232,6 +243,7 @@ typedef struct S3Node
 
 	NodeStoreStats store_stats[NODE_STATS_KINDS];
 	NodeCompaction compaction;
+	TimestampTz stats_reset; /* when they began */
 
 	dsa_pointer tables; /* hash of tables, see state.c */
 	dsa_pointer sequences; /* dshash, see ddl/sequence.c */

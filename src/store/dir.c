@@ -152,6 +152,7 @@ new_op(Store *store, DirKind kind, const char *key, const char *extra, StoreCall
 	op->extra = extra ? strdup(extra) : NULL;
 	op->cb = cb;
 	op->arg = arg;
+	op->submitted_us = store_now_us();
 	if (op->key == NULL || (extra && op->extra == NULL))
 	{
 		free(op->key);
@@ -264,6 +265,15 @@ dir_cancel(StoreOp *op)
 
 /* ------------------------------------------------------------------------------------ finishing */
 
+static StoreRequest
+kind_of(const StoreOp *op)
+{
+	return op->kind == DIR_GET      ? STORE_REQUEST_GET
+		   : op->kind == DIR_LIST   ? STORE_REQUEST_LIST
+		   : op->kind == DIR_REMOVE ? STORE_REQUEST_DELETE
+									: STORE_REQUEST_PUT;
+}
+
 static void
 tell(DirStore *dir, StoreOp *op)
 {
@@ -290,6 +300,10 @@ tell(DirStore *dir, StoreOp *op)
 			result.next = op->entries[op->nentries - 1].key;
 		dir->store.stats.bytes_in += op->nbytes;
 	}
+	store_count(&dir->store, kind_of(op), op->status, op->submitted_us,
+				writes(op)               ? op->len
+				: op->status == STORE_OK ? op->nbytes
+										 : 0);
 	op->cb(op->arg, &result);
 	free(result.data);
 	free(op->bytes);

@@ -40,6 +40,7 @@ struct StoreOp
 	int limit;
 	bool running; /* a thread has it; under the mutex */
 	atomic_bool cancelled;
+	uint64_t submitted_us;
 	StoreCallback cb;
 	void *arg;
 

@@ -280,6 +280,7 @@ start(StoreOp *op)
 	}
 	op->attempts++;
 	op->started = op->progress = s3_now();
+	op->started_us = store_now_us();
 	if (curl_multi_add_handle(s3->multi, op->easy) != CURLM_OK)
 	{
 		s3_request_end(op, false);
@@ -302,6 +303,18 @@ end_attempt(StoreOp *op, bool good)
 	s3->store.stats.bytes_in += op->answer.len;
 	(void) curl_multi_remove_handle(s3->multi, op->easy);
 	s3_request_end(op, good);
+}
+
+static void
+count(StoreOp *op, StoreStatus status)
+{
+	StoreRequest request = op->kind == S3_GET      ? STORE_REQUEST_GET
+						   : op->kind == S3_LIST   ? STORE_REQUEST_LIST
+						   : op->kind == S3_REMOVE ? STORE_REQUEST_DELETE
+												   : STORE_REQUEST_PUT;
+
+	store_count(&op->s3->store, request, status, op->started_us,
+				request == STORE_REQUEST_PUT ? op->sent : op->answer.len);
 }
 
 /*
@@ -338,6 +351,7 @@ attempt_ended(StoreOp *op, CURLcode code)
 	if (op->answer.retry_after_ms > wait)
 		wait = op->answer.retry_after_ms;
 	adjust_window(s3, op, slow_down, wait);
+	count(op, op->status);
 	if (next == S3_NEW_CREDENTIALS)
 	{
 		wait = 0;
@@ -389,7 +403,10 @@ cancel_marked(S3Store *s3)
 			if (!op->cancelled || op->status == STORE_CANCELLED)
 				continue;
 			if (op->where == S3_ACTIVE)
+			{
 				end_attempt(op, false);
+				count(op, STORE_CANCELLED);
+			}
 			s3_error(op, STORE_CANCELLED, "cancelled");
 			if (op->where != S3_FINISHED)
 				finish(op);

@@ -86,7 +86,8 @@ struct StoreOp
 	char sha256[SHA256_HEX];
 	uint8_t md5[MD5_BYTES];
 	int attempts;
-	int64_t submitted, started, /* this attempt */
+	uint64_t started_us; /* this attempt */
+	int64_t submitted, started, /* likewise */
 		progress, /* last time that a byte moved */
 		retry_at;
 

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "store/driver.h"
 #include "store/text.h"
@@ -104,4 +105,31 @@ store_finish(Store *store, StoreOp *op, volatile const bool *done, bool (*interr
 	store_cancel(store, op);
 	(void) store_wait(store, done, NULL);
 	return false;
+}
+
+uint64_t
+store_now_us(void)
+{
+	struct timespec t;
+
+	(void) clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t) t.tv_sec * 1000000 + (uint64_t) t.tv_nsec / 1000;
+}
+
+void
+store_count(Store *store, StoreRequest request, StoreStatus status, uint64_t started_us, uint64_t bytes)
+{
+	StoreRequestStats *stats = &store->stats.requests[request];
+	uint64_t us = store_now_us() - started_us;
+	int i = 0;
+
+	while (i < STORE_LATENCIES - 1 && us >> (i + 6) != 0)
+		i++;
+	stats->attempts++;
+	stats->errors +=
+		status == STORE_UNDECIDED || status == STORE_UNAVAILABLE || status == STORE_DENIED || status == STORE_DAMAGED;
+	stats->bytes += bytes;
+	stats->us += us;
+	stats->latency[i]++;
+	store->stats.ended++;
 }

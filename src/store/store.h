@@ -53,11 +53,35 @@ typedef struct Store Store;
 typedef struct StoreOp StoreOp;
 typedef void (*StoreCallback)(void *arg, StoreResult *result);
 
+/* Kinds of requests as stores charge for them. */
+typedef enum StoreRequest
+{
+	STORE_REQUEST_GET,
+	STORE_REQUEST_PUT, /* conditional ones included */
+	STORE_REQUEST_LIST,
+	STORE_REQUEST_DELETE,
+	STORE_REQUESTS
+} StoreRequest;
+
+/* Answers that took less than 2^(i + 6) us are in latency[i], those that took longer in the last one (17 s and more). */
+#define STORE_LATENCIES 20
+
+/* What was sent, each attempt by itself. */
+typedef struct StoreRequestStats
+{
+	uint64_t attempts, errors, /* neither done, nor absent, nor a condition that does not hold */
+		bytes, /* of bodies, in the direction of the request */
+		us, /* sum of the latencies */
+		latency[STORE_LATENCIES];
+} StoreRequestStats;
+
 /* Counters since the store was opened. */
 typedef struct StoreStats
 {
-	uint64_t gets, puts, /* conditional ones included */
+	uint64_t gets, puts, /* as submitted, conditional ones included */
 		lists, deletes, retries, bytes_in, bytes_out;
+	StoreRequestStats requests[STORE_REQUESTS];
+	uint64_t ended; /* attempts, in all: has anything changed? */
 } StoreStats;
 
 /*
@@ -138,6 +162,10 @@ extern void store_cancel(Store *store, StoreOp *op);
  * one to 200 bytes and not beginning with a dot.  So every key is possible in a directory, and none leaves it.
  */
 extern const char *store_key_error(const char *key);
+
+/* For drivers: an attempt has ended. */
+extern void store_count(Store *store, StoreRequest request, StoreStatus status, uint64_t started_us, uint64_t bytes);
+extern uint64_t store_now_us(void); /* of a clock that only goes on */
 
 /* Within a get's callback: keep the data; the caller frees it with free(). */
 extern uint8_t *store_take(StoreResult *result);

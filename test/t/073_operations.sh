@@ -50,6 +50,22 @@ is "$(sql -c 'SET ROLE viewer' -c 'SELECT count(*) > 0 FROM s3am.manifests' -c '
 fails_like 42501 'permission denied' 'SET ROLE nobody; SELECT * FROM s3am.manifests' "others may not"
 fails_like 42501 'permission denied' 'SET ROLE nobody; SELECT * FROM s3am.node()' "nor call functions"
 
+# ---------------------------------------------------------------- requests, and what they cost
+
+is "$(sql -c "SELECT requests > 5, errors, bytes > 1000, p50_ms > 0, p99_ms >= p50_ms, mean_ms > 0, (SELECT sum(n) FROM unnest(latencies) n) = requests
+	FROM s3am.store_requests WHERE process = 'committer' AND request = 'PUT'")" 't|0|t|t|t|t|t' "store_requests: the committer's PUTs"
+is "$(sql -c "SELECT requests > 0, bytes > 10000 FROM s3am.store_requests WHERE process = 'sessions' AND request = 'PUT'")" 't|t' "a session's upload"
+is "$(sql -c "SET s3am.price_put = 1000" -c "SELECT cost = requests FROM s3am.store_requests WHERE process = 'committer' AND request = 'PUT'")" t \
+	"at a price of one's own"
+is "$(sql -c "SELECT quantity > 0, cost > 0, per_month > cost FROM s3am.cost WHERE item = 'requests: PUT'" \
+	-c "SELECT quantity > 0, cost IS NULL, per_month > 0 FROM s3am.cost WHERE item ~ 'storage'")" $'t|t|t\nt|t|t' "the cost of requests and of storage"
+sql -c 'SELECT s3am.store_reset()' > /dev/null
+is "$(sql -c "SELECT requests, bytes, p99_ms, now() - since < interval '1 minute' FROM s3am.store_requests WHERE process = 'sessions' AND request = 'PUT'")" \
+	'0|0||t' "reset"
+fails_like 42501 'permission denied' 'SET ROLE viewer; SELECT s3am.store_reset()' "which is the superuser's"
+is "$(sql -c 'SET ROLE viewer' -c 'SELECT count(*) FROM s3am.cost' -c 'SELECT count(*) FROM s3am.store_requests')" $'5\n16' "pg_monitor may look"
+is "$(sql -c "SELECT dead > 0, dead_share = round(dead::numeric / rows, 4) FROM s3am.tables WHERE \"table\" = 't'::regclass")" 't|t' "the dead share of a table"
+
 # ---------------------------------------------------------------- secrets
 
 secret=BWQ2tYkX0pNotToBeSeen
