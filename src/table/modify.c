@@ -91,6 +91,7 @@ tuple_complete_speculative(Relation rel, TupleTableSlot *slot, uint32 token, boo
 		uint64 row = tid_to_row(&slot->tts_tid);
 
 		txn_kill(table, row, ownrows_cmin(&table->rows, row - OWN_BASE));
+		pgstat_count_heap_delete(rel);
 	}
 }
 

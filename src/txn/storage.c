@@ -79,6 +79,24 @@ lookup(Oid relfilenode, StorageId *id, bool remove)
 	return found;
 }
 
+void
+storage_each(void (*each)(void *arg, Oid relfilenode, uint64 storage), void *arg)
+{
+	Relation map = table_open(storage_relation("storage"), AccessShareLock);
+	TableScanDesc scan = table_beginscan(map, GetActiveSnapshot(), 0, NULL);
+	HeapTuple tuple;
+
+	while ((tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		bool isnull;
+
+		each(arg, DatumGetObjectId(heap_getattr(tuple, Anum_storage_relfilenode, RelationGetDescr(map), &isnull)),
+			 DatumGetInt64(heap_getattr(tuple, Anum_storage_storage, RelationGetDescr(map), &isnull)));
+	}
+	table_endscan(scan);
+	table_close(map, AccessShareLock);
+}
+
 StorageId
 storage_of(Relation rel)
 {

@@ -67,6 +67,8 @@ typedef struct StorageId
 	uint64 table;
 } StorageId;
 
+/* Each relation of this database that has storage, as the active snapshot sees it. */
+extern void storage_each(void (*each)(void *arg, Oid relfilenode, uint64 storage), void *arg);
 extern StorageId storage_of(Relation rel);
 /* The relation that a rewrite's transient table stands for; InvalidOid: it is none. */
 extern Oid storage_rewritten(Relation rel);

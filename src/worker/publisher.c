@@ -44,6 +44,7 @@
 #include "node/state.h"
 #include "s3am.h"
 #include "worker/apply.h"
+#include "worker/statistics.h"
 #include "worker/restore.h"
 #include "worker/worker.h"
 
@@ -286,6 +287,9 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 		state_stamp(node, pos, GetTopTransactionId());
 	CommitTransactionCommand();
 	shown(pos);
+	for (size_t i = 0; i < s->n_txns; i++)
+		if (!voided[i] && s->txns[i]->id->epoch != epoch)
+			statistics_note(s->txns[i]);
 }
 
 static void
@@ -468,6 +472,7 @@ process(Delivery *delivery)
 								 delivery->version)));
 			pg_atomic_write_u32(&node->served, 1);
 			node_set_phase(node, NODE_READY, NULL);
+			statistics_attached(node);
 			break;
 	}
 	MemoryContextSwitchTo(TopMemoryContext);
@@ -610,6 +615,7 @@ s3am_publisher_main(Datum arg)
 			ProcessConfigFile(PGC_SIGHUP);
 		}
 		unsettled = sequence_settle(node);
+		statistics_tell();
 		if (!DsaPointerIsValid(node->pending))
 			node->pending = node_take_all(node, &node->deliveries);
 		if (!DsaPointerIsValid(node->pending))
