@@ -19,6 +19,8 @@ typedef enum Outcome
 	OUTCOME_COMMITTED,
 	OUTCOME_CONFLICT, /* 40001: found by validation; final */
 	OUTCOME_ABORTED, /* by an abort mark, given up, or never tried: final */
+	OUTCOME_DENIED, /* likewise: the store refused the manifest */
+	OUTCOME_FULL, /* likewise: the store has no room for it */
 	OUTCOME_FENCED, /* the epoch was fenced: final for what did not land */
 	OUTCOME_RELEASED, /* shared, and this committer was fenced: it puts it no more, others may */
 	OUTCOME_TOO_OLD /* committer_outcome() only: it is forgotten */

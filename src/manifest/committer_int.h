@@ -210,7 +210,7 @@ extern void committer_answer_probes(Committer *c, uint64_t number);
 /* group.c: members and manifests */
 extern void pending_decide(Committer *c, Pending *p, Outcome outcome, uint64_t version, const char *detail);
 extern void pending_settle(Committer *c, bool own);
-extern void pending_fail_put(Committer *c, const char *why);
+extern void pending_fail_put(Committer *c, Outcome outcome, const char *why);
 extern void pending_abandon(Pending *p, const char *why);
 extern void pending_release(Committer *c);
 extern bool pending_in_put(const Committer *c, bool abandoned);

@@ -304,7 +304,7 @@ found_nothing(Committer *c, uint64_t number)
 	{
 		if (!RULE(P1_READ_BACK_404))
 		{
-			pending_fail_put(c, "Its slot was empty.");
+			pending_fail_put(c, OUTCOME_ABORTED, "Its slot was empty.");
 			put_end(c);
 			return;
 		}

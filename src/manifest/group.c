@@ -65,7 +65,7 @@ pending_in_put(const Committer *c, bool abandoned)
 
 /* The manifest under way did not land, for certain: answers its members, as far as nobody else may put them. */
 void
-pending_fail_put(Committer *c, const char *why)
+pending_fail_put(Committer *c, Outcome outcome, const char *why)
 {
 	Pending *next;
 
@@ -81,7 +81,7 @@ pending_fail_put(Committer *c, const char *why)
 			continue;
 		}
 		unlink_pending(c, p);
-		pending_decide(c, p, OUTCOME_ABORTED, 0, why);
+		pending_decide(c, p, outcome, 0, why);
 	}
 }
 

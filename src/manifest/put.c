@@ -78,9 +78,9 @@ put_begin(Committer *c, S3am__Manifest *m, bool fill)
 
 /* Not landed, for certain; members are answered, others who wait for it see it by its absence. */
 static void
-refused(Committer *c, const char *error)
+refused(Committer *c, Outcome outcome, const char *error)
 {
-	pending_fail_put(c, error);
+	pending_fail_put(c, outcome, error);
 	put_end(c);
 	committer_set_phase(c, c->phase, error);
 	c->retry_at = committer_now(c) + BACKOFF_MAX_MS;
@@ -114,15 +114,16 @@ put_done(void *arg, StoreResult *result)
 				put->read_back = true;
 			else
 			{
-				pending_fail_put(c, "Another server was faster.");
+				pending_fail_put(c, OUTCOME_ABORTED, "Another server was faster.");
 				put_end(c);
 			}
 			break;
 		case STORE_DENIED:
+		case STORE_FULL:
 			/* if an earlier attempt had no verdict this one proves nothing */
 			if (!put->undecided || !RULE(P1_EVERY_ATTEMPT))
 			{
-				refused(c, error);
+				refused(c, result->status == STORE_FULL ? OUTCOME_FULL : OUTCOME_DENIED, error);
 				break;
 			}
 			/* fallthrough */
@@ -130,7 +131,7 @@ put_done(void *arg, StoreResult *result)
 			put->undecided = true;
 			if (!RULE(P1_UNDECIDED))
 			{
-				refused(c, error);
+				refused(c, OUTCOME_ABORTED, error);
 				break;
 			}
 			if (put->attempts % 10 == 9)

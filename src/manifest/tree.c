@@ -99,7 +99,8 @@ got_page(void *arg, StoreResult *result)
 	free(payload);
 	if (page == NULL)
 	{
-		if (result->status != STORE_NOT_FOUND && result->status != STORE_DENIED && ++w->attempts < MAX_ATTEMPTS)
+		if (result->status != STORE_NOT_FOUND && result->status != STORE_DENIED && result->status != STORE_FULL &&
+			++w->attempts < MAX_ATTEMPTS)
 		{
 			free(error);
 			request(w);

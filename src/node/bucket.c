@@ -283,6 +283,8 @@ bucket_sqlstate(StoreStatus status)
 			return ERRCODE_DATA_CORRUPTED;
 		case STORE_DENIED:
 			return ERRCODE_INSUFFICIENT_PRIVILEGE;
+		case STORE_FULL:
+			return ERRCODE_DISK_FULL;
 		case STORE_CANCELLED:
 			return ERRCODE_QUERY_CANCELED;
 		default:

@@ -69,7 +69,7 @@ typedef struct Member
 	/* once decided */
 	int outcome; /* Outcome */
 	uint64 version;
-	char detail[192];
+	char detail[320];
 	Size len;
 	uint8 record[FLEXIBLE_ARRAY_MEMBER]; /* encoded Txn */
 } Member;

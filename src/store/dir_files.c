@@ -63,15 +63,15 @@ dir_errno(StoreOp *op, int error, const char *what, const char *path)
 			status = STORE_PRECONDITION;
 			break;
 		case ENOSPC:
-			status = STORE_DENIED;
+			status = STORE_FULL;
 			remedy = ": make room on the repository's file system";
 			break;
 		case EDQUOT:
-			status = STORE_DENIED;
+			status = STORE_FULL;
 			remedy = ": raise the quota of the server's user on the repository's file system";
 			break;
 		case EFBIG:
-			status = STORE_DENIED;
+			status = STORE_FULL;
 			remedy = ": raise the limit on the size of files (ulimit -f) of the server";
 			break;
 		case EROFS:

@@ -43,6 +43,16 @@ code_is(const Answer *a, const char *const codes[])
 	return false;
 }
 
+/* As RGW, MinIO and others call it. */
+static bool
+is_full(const Answer *a)
+{
+	static const char *const codes[] = {"QuotaExceeded", "XMinioAdminBucketQuotaExceeded", "XMinioStorageFull",
+										"InsufficientStorage", NULL};
+
+	return code_is(a, codes);
+}
+
 static void
 clock_text(int64_t ms, char *text, size_t size)
 {
@@ -92,6 +102,8 @@ remedy(const StoreOp *op, char *text, size_t size)
 		(void) snprintf(text, size,
 						"; there is no bucket \"%s\" at %s: create it, or correct s3am.repository or s3am.endpoint",
 						t->bucket, t->endpoint);
+	else if (is_full(a))
+		(void) snprintf(text, size, "; make room, or raise the quota of bucket \"%s\" or its owner", t->bucket);
 	else if (strcmp(a->code, "AccessDenied") == 0 || a->status == 401 || a->status == 403)
 		(void) snprintf(text, size,
 						"; allow these credentials to get, put, list and delete objects under \"s3://%s/%.100s\"",
@@ -293,6 +305,11 @@ s3_verdict(StoreOp *op, CURLcode code, bool *slow_down)
 	{
 		if (success && op->kind == S3_GET)
 			return check_bytes(op); /* an object may look like an error */
+		if (a->status == 507 && is_full(a))
+		{
+			answered(op, STORE_FULL);
+			return S3_DONE;
+		}
 		*slow_down = a->status == 503 || a->status == 429 || code_is(a, busy);
 		if (*slow_down || a->status >= 500 || a->status == 408 || a->status == 409 || success ||
 			(a->status >= 400 && code_is(a, passing)))
@@ -318,6 +335,11 @@ s3_verdict(StoreOp *op, CURLcode code, bool *slow_down)
 				op->status = STORE_OK;
 			else
 				answered(op, STORE_NOT_FOUND);
+			return S3_DONE;
+		}
+		if (is_full(a))
+		{
+			answered(op, STORE_FULL);
 			return S3_DONE;
 		}
 		answered(op, STORE_DENIED);

@@ -126,8 +126,8 @@ store_count(Store *store, StoreRequest request, StoreStatus status, uint64_t sta
 	while (i < STORE_LATENCIES - 1 && us >> (i + 6) != 0)
 		i++;
 	stats->attempts++;
-	stats->errors +=
-		status == STORE_UNDECIDED || status == STORE_UNAVAILABLE || status == STORE_DENIED || status == STORE_DAMAGED;
+	stats->errors += status == STORE_UNDECIDED || status == STORE_UNAVAILABLE || status == STORE_DENIED ||
+					 status == STORE_FULL || status == STORE_DAMAGED;
 	stats->bytes += bytes;
 	stats->us += us;
 	stats->latency[i]++;

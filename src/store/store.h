@@ -21,7 +21,8 @@ typedef enum StoreStatus
 	STORE_PRECONDITION, /* 412, 304: create: the key exists; compare-and-set: the ETag differs */
 	STORE_UNDECIDED, /* conditional write: 409, timeout, reset, 5xx, 200 with an error body */
 	STORE_UNAVAILABLE, /* of other operations, retries were spent; of conditional writes, nothing was sent */
-	STORE_DENIED, /* 400, 401, 403, no such bucket, quota, a key that may not be: a verdict on this attempt */
+	STORE_DENIED, /* 400, 401, 403, no such bucket, a key that may not be: a verdict on this attempt */
+	STORE_FULL, /* likewise: no room, or a quota */
 	STORE_DAMAGED, /* shorter than announced, or its checksum differs */
 	STORE_CANCELLED
 } StoreStatus;

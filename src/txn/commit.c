@@ -448,6 +448,12 @@ throw_outcome(Member *member, bool reads)
 					 errmsg("the transaction was given up before it reached the repository"),
 					 detail[0] ? errdetail("%s", detail) : 0, errhint("The transaction might succeed if retried.")));
 			break;
+		case OUTCOME_DENIED:
+		case OUTCOME_FULL:
+			ereport(ERROR, (errcode(member->outcome == OUTCOME_FULL ? ERRCODE_DISK_FULL : ERRCODE_INSUFFICIENT_PRIVILEGE),
+							errmsg("the repository did not take the transaction"), errdetail("%s", detail),
+							errhint("Nothing was committed. Run the transaction again when the cause is mended.")));
+			break;
 		case OUTCOME_FENCED:
 		case OUTCOME_RELEASED:
 		case OUTCOME_TOO_OLD:

@@ -8,6 +8,8 @@
 #   s3_restart          starts minio again on what is there
 #   s3_proxy [OPTION ...]   puts test/lib/s3proxy before it and points S3AM_ENDPOINT at that; options: --delay MS, --strip HEADER
 #   s3_counts, s3_reset, s3_delay MS    what the proxy counted (METHOD requests bytes-sent bytes-received); count from 0; delay
+#   s3_refuse N         the proxy answers N requests by 503 itself; -1: all, 0: none
+#   s3_admin ...        rgw: radosgw-admin
 #   s3_direct           points S3AM_ENDPOINT at the server itself again
 #   s3tool ...          test/store/s3tool, built if need be
 #   s3_unset            forgets everything that was exported
@@ -104,6 +106,7 @@ osd_memory_target = 939524096
 rgw_frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw_enable_usage_log = false
 rgw_dns_name = localhost
+rgw_bucket_quota_ttl = 0
 CONF
 	chmod 644 "$d/ceph.conf"
 	as_server monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:$mon]" "$d/monmap" > "$d/log" 2>&1 &&
@@ -243,6 +246,8 @@ s3_proxy() {
 s3_counts() { curl -s "$S3AM_ENDPOINT/-/counts"; }
 s3_reset() { curl -s -X PUT "$S3AM_ENDPOINT/-/reset" > /dev/null; }
 s3_delay() { curl -s -X PUT "$S3AM_ENDPOINT/-/delay/$1" > /dev/null; }
+s3_refuse() { curl -s -X PUT "$S3AM_ENDPOINT/-/refuse/$1" > /dev/null; }
+s3_admin() { as_server timeout 60 radosgw-admin -c "$s3_dir/ceph.conf" -n client.rgw "$@" >> "$s3_dir/log" 2>&1; }
 
 s3_unset() {
 	unset S3AM_ENDPOINT S3AM_REPOSITORY AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_REGION

@@ -830,7 +830,9 @@ client_decided(Proc *proc, void *handle, Outcome outcome, u64 version, const cha
 	{
 		note("transaction %llu.%llu is answered: %s", (unsigned long long) ct->epoch, (unsigned long long) ct->seq,
 			 detail ? detail : "fenced");
-		counters[outcome == OUTCOME_CONFLICT ? N_CONFLICT : outcome == OUTCOME_ABORTED ? N_ABORTED : N_FENCED]++;
+		counters[outcome == OUTCOME_CONFLICT                               ? N_CONFLICT
+				 : outcome == OUTCOME_ABORTED || outcome == OUTCOME_DENIED ? N_ABORTED
+																		   : N_FENCED]++;
 		if (ct->version)
 			violation("LOST: transaction %llu.%llu was answered as not committed (%s), and is in version %llu",
 					  (unsigned long long) ct->epoch, (unsigned long long) ct->seq, detail ? detail : "fenced",

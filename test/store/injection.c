@@ -319,8 +319,8 @@ errors(const char *directory, const char *url)
 		StoreStatus status;
 		const char *text;
 	} cases[] = {
-		{ENOSPC, STORE_DENIED, "make room"},
-		{EDQUOT, STORE_DENIED, "quota"},
+		{ENOSPC, STORE_FULL, "make room"},
+		{EDQUOT, STORE_FULL, "quota"},
 		{EROFS, STORE_DENIED, "mount"},
 		{EIO, STORE_UNAVAILABLE, "Input/output error"},
 	};

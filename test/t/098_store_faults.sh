@@ -1,0 +1,93 @@
+#!/bin/bash
+# An S3 server that answers 503 for long, a bucket that can only be read, and one that is full: commits wait or fail and say why, what is
+# there is read, nothing acknowledged is lost, and all goes on by itself afterwards.
+. "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/s3.sh"
+
+s3_start rgw && s3_proxy || { echo "Bail out! no S3 server"; exit 1; }
+repository=$S3AM_REPOSITORY
+node one "s3am.retry_timeout = '4s'" "s3am.node_timeout = '1h'"
+sql -c 'CREATE EXTENSION s3am' -c 'CREATE TABLE t (i int, x text) USING s3am' -c "INSERT INTO t SELECT i, 'inline' FROM generate_series(1, 100) i" \
+	-c "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, md5(i::text) FROM generate_series(101, 5000) i" -c 'RESET s3am.inline_limit' -c 'CREATE TABLE small (i int) USING s3am' \
+	-c 'INSERT INTO small VALUES (1)' || exit 1
+said() { sql -v VERBOSITY=verbose -c "$1" 2>&1; }
+acknowledged=5000
+count() { sql -c 'SELECT count(*) FROM t'; }
+works() { sql -c "INSERT INTO t VALUES (0, 'works')" > /dev/null 2>&1; }
+goes_on() {						# goes_on NAME
+	eventually 30 works
+	ok $? "$1: afterwards commits work by themselves"
+	acknowledged=$((acknowledged + 1))
+	is "$(count)" "$acknowledged" "$1: all that was acknowledged is there, and nothing else"
+}
+whole() { is "$(grep -c 'terminating any other active server processes\|PANIC' "$dir/log")" 0 "$1: no process died"; }
+
+# ---------------------------------------------------------------- 503
+
+s3_refuse -1
+is "$(sql -c 'SELECT * FROM small')" 1 "503: what is in memory is read"
+like "$(said "SET s3am.commit_timeout = '2s'; INSERT INTO t VALUES (-1, 'lost?')")" 'ERROR:  (08007|08006): ' "503: a commit gives up at its time-out"
+(said "INSERT INTO t VALUES (-2, 'patient')" > "$work/patient"; echo done >> "$work/patient") &
+writer=$!
+waiting() { sql -c "SELECT string_agg(waits_for, ' ' ORDER BY process) FROM s3am.activity WHERE process IN ('committer', 'session')" | grep -q 'its commit'; }
+eventually 5 waiting
+ok $? "503: another one waits, as s3am.activity says"
+like "$(said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i")" \
+	'ERROR:  08006: cannot write a segment to the repository.*segments/.*503' "503: an upload fails after s3am.retry_timeout, and names the object"
+(said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'cancelled' FROM generate_series(1, 20000) i" > "$work/cancelled") &
+loader=$!
+cancelled() { sql -c "SELECT pg_cancel_backend(pid) FROM s3am.activity WHERE waits_for = 'the store' AND query ~ 'cancelled'" | grep -q t; }
+eventually 3 cancelled
+wait "$loader"
+like "$(cat "$work/cancelled")" 'ERROR:  57014: ' "503: it can be cancelled before"
+is "$(sql -c "SELECT sum(errors) > 3 FROM s3am.store_requests")" t "503: s3am.store_requests counts errors"
+kill -0 "$writer"
+ok $? "503: the commit waits still"
+s3_refuse 0
+wait "$writer"
+is "$(cat "$work/patient")" "done" "503: it is acknowledged when the store is back"
+acknowledged=$((acknowledged + 1))
+lost=$(sql -c 'SELECT count(*) FROM t WHERE i = -1')
+ok "$((lost <= 1 ? 0 : 1))" "503: the one that gave up is there once or not at all ($lost)"
+acknowledged=$((acknowledged + lost))
+goes_on 503
+whole 503
+
+# ---------------------------------------------------------------- a bucket that can only be read
+
+s3_admin user modify --uid=s3am --op-mask=read || diag "$(tail -n 3 "$s3_dir/log")"
+read_only() { ! sql -c "SET s3am.commit_timeout = '2s'; INSERT INTO t VALUES (-3, 'no')" > /dev/null 2>&1; }
+eventually 20 read_only
+got=$(said "SET s3am.commit_timeout = '10s'; INSERT INTO t VALUES (-3, 'no')")
+like "$got" 'ERROR:  42501: the repository did not take the transaction.*manifests/[0-9]+' "read only: a commit fails and names the object"
+like "$got" '(AccessDenied|403)' "read only: and why" || diag "$got"
+like "$(said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i")" \
+	'ERROR:  42501: cannot write a segment to the repository.*segments/' "read only: so does an upload"
+is "$(sql -c 'SELECT count(*) > 0, sum(length(x)) > 0 FROM t WHERE i > 0')" 't|t' "read only: tables are read, from the store, too"
+is "$(sql -c "SELECT count(*) FROM s3am.verify() WHERE problem IS NOT NULL" 2> /dev/null)" 0 "read only: verify works"
+s3_admin user modify --uid=s3am --op-mask='read, write, delete'
+eventually 30 works
+ok $? "read only: afterwards commits work by themselves"
+got=$(sql -c "SELECT count(*) FROM t WHERE i = -3")
+ok "$((got <= 30 ? 0 : 1))" "read only: ($got of those that failed had landed before)"
+acknowledged=$(count)
+whole "read only"
+
+# ---------------------------------------------------------------- a full bucket
+
+s3_admin quota set --quota-scope=bucket --uid=s3am --max-objects=1 && s3_admin quota enable --quota-scope=bucket --uid=s3am
+full() { ! sql -c "SET s3am.commit_timeout = '2s'; INSERT INTO small VALUES (-3)" > /dev/null 2>&1; }
+eventually 20 full
+got=$(said "SET s3am.commit_timeout = '10s'; INSERT INTO t VALUES (-4, 'no')")
+like "$got" 'ERROR:  53100: the repository did not take the transaction.*manifests/[0-9]+.*QuotaExceeded.*raise the quota' "full: a commit fails, names the object, and says why" || diag "$got"
+like "$got" 'HINT:  ' "full: with what to do"
+like "$(said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i")" 'ERROR:  53100: .*segments/.*QuotaExceeded' "full: an upload, too"
+is "$(count)" "$acknowledged" "full: reading goes on"
+s3_admin quota disable --quota-scope=bucket --uid=s3am
+goes_on full
+whole full
+cluster_kill "$dir"
+node two
+sql -c 'CREATE EXTENSION s3am'
+is "$(count)" "$acknowledged" "another server has all that was acknowledged"
+done_testing
