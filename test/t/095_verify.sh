@@ -158,4 +158,24 @@ flip "$root/manifests/$manifest" 100
 attached() { sql -c 'SELECT count(*) FROM t' > /dev/null 2>&1; }
 eventually 20 attached
 ok $? "mended: it attaches"
+
+# ---------------------------------------------------------------- a copy, made while somebody writes, as docs/operations.md says
+
+attached || exit 1
+before=$(sql -c 'SELECT count(*) FROM t')
+(for i in {1..60}; do echo "INSERT INTO t SELECT $i, 'copy' FROM generate_series(1, 10);"; echo "SET s3am.inline_limit = 0; INSERT INTO t SELECT $i, 'copy' FROM generate_series(1, 90); RESET s3am.inline_limit;"; done | sql) &
+writer=$!
+sleep 0.5
+as_server mkdir "$root.copy"
+for part in repository gc manifests checkpoints pages segments; do
+	[ ! -e "$root/$part" ] || as_server cp -r "$root/$part" "$root.copy/"
+	sleep 0.2
+done
+wait "$writer"
+repository=file://$root.copy
+node copy
+sql -c 'CREATE EXTENSION s3am'
+n=$(sql -c 'SELECT count(*) FROM t')
+ok "$((n >= before && (n - before) % 10 == 0 ? 0 : 1))" "a server attaches to a copy ($before rows before, $n in it)"
+is "$(problems)" - "which is whole"
 done_testing
