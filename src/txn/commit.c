@@ -450,9 +450,10 @@ throw_outcome(Member *member, bool reads)
 			break;
 		case OUTCOME_DENIED:
 		case OUTCOME_FULL:
-			ereport(ERROR, (errcode(member->outcome == OUTCOME_FULL ? ERRCODE_DISK_FULL : ERRCODE_INSUFFICIENT_PRIVILEGE),
-							errmsg("the repository did not take the transaction"), errdetail("%s", detail),
-							errhint("Nothing was committed. Run the transaction again when the cause is mended.")));
+			ereport(ERROR,
+					(errcode(member->outcome == OUTCOME_FULL ? ERRCODE_DISK_FULL : ERRCODE_INSUFFICIENT_PRIVILEGE),
+					 errmsg("the repository did not take the transaction"), errdetail("%s", detail),
+					 errhint("Nothing was committed. Run the transaction again when the cause is mended.")));
 			break;
 		case OUTCOME_FENCED:
 		case OUTCOME_RELEASED:

@@ -337,12 +337,13 @@ note_names(Verify *v, const char *key, const S3am__Manifest *m, const bool *void
 }
 
 void
-verify_chain(Verify *v, const S3am__Checkpoint *root, NextRows *rows)
+verify_chain(Verify *v, const S3am__Checkpoint *root)
 {
 	uint64 retention_ms = v->state.retention_ms;
 	Walk w = {.state = &v->state, .next = v->boundary + 1, .each = note_names};
 
-	begin_state(&v->state, root, rows, retention_ms);
+	begin_state(&v->state, root, v->rows, retention_ms);
+	v->rows = NULL;
 	if (root == NULL && v->boundary > 0)
 		v->blind = true;
 	w.blind = v->blind;

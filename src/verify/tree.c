@@ -186,21 +186,20 @@ walk_ref(Verify *v, const Tree *tree, const S3am__PageRef *ref, Fetch *f, const 
 	v->object_cxt = outer;
 }
 
-NextRows *
+void
 verify_next_rows(Verify *v, const S3am__Checkpoint *root)
 {
-	NextRows *rows = rows_create();
 	char key[KEY_SIZE];
-	Tree tree = {TREE_TABLES, key, false, rows, 0};
+	Tree tree = {TREE_TABLES, key, false, NULL, 0};
 
-	if (rows == NULL)
+	tree.rows = v->rows = rows_create();
+	if (v->rows == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	snprintf(key, sizeof(key), "checkpoints of version " UINT64_FORMAT, root->version);
 	v->quiet = true; /* they are judged when the whole tree is read */
 	if (root->tables)
 		walk_ref(v, &tree, root->tables, NULL, key, 0, PG_UINT64_MAX, 0);
 	v->quiet = false;
-	return rows;
 }
 
 void

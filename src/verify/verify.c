@@ -211,7 +211,6 @@ static bool
 run(Verify *v)
 {
 	S3am__Checkpoint *root = NULL;
-	NextRows *rows = NULL;
 	bool absent = false;
 
 	phase("listing objects");
@@ -238,9 +237,9 @@ run(Verify *v)
 			verify_problem(v, key, "checkpoint", "it is missing, though the boundary names it");
 		}
 		if (root)
-			rows = verify_next_rows(v, root);
+			verify_next_rows(v, root);
 	}
-	verify_chain(v, root, rows);
+	verify_chain(v, root);
 	if (v->restart)
 		return false;
 	phase("reading checkpoints and segments");
@@ -284,6 +283,9 @@ reset(Verify *v)
 	if (v->state.outcomes)
 		chain_clear(&v->state);
 	memset(&v->state, 0, sizeof(v->state));
+	if (v->rows)
+		rows_free(v->rows);
+	v->rows = NULL;
 	idset_free(v->named);
 	idset_free(v->segments);
 	idset_free(v->pages);

@@ -69,6 +69,7 @@ typedef struct Verify
 	uint8 nonce[16];
 	TimestampTz pinned_at;
 	uint64 known, lowest; /* greatest version that must be there, and smallest that is */
+	NextRows *rows; /* of the checkpoint that the boundary names, until the state has them */
 	ChainState state; /* at H, in the end */
 	bool blind; /* the state before the first manifest is not known: nothing is void, and no row id can be judged */
 	bool quiet; /* a second look at what was told already */
@@ -115,8 +116,8 @@ extern void verify_pin(Verify *v); /* before anything is read that could be coll
 extern void verify_pin_renew(Verify *v);
 extern void verify_unpin(Verify *v);
 extern void verify_unpin_quietly(Verify *v); /* after an error: nobody waits for it */
-/* All manifests to the head.  root: of the checkpoint that the boundary names, or NULL; rows: its next row ids. */
-extern void verify_chain(Verify *v, const S3am__Checkpoint *root, NextRows *rows);
+/* All manifests to the head.  root: of the checkpoint that the boundary names, or NULL. */
+extern void verify_chain(Verify *v, const S3am__Checkpoint *root);
 /* What those after the published checkpoint (root; NULL: none) add to tables. */
 extern void verify_recent(Verify *v, const S3am__Checkpoint *root);
 
@@ -124,7 +125,7 @@ extern void verify_recent(Verify *v, const S3am__Checkpoint *root);
 /* The root of a checkpoint, in v->cxt; NULL: that was told, unless *absent. */
 extern S3am__Checkpoint *verify_root(Verify *v, const S3am__CheckpointRef *ref, bool *absent);
 /* Next row ids of all tables at a checkpoint. */
-extern NextRows *verify_next_rows(Verify *v, const S3am__Checkpoint *root);
+extern void verify_next_rows(Verify *v, const S3am__Checkpoint *root); /* to v->rows */
 /* All pages below, once.  batches: what they name must be there, and is looked into. */
 extern void verify_tree(Verify *v, const S3am__Checkpoint *root, bool batches);
 extern bool
