@@ -131,6 +131,14 @@ check_extent(Inspect *in, void *arg)
 					  e->kind == EXTENT_PAGE ? PAGE_MAX_RAW : CHUNK_RAW, CurrentMemoryContext, &header));
 }
 
+static const char *
+compression_name(const ExtentHeader *header)
+{
+	return header->compression == EXTENT_ZSTD_COLUMNS ? " (zstd, by columns)"
+		   : header->compression == EXTENT_ZSTD       ? " (zstd)"
+													  : "";
+}
+
 /* One line for each page and chunk, and one more for each that is damaged. */
 static void
 show_extents(Inspect *in, const char *path, const uint8 *bytes, uint64 from, uint64 to, uint64 identity)
@@ -153,13 +161,12 @@ show_extents(Inspect *in, const char *path, const uint8 *bytes, uint64 from, uin
 		memcpy(&header, bytes + offset, sizeof(header));
 		e.kind = header.kind;
 		if (header.kind == EXTENT_PAGE)
-			inspect_line(in, name,
-						 "page at " UINT64_FORMAT ": rows " UINT64_FORMAT " to " UINT64_FORMAT ", %u bytes%s of %u",
-						 offset, first_row, first_row + header.nrows - 1, header.stored,
-						 header.compression ? " (zstd)" : "", header.raw);
+			inspect_line(
+				in, name, "page at " UINT64_FORMAT ": rows " UINT64_FORMAT " to " UINT64_FORMAT ", %u bytes%s of %u",
+				offset, first_row, first_row + header.nrows - 1, header.stored, compression_name(&header), header.raw);
 		else
 			inspect_line(in, name, "overflow chunk at " UINT64_FORMAT ": %u bytes%s of %u", offset, header.stored,
-						 header.compression ? " (zstd)" : "", header.raw);
+						 compression_name(&header), header.raw);
 		inspect_guarded(in, "damaged", check_extent, &e);
 		if (header.kind == EXTENT_PAGE)
 			first_row += header.nrows;

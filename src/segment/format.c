@@ -8,6 +8,7 @@
 
 #include "utils/memutils.h"
 
+#include "segment/columns.h"
 #include "segment/format.h"
 
 uint64
@@ -37,6 +38,54 @@ segment_damaged(const char *object, const char *what)
 	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("rows in \"%s\" are damaged: %s", object, what)));
 }
 
+static ZSTD_DCtx *
+decompressor(void)
+{
+	static ZSTD_DCtx *zstd;
+
+	if (zstd == NULL && (zstd = ZSTD_createDCtx()) == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return zstd;
+}
+
+/* Rows from columns; what that needs is kept, up to what is usual. */
+static bool
+join_columns(const uint8 *bytes, Size stored, uint32 nrows, char *page, Size raw)
+{
+	static uint8 *kept;
+	static ColumnCursor *cursors;
+	static int ncursors;
+	unsigned long long size = ZSTD_getFrameContentSize(bytes, stored);
+	uint8 *columns;
+	bool joined;
+	int n;
+
+	/* a page by columns is never larger */
+	if (size == ZSTD_CONTENTSIZE_UNKNOWN || size == ZSTD_CONTENTSIZE_ERROR || size > raw)
+		return false;
+	if (kept == NULL)
+		kept = MemoryContextAlloc(TopMemoryContext, 2 * PAGE_TARGET);
+	columns = size <= 2 * PAGE_TARGET ? kept : palloc(size);
+	joined = ZSTD_decompressDCtx(decompressor(), columns, size, bytes, stored) == size &&
+			 (n = columns_count(columns, size)) > 0;
+	if (joined)
+	{
+		if (ncursors < n)
+		{
+			ncursors = 0;
+			if (cursors)
+				pfree(cursors);
+			cursors = NULL;
+			cursors = MemoryContextAlloc(TopMemoryContext, sizeof(ColumnCursor) * n);
+			ncursors = n;
+		}
+		joined = columns_join(columns, size, nrows, page, raw, cursors);
+	}
+	if (columns != kept)
+		pfree(columns);
+	return joined;
+}
+
 void
 extent_check(const char *object, uint64 identity, uint64 offset, const uint8 *bytes, Size size, ExtentKind kind,
 			 uint32 max_raw, ExtentHeader *header)
@@ -49,26 +98,29 @@ extent_check(const char *object, uint64 identity, uint64 offset, const uint8 *by
 	if (header->checksum != extent_checksum(identity, offset, bytes))
 		segment_damaged(object, "a checksum does not fit");
 	/* what follows was written so: by a newer version, or by somebody who means harm */
-	if (header->kind != kind || header->compression > 1)
+	if (header->kind != kind || header->compression > EXTENT_ZSTD_COLUMNS ||
+		(header->compression == EXTENT_ZSTD_COLUMNS && kind != EXTENT_PAGE))
 		segment_damaged(object, "a page or an overflow chunk of an unknown kind");
-	if (header->raw > max_raw || (header->compression == 0 && header->raw != header->stored))
+	if (header->raw > max_raw || (header->compression == EXTENT_PLAIN && header->raw != header->stored))
 		segment_damaged(object, "the length of a page or an overflow chunk does not fit");
 }
 
 void
 extent_unpack(const char *object, const ExtentHeader *header, const uint8 *bytes, char *to)
 {
-	static ZSTD_DCtx *zstd;
+	bool opened;
 
 	bytes += sizeof(ExtentHeader);
-	if (header->compression == 0)
+	if (header->compression == EXTENT_PLAIN)
 	{
 		memcpy(to, bytes, header->raw);
 		return;
 	}
-	if (zstd == NULL && (zstd = ZSTD_createDCtx()) == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	if (ZSTD_decompressDCtx(zstd, to, header->raw, bytes, header->stored) != header->raw)
+	if (header->compression == EXTENT_ZSTD)
+		opened = ZSTD_decompressDCtx(decompressor(), to, header->raw, bytes, header->stored) == header->raw;
+	else
+		opened = join_columns(bytes, header->stored, header->nrows, to, header->raw);
+	if (!opened)
 		segment_damaged(object, "a page or an overflow chunk cannot be decompressed");
 }
 

@@ -46,8 +46,15 @@ typedef struct ExtentHeader
 	uint32 raw; /* when decompressed */
 	uint32 nrows;
 	uint16 kind;
-	uint16 compression; /* 0 none, 1 zstd */
+	uint16 compression; /* ExtentCompression */
 } ExtentHeader;
+
+typedef enum ExtentCompression
+{
+	EXTENT_PLAIN = 0,
+	EXTENT_ZSTD = 1,
+	EXTENT_ZSTD_COLUMNS = 2 /* the page's rows by columns (columns.h) */
+} ExtentCompression;
 
 StaticAssertDecl(sizeof(ExtentHeader) == 24, "extent header");
 #define EXTENT_CHECKED offsetof(ExtentHeader, stored)

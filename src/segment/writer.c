@@ -1,12 +1,12 @@
 /*
  * writer.c: rows into pages, pages into a segment or an inline batch.
  *
- * Only the page in progress is in memory; what is finished goes to the segment's upload (or, inline, to the blob) at once.
+ * Only the page in progress is in memory, and a few that are compressed meanwhile; what is finished goes to the segment's upload (or,
+ * inline, to the blob) at once.
  */
 #include "postgres.h"
 
 #include <xxhash.h>
-#include <zstd.h>
 
 #include "access/htup_details.h"
 #include "access/transam.h"
@@ -20,12 +20,8 @@
 #include "utils/syscache.h"
 
 #include "segment/batch.h"
+#include "segment/press.h"
 #include "segment/summary.h"
-
-#ifndef COMPRESS_FROM
-#define COMPRESS_FROM 1024
-#endif
-#define ZSTD_LEVEL 1
 
 /* Values go to overflow chunks, largest first, while the row is larger than the first number and they than the second. */
 #define ROW_WANTED (8 * 1024)
@@ -53,6 +49,9 @@ struct RowWriter
 	bool xmins; /* with a last column for each row's xmin */
 	int ncolumns;
 	WriterColumn *columns;
+	ColumnLayout *layout;
+	bool all_plain;
+	Size fixed_size; /* at most, of all values but varlenas' bytes */
 	Datum *values; /* as stored */
 	bool *nulls;
 	OverflowPointer *overflow; /* one per column; raw 0: the value is in the row */
@@ -71,16 +70,20 @@ struct RowWriter
 	uint64 written; /* bytes emitted */
 	uint32 *extent_rows, *extent_size8;
 	size_t nextents, extents_capacity;
-	char *scratch; /* for compression */
+	char *scratch; /* an extent, stored */
 	Size scratch_size;
-	ZSTD_CCtx *zstd;
-	MemoryContextCallback free_zstd;
+	Press *press; /* pages that are pressed meanwhile; NULL: each at once */
+	MemoryContextCallback free_press;
 };
 
 static void
-free_zstd(void *arg)
+free_press(void *arg)
 {
-	ZSTD_freeCCtx(((RowWriter *) arg)->zstd);
+	RowWriter *w = arg;
+
+	if (w->press)
+		press_free(w->press);
+	w->press = NULL;
 }
 
 static RowWriter *
@@ -99,14 +102,28 @@ create(int columns, MemoryContext parent)
 	w->capacity = 256;
 	w->starts = palloc(sizeof(uint32) * w->capacity);
 	initStringInfo(&w->out);
-	w->zstd = ZSTD_createCCtx();
-	if (w->zstd == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	w->free_zstd.func = free_zstd;
-	w->free_zstd.arg = w;
-	MemoryContextRegisterResetCallback(cxt, &w->free_zstd);
+	w->layout = palloc0(sizeof(ColumnLayout) * Max(columns, 1));
+	w->free_press.func = free_press;
+	w->free_press.arg = w;
+	MemoryContextRegisterResetCallback(cxt, &w->free_press);
 	MemoryContextSwitchTo(old);
 	return w;
+}
+
+/* What follows from the columns. */
+static void
+columns_known(RowWriter *w)
+{
+	w->all_plain = true;
+	for (int i = 0; i < w->ncolumns; i++)
+	{
+		const WriterColumn *c = &w->columns[i];
+
+		w->layout[i].typlen = c->typlen;
+		w->layout[i].align = att_align_nominal(1, c->align);
+		w->all_plain &= c->plain && c->typlen != -2;
+		w->fixed_size += Max(c->typlen, 0) + MAXIMUM_ALIGNOF;
+	}
 }
 
 RowWriter *
@@ -134,6 +151,7 @@ row_writer_create(TupleDesc desc, MemoryContext parent)
 		summary_init(&c->summary, c->codec, att->attcollation);
 		w->ncolumns++;
 	}
+	columns_known(w);
 	MemoryContextSwitchTo(old);
 	return w;
 }
@@ -179,6 +197,7 @@ row_writer_create_stored(const S3am__BatchSchema *schema, bool xmins, MemoryCont
 		c->typlen = sizeof(uint32);
 		c->align = TYPALIGN_INT;
 	}
+	columns_known(w);
 	return w;
 }
 
@@ -204,6 +223,7 @@ row_writer_stream(RowWriter *w, SegmentEmit emit_function, void *arg, const uint
 	w->emit = emit_function;
 	w->emit_arg = arg;
 	w->identity = segment_identity(uuid, epoch, number);
+	w->press = press_create(w->layout, w->ncolumns);
 	emit(w, &header, sizeof(header));
 }
 
@@ -231,17 +251,28 @@ add_extent(RowWriter *w, uint32 nrows, Size size)
 	w->extent_size8[w->nextents++] = size / 8;
 }
 
-/* Compresses, seals and emits a page or chunk; returns its size. */
+/* Seals and emits a page or chunk, after which there is room for padding; returns its size. */
 static Size
-emit_extent(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint32 raw)
+emit_extent(RowWriter *w, ExtentHeader *header)
 {
-	ExtentHeader *header;
-	Size bound = sizeof(ExtentHeader) + Max(ZSTD_compressBound(raw), raw) + 8;
-	Size size;
+	Size size = TYPEALIGN(8, sizeof(ExtentHeader) + header->stored);
 
-	if (w->written / 8 + bound / 8 > PG_UINT32_MAX)
+	if (w->written / 8 + size / 8 > PG_UINT32_MAX)
 		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 						errmsg("rows of more than 32 GB do not fit into one segment")));
+	memset((char *) (header + 1) + header->stored, 0, size - sizeof(ExtentHeader) - header->stored);
+	header->checksum = extent_checksum(w->identity, w->written, header);
+	add_extent(w, header->nrows, size);
+	emit(w, header, size);
+	return size;
+}
+
+/* Compresses and emits a page or chunk now. */
+static Size
+emit_now(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint32 raw)
+{
+	Size bound = press_bound(raw);
+
 	if (w->scratch_size < bound)
 	{
 		if (w->scratch)
@@ -250,47 +281,62 @@ emit_extent(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint3
 		w->scratch = MemoryContextAllocHuge(w->cxt, bound);
 		w->scratch_size = bound;
 	}
-	header = (ExtentHeader *) w->scratch;
-	memset(header, 0, sizeof(*header));
-	header->kind = kind;
-	header->nrows = nrows;
-	header->raw = header->stored = raw;
-	if (raw >= COMPRESS_FROM)
-	{
-		Size n = ZSTD_compressCCtx(w->zstd, header + 1, bound - sizeof(ExtentHeader), data, raw, ZSTD_LEVEL);
+	press_now(kind, nrows, data, raw, w->layout, w->ncolumns, (ExtentHeader *) w->scratch);
+	return emit_extent(w, (ExtentHeader *) w->scratch);
+}
 
-		if (!ZSTD_isError(n) && n < raw)
-		{
-			header->stored = n;
-			header->compression = 1;
-		}
+/* Pages that are under way are emitted before anything else is. */
+static void
+emit_pressed(RowWriter *w)
+{
+	ExtentHeader *header;
+
+	while (w->press && (header = press_get(w->press)) != NULL)
+		(void) emit_extent(w, header);
+}
+
+/* Room for a page in the press; NULL: it has to be made now. */
+static char *
+room_in_press(RowWriter *w, Size raw)
+{
+	char *room;
+
+	if (w->press == NULL)
+		return NULL;
+	while ((room = press_room(w->press, raw)) == NULL)
+	{
+		ExtentHeader *header = press_get(w->press);
+
+		if (header == NULL)
+			return NULL;
+		(void) emit_extent(w, header);
 	}
-	if (header->compression == 0)
-		memcpy(header + 1, data, raw);
-	size = TYPEALIGN(8, sizeof(ExtentHeader) + header->stored);
-	memset(w->scratch + sizeof(ExtentHeader) + header->stored, 0, size - sizeof(ExtentHeader) - header->stored);
-	header->checksum = extent_checksum(w->identity, w->written, header);
-	add_extent(w, nrows, size);
-	emit(w, w->scratch, size);
-	return size;
+	return room;
 }
 
 static void
 finish_page(RowWriter *w)
 {
 	Size directory = TYPEALIGN(8, sizeof(uint32) * w->nrows);
-	char *page;
+	Size raw = directory + w->page_len;
+	char *room, *page;
 
 	if (w->nrows == 0)
 		return;
-	page = palloc(directory + w->page_len);
+	room = room_in_press(w, raw);
+	page = room ? room : MemoryContextAllocHuge(CurrentMemoryContext, raw);
 	for (uint32 i = 0; i < w->nrows; i++)
 		((uint32 *) page)[i] = w->starts[i] + directory;
 	memset(page + sizeof(uint32) * w->nrows, 0, directory - sizeof(uint32) * w->nrows);
 	if (w->page_len)
 		memcpy(page + directory, w->page, w->page_len);
-	(void) emit_extent(w, EXTENT_PAGE, w->nrows, page, directory + w->page_len);
-	pfree(page);
+	if (room)
+		press_put(w->press, raw, w->nrows);
+	else
+	{
+		(void) emit_now(w, EXTENT_PAGE, w->nrows, page, raw);
+		pfree(page);
+	}
 	w->nrows = 0;
 	w->page_len = 0;
 }
@@ -397,6 +443,7 @@ move_out(RowWriter *w, int column)
 	const char *data = VARDATA_ANY(v);
 	uint32 len = VARSIZE_ANY_EXHDR(v);
 
+	emit_pressed(w);
 	SET_VARTAG_1B_E((char *) pointer, OVERFLOW_TAG);
 	pointer->raw = len;
 	pointer->offset8 = w->written / 8;
@@ -404,7 +451,7 @@ move_out(RowWriter *w, int column)
 	for (uint32 done = 0; done < len; done += CHUNK_RAW)
 	{
 		CHECK_FOR_INTERRUPTS();
-		pointer->stored += emit_extent(w, EXTENT_CHUNK, 0, data + done, Min(len - done, CHUNK_RAW));
+		pointer->stored += emit_now(w, EXTENT_CHUNK, 0, data + done, Min(len - done, CHUNK_RAW));
 	}
 	w->total_bytes += len;
 }
@@ -485,12 +532,126 @@ store_row(RowWriter *w, bool has_nulls, Size len)
 	add_start(w, size, has_nulls ? ROW_HAS_NULLS : 0);
 }
 
+/*
+ * Lays out a row of plain columns that needs no conversion and keeps to ROW_WANTED, in one go; nearly all rows are such.  Returns its
+ * size; 0: it is another one, and nothing has changed.
+ */
+static Size
+lay_out(RowWriter *w, const Datum *values, const bool *nulls, bool *has_nulls)
+{
+	char *row = w->page + w->page_len, *data = row;
+	Size off = 0, room = ROW_WANTED;
+
+	if (w->page_capacity - w->page_len < 2 * ROW_WANTED || w->fixed_size > ROW_WANTED / 2)
+		return 0;
+	room -= w->fixed_size;
+	*has_nulls = false;
+	for (int i = 0; i < w->ncolumns; i++)
+		*has_nulls |= nulls[w->columns[i].att];
+	if (*has_nulls)
+	{
+		Size bitmap = TYPEALIGN(8, BITMAPLEN(w->ncolumns));
+
+		memset(data, 0, bitmap);
+		data += bitmap;
+	}
+	for (int i = 0; i < w->ncolumns; i++)
+	{
+		WriterColumn *c = &w->columns[i];
+		Datum value = values[c->att];
+		Size len, aligned;
+
+		if (nulls[c->att])
+			continue;
+		if (*has_nulls)
+			((bits8 *) row)[i >> 3] |= 1 << (i & 7);
+		if (c->typlen > 0)
+		{
+			aligned = TYPEALIGN(w->layout[i].align, off);
+			/* padding is zero; values that follow overwrite the rest of this */
+			memset(data + off, 0, 8);
+			off = aligned;
+			if (c->byval)
+				store_att_byval(data + off, value, c->typlen);
+			else
+				memcpy(data + off, DatumGetPointer(value), c->typlen);
+			off += c->typlen;
+		}
+		else
+		{
+			struct varlena *v = (struct varlena *) DatumGetPointer(value);
+
+			if (VARATT_IS_EXTERNAL(v) || VARATT_IS_COMPRESSED(v))
+				return 0;
+			len = VARSIZE_ANY(v);
+			if (off + len > room)
+				return 0;
+			if (VARATT_IS_SHORT(v))
+				memcpy(data + off, v, len);
+			else if (packable(c, v))
+			{
+				len = VARATT_CONVERTED_SHORT_SIZE(v);
+				SET_VARSIZE_SHORT(data + off, len);
+				memcpy(data + off + 1, VARDATA(v), len - 1);
+			}
+			else
+			{
+				memset(data + off, 0, 8);
+				off = TYPEALIGN(w->layout[i].align, off);
+				memcpy(data + off, v, len);
+			}
+			off += len;
+		}
+	}
+	memset(data + off, 0, 8);
+	return TYPEALIGN(8, data - row + off);
+}
+
+static bool
+add_plain(RowWriter *w, const Datum *values, const bool *nulls)
+{
+	bool has_nulls;
+	Size size;
+
+	if (w->page == NULL)
+	{
+		/* so that an ordinary row can be laid out before it is known whether it belongs to the next page */
+		w->page_capacity = PAGE_TARGET + 2 * ROW_WANTED;
+		w->page = MemoryContextAlloc(w->cxt, w->page_capacity);
+	}
+	size = lay_out(w, values, nulls, &has_nulls);
+	if (size == 0)
+		return false;
+	for (int i = 0; i < w->ncolumns; i++)
+	{
+		WriterColumn *c = &w->columns[i];
+
+		if (nulls[c->att])
+			c->summary.nulls++;
+		else if (c->summary.kind != SUMMARY_NONE)
+			summary_add(&c->summary, values[c->att]);
+	}
+	if (w->nrows > 0 && w->page_len + size + sizeof(uint32) * (w->nrows + 1) > PAGE_TARGET)
+	{
+		char *row = w->page + w->page_len;
+
+		finish_page(w);
+		memmove(w->page, row, size);
+	}
+	add_start(w, size, has_nulls ? ROW_HAS_NULLS : 0);
+	return true;
+}
+
 uint64
 row_writer_add(RowWriter *w, const Datum *values, const bool *nulls)
 {
-	MemoryContext old = MemoryContextSwitchTo(w->row_cxt);
+	MemoryContext old;
 	bool has_nulls = false;
 	Size len;
+
+	if (w->all_plain && add_plain(w, values, nulls))
+		return w->total_rows - 1;
+	old = MemoryContextSwitchTo(w->row_cxt);
 
 	for (int i = 0; i < w->ncolumns; i++)
 	{
@@ -545,7 +706,7 @@ copy_chunk(void *arg, const char *data, uint32 len)
 		summary_add(summary, PointerGetDatum(prefix));
 		pfree(prefix);
 	}
-	pointer->stored += emit_extent(w, EXTENT_CHUNK, 0, data, len);
+	pointer->stored += emit_now(w, EXTENT_CHUNK, 0, data, len);
 	w->total_bytes += len;
 }
 
@@ -558,6 +719,7 @@ copy_out(RowWriter *w, int column, const RowPage *page)
 	CopyChunk copy = {w, column};
 
 	memcpy(&from, DatumGetPointer(w->values[column]), sizeof(from));
+	emit_pressed(w);
 	SET_VARTAG_1B_E((char *) to, OVERFLOW_TAG);
 	to->raw = from.raw;
 	to->stored = 0;
@@ -697,6 +859,7 @@ void
 row_writer_finish(RowWriter *w, S3am__Batch *batch)
 {
 	finish_page(w);
+	emit_pressed(w);
 	batch->nrows = w->total_rows;
 	batch->schema = describe(w, false);
 	if (w->emit)

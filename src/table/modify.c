@@ -46,12 +46,18 @@ form_row(Relation rel, TupleTableSlot *slot, bool *should_free)
 static void
 insert_row(Relation rel, TxnTable *table, TupleTableSlot *slot, CommandId cid)
 {
-	bool should_free;
-	MinimalTuple tuple = form_row(rel, slot, &should_free);
-	uint64 row = txn_insert(rel, table, tuple, cid);
+	uint64 row;
 
-	if (should_free)
-		heap_free_minimal_tuple(tuple);
+	slot_getallattrs(slot);
+	if (!txn_insert_values(rel, table, slot->tts_tupleDescriptor, slot->tts_values, slot->tts_isnull, cid, &row))
+	{
+		bool should_free;
+		MinimalTuple tuple = form_row(rel, slot, &should_free);
+
+		row = txn_insert(rel, table, tuple, cid);
+		if (should_free)
+			heap_free_minimal_tuple(tuple);
+	}
 	row_to_tid(row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	slot_mark_own(slot, cid);

@@ -113,20 +113,57 @@ note_cmin(OwnRows *rows, uint64 n, CommandId cmin)
 	run->step = 0;
 }
 
+/* Where the next row's tuple of `len` bytes is to be put. */
+static inline MinimalTuple
+room_for(OwnRows *rows, Size len)
+{
+	OwnBlock *block = rows->nblocks ? rows->blocks[rows->nblocks - 1] : NULL;
+
+	if (block == NULL || block->used + MAXALIGN(len) + (block->count + 1) * sizeof(uint32) > block->size)
+		block = new_block(rows, MAXALIGN(len));
+	return (MinimalTuple) (block_data(block) + block->used);
+}
+
+/* It is there. */
+static inline uint64
+keep(OwnRows *rows, Size len, CommandId cmin)
+{
+	OwnBlock *block = rows->blocks[rows->nblocks - 1];
+
+	note_cmin(rows, rows->nrows, cmin);
+	*block_offset(block, block->count) = block->used / MAXIMUM_ALIGNOF;
+	block->used += MAXALIGN(len);
+	block->count++;
+	return rows->nrows++;
+}
+
 uint64
 ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin)
 {
-	Size len = MAXALIGN(tuple->t_len);
-	OwnBlock *block = rows->nblocks ? rows->blocks[rows->nblocks - 1] : NULL;
+	memcpy(room_for(rows, tuple->t_len), tuple, tuple->t_len);
+	return keep(rows, tuple->t_len, cmin);
+}
 
-	if (block == NULL || block->used + len + (block->count + 1) * sizeof(uint32) > block->size)
-		block = new_block(rows, len);
-	note_cmin(rows, rows->nrows, cmin);
-	memcpy(block_data(block) + block->used, tuple, tuple->t_len);
-	*block_offset(block, block->count) = block->used / MAXIMUM_ALIGNOF;
-	block->used += len;
-	block->count++;
-	return rows->nrows++;
+/* As heap_form_minimal_tuple does it, but in its place. */
+bool
+ownrows_form(OwnRows *rows, TupleDesc desc, Datum *values, bool *nulls, CommandId cmin)
+{
+	bool has_nulls = memchr(nulls, true, desc->natts) != NULL;
+	Size hoff = MAXALIGN(SizeofHeapTupleHeader + (has_nulls ? BITMAPLEN(desc->natts) : 0));
+	Size data = heap_compute_data_size(desc, values, nulls);
+	Size len = hoff - MINIMAL_TUPLE_OFFSET + data;
+	MinimalTuple tuple = room_for(rows, len);
+
+	memset(tuple, 0, len);
+	tuple->t_len = len;
+	HeapTupleHeaderSetNatts(tuple, desc->natts);
+	tuple->t_hoff = hoff;
+	heap_fill_tuple(desc, values, nulls, (char *) tuple + hoff - MINIMAL_TUPLE_OFFSET, data, &tuple->t_infomask,
+					has_nulls ? tuple->t_bits : NULL);
+	if (tuple->t_infomask & HEAP_HASEXTERNAL)
+		return false;
+	(void) keep(rows, len, cmin);
+	return true;
 }
 
 CommandId

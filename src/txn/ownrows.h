@@ -45,6 +45,8 @@ extern Size ownrows_total_memory;
 
 extern void ownrows_init(OwnRows *rows, MemoryContext cxt);
 extern uint64 ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin);
+/* The same, of values.  False: nothing was added, some are in a TOAST table. */
+extern bool ownrows_form(OwnRows *rows, TupleDesc desc, Datum *values, bool *nulls, CommandId cmin);
 extern CommandId ownrows_cmin(OwnRows *rows, uint64 n);
 /* Of a row in memory; valid until rows are uploaded or rolled back. */
 extern MinimalTuple ownrows_tuple(OwnRows *rows, uint64 n);

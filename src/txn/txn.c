@@ -274,11 +274,10 @@ own_refresh_desc(TxnTable *table)
 	table_close(rel, NoLock);
 }
 
-uint64
-txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid)
+/* Before a row is added. */
+static inline void
+about_to_insert(Relation rel, TxnTable *table)
 {
-	uint64 row;
-
 	if (table->desc_generation != desc_generation)
 	{
 		/* rows formed by an older descriptor have fewer attributes, never others: changes of type rewrite */
@@ -286,10 +285,30 @@ txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid)
 		table->desc_generation = desc_generation;
 	}
 	note_insert(table);
+}
+
+uint64
+txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid)
+{
+	uint64 row;
+
+	about_to_insert(rel, table);
 	row = OWN_BASE + ownrows_add(&table->rows, tuple, cid);
 	if (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
 		spill();
 	return row;
+}
+
+bool
+txn_insert_values(Relation rel, TxnTable *table, TupleDesc desc, Datum *values, bool *nulls, CommandId cid, uint64 *row)
+{
+	about_to_insert(rel, table);
+	*row = OWN_BASE + table->rows.nrows;
+	if (!ownrows_form(&table->rows, desc, values, nulls, cid))
+		return false;
+	if (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
+		spill();
+	return true;
 }
 
 bool

@@ -82,6 +82,9 @@ extern TxnTable *txn_table_for_write(Relation rel);
 extern bool txn_writes(void); /* has this transaction uncommitted rows or deletes? */
 
 extern uint64 txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid);
+/* The same without a tuple that would be copied.  False: nothing was inserted, some values are in a TOAST table. */
+extern bool txn_insert_values(Relation rel, TxnTable *table, TupleDesc desc, Datum *values, bool *nulls, CommandId cid,
+							  uint64 *row);
 /* A speculative insertion failed: the row never was. */
 extern void txn_kill(TxnTable *table, uint64 row, CommandId cid);
 /* next: the own row that it became; NULL none; may indicate another partition. */

@@ -11,12 +11,14 @@
  *   schema    flips in the schema of the manifest
  *   swap      each page in each other's place, and those of another segment
  *   places    the directory of pages is changed
+ *   columns   flips and cuts of pages by columns, within their compression: rows are made of them, or it is said that none can be
  * same: the reader gave the rows that were written.  errors: SQLSTATE XX001 (or another that a reader may give).  other: rows that are
  * not those, without an error; harmless only where checksums were made to fit.
  */
 #include "postgres.h"
 
 #include <xxhash.h>
+#include <zstd.h>
 
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -32,6 +34,7 @@
 
 #include "node/bucket.h"
 #include "segment/batch.h"
+#include "segment/columns.h"
 
 PG_MODULE_MAGIC;
 
@@ -253,6 +256,74 @@ try(Subject *s, uint64 want, Counts *counts)
 	MemoryContextDelete(cxt);
 }
 
+/* Each in a block of its own, so that a byte beyond is noticed. */
+static void
+try_join(const uint8 *columns, Size len, const ExtentHeader *header, const char *want, Counts *counts)
+{
+	uint8 *in = memcpy(malloc(Max(len, 1)), columns, len);
+	char *page = malloc(header->raw);
+	int n = columns_count(in, len);
+	ColumnCursor *cursors = n > 0 ? malloc(sizeof(ColumnCursor) * n) : NULL;
+
+	counts->tried++;
+	if (n <= 0 || !columns_join(in, len, header->nrows, page, header->raw, cursors))
+		counts->errors++;
+	else if (want == NULL || memcmp(page, want, header->raw) == 0)
+		counts->same++;
+	else
+		counts->other++;
+	free(cursors);
+	free(page);
+	free(in);
+}
+
+static void
+damage_columns(const Subject *s, int step, Counts *counts)
+{
+	uint64 end = object_len - (s->segment ? s->footer_size : 0);
+	ExtentHeader header;
+
+	for (uint64 offset = first_offset(s); offset < end; offset += TYPEALIGN(8, sizeof(header) + header.stored))
+	{
+		const char *stored = object + offset + sizeof(header);
+		uint8 *columns;
+		char *want;
+		Size len;
+		ColumnCursor *cursors;
+
+		memcpy(&header, object + offset, sizeof(header));
+		if (header.compression != EXTENT_ZSTD_COLUMNS)
+			continue;
+		len = ZSTD_getFrameContentSize(stored, header.stored);
+		columns = palloc(len);
+		want = palloc(header.raw);
+		if (ZSTD_decompress(columns, len, stored, header.stored) != len)
+			elog(ERROR, "a page that was just written cannot be decompressed");
+		cursors = palloc(sizeof(ColumnCursor) * columns_count(columns, len));
+		if (!columns_join(columns, len, header.nrows, want, header.raw, cursors))
+			elog(ERROR, "a page that was just written cannot be made of its columns");
+		for (Size i = 0; i < len; i += step)
+			for (int bits = 0; bits < 9; bits++)
+			{
+				uint8 flip = bits == 8 ? 0xff : 1 << bits;
+
+				columns[i] ^= flip;
+				try_join(columns, len, &header, want, counts);
+				columns[i] ^= flip;
+			}
+		for (Size n = 0; n < len; n += step)
+			try_join(columns, n, &header, want, counts);
+		/* other numbers of rows and bytes */
+		header.nrows++;
+		try_join(columns, len, &header, NULL, counts);
+		header.nrows -= 2;
+		try_join(columns, len, &header, NULL, counts);
+		header.nrows++;
+		header.raw -= 8;
+		try_join(columns, len, &header, NULL, counts);
+	}
+}
+
 Datum
 damage(PG_FUNCTION_ARGS)
 {
@@ -392,6 +463,8 @@ damage(PG_FUNCTION_ARGS)
 				s.pages[i].offset8 ^= (uint32) 1 << bit;
 			}
 	}
+	else if (strcmp(how, "columns") == 0)
+		damage_columns(&s, step, &counts);
 	else
 		elog(ERROR, "unknown damage");
 	row_writer_free(writer);

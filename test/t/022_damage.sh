@@ -38,6 +38,11 @@ CREATE TABLE nested AS SELECT (ARRAY['sad', 'ok', 'happy'])[g % 3 + 1]::mood AS 
 	FROM generate_series(1, 60) g;
 CREATE TABLE large AS SELECT g AS i, noise(g, 9000) AS t, ARRAY[noise(g, 3000)] AS a, convert_to(noise(g + 5, 2500), 'UTF8') AS b,
 	CASE WHEN g = 2 THEN noise(g, 1100000) END AS huge FROM generate_series(1, 3) g;
+-- what only pages by columns tell apart: numbers of each width that repeat, grow, shrink and jump, NULLs in some rows, long values
+CREATE TABLE columns AS SELECT g::int2 AS two, g * 1000003 AS four, g::int8 * g * g * -7 AS eight, g / 8.0::float8 AS f, (g % 3)::float4 AS f4,
+	('2024-01-01'::timestamptz + g * '1 s'::interval) AS at, CASE WHEN g % 4 > 0 THEN (g % 4)::int8 << 40 END AS few,
+	CASE WHEN g % 9 = 0 THEN noise(g, g) END AS t, gen::uuid AS id, 'x' || (g % 5) AS kind, g % 2 = 0 AS even, (g * 37 % 101)::text::name AS nm
+	FROM generate_series(1, 1500) g, md5(g::text) gen;
 -- several pages
 CREATE TABLE long AS SELECT g AS i, noise(g, 2000) AS t FROM generate_series(1, 150) g;
 SQL
@@ -67,7 +72,12 @@ done
 check large inline flip 997 error
 check large segment flip 997 error
 check large segment cut 9973 error
-check large segment seal 997 any
+check large segment seal 499 any
+check plain inline columns 1 any
+check nested inline columns 1 any
+check long segment columns 1013 any
+check columns segment columns 61 any
+check columns segment seal 61 any
 check long segment swap 1 none
 check long inline swap 1 none
 check long segment places 1 any
