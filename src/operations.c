@@ -45,6 +45,7 @@ static const char *const doing_names[] = {
 	[DOING_COMMIT] = "its commit",
 	[DOING_ROOM] = "compaction",
 	[DOING_STORE] = "the store",
+	[DOING_UPLOAD] = "uploads",
 };
 
 static void

@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <poll.h>
+#include <sys/mman.h>
 
 #include <xxhash.h>
 
@@ -22,7 +23,9 @@
 #include "txn/commit.h"
 
 #define UPLOADS_IN_FLIGHT 4
-#define UPLOAD_BYTES_IN_FLIGHT (32 * 1024 * 1024) /* or one, however large */
+#define UPLOAD_BYTES                                                                                                   \
+	(32 * 1024 * 1024) /* of segments in flight and the one that is being made; or one alone, however large */
+#define UPLOAD_FIRST (1024 * 1024)
 #define REMOVALS_IN_FLIGHT 32
 #define REMOVAL_WAIT_MS 500
 
@@ -34,7 +37,8 @@ struct SegmentUpload
 	bool remove; /* the object is to go as soon as this has ended */
 	uint64 id; /* epoch << 32 | number */
 	char key[64];
-	uint8 *data; /* malloc'ed: it must outlive an abort until the store let go of it */
+	uint8 *
+		data; /* a mapping of its own: it must outlive an abort until the store let go of it, and then be the system's at once */
 	Size len, capacity;
 };
 
@@ -397,26 +401,51 @@ bucket_segment_number(const SegmentUpload *upload)
 	return upload->id & PG_UINT32_MAX;
 }
 
+/* Room for more bytes.  Pages of the mapping that were never written take no memory. */
+static bool
+grow(SegmentUpload *upload, Size need)
+{
+	Size capacity = Max(upload->capacity, UPLOAD_FIRST);
+	void *grown;
+
+	while (capacity < need)
+		capacity *= 2;
+	if (capacity == upload->capacity)
+		return true;
+	grown = upload->data ? mremap(upload->data, upload->capacity, capacity, MREMAP_MAYMOVE)
+						 : mmap(NULL, capacity, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (grown == MAP_FAILED)
+		return false;
+	upload->data = grown;
+	upload->capacity = capacity;
+	return true;
+}
+
+static void
+free_upload(SegmentUpload *upload)
+{
+	if (upload->data)
+		(void) munmap(upload->data, upload->capacity);
+	free(upload);
+}
+
 void
 bucket_segment_emit(void *arg, const void *data, Size len)
 {
 	SegmentUpload *upload = arg;
 
-	if (upload->len + len > upload->capacity)
+	/* a store that is slower than the writer holds it up here: memory for what it has not taken yet is bounded */
+	if (uploads_in_flight > 0)
 	{
-		Size capacity = Max(upload->capacity * 2, upload->len + len);
-		uint8 *grown = realloc(upload->data, capacity);
-
-		if (grown == NULL)
-			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY),
-							errmsg("out of memory while writing segment \"%s\"", upload->key)));
-		upload->data = grown;
-		upload->capacity = capacity;
+		bucket_dispatch(process_store);
+		if (upload_bytes + upload->len + len > UPLOAD_BYTES)
+			bucket_segment_room(upload);
 	}
+	if (!grow(upload, upload->len + len))
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory while writing segment \"%s\"", upload->key)));
 	memcpy(upload->data + upload->len, data, len);
 	upload->len += len;
-	if (uploads_in_flight > 0)
-		bucket_dispatch(process_store);
 }
 
 static void
@@ -471,8 +500,7 @@ upload_done(void *arg, StoreResult *result)
 	}
 	if (upload->remove)
 		add_removal(upload->key);
-	free(upload->data);
-	free(upload);
+	free_upload(upload);
 }
 
 /* An upload of this transaction failed: it has rows that are nowhere. */
@@ -494,7 +522,7 @@ uploads_below(int limit, Size bytes)
 		int timeout = store_timeout_ms(store);
 
 		CHECK_FOR_INTERRUPTS();
-		node_doing(DOING_STORE);
+		node_doing(DOING_UPLOAD);
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 store_fd(store), timeout < 0 || timeout > 1000 ? 1000 : timeout, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
@@ -506,7 +534,7 @@ uploads_below(int limit, Size bytes)
 void
 bucket_segment_room(const SegmentUpload *upload)
 {
-	uploads_below(UPLOADS_IN_FLIGHT, UPLOAD_BYTES_IN_FLIGHT - Min(upload->len, UPLOAD_BYTES_IN_FLIGHT));
+	uploads_below(UPLOADS_IN_FLIGHT, UPLOAD_BYTES - Min(upload->len, UPLOAD_BYTES));
 }
 
 void
@@ -535,8 +563,7 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 void
 bucket_segment_discard(SegmentUpload *upload)
 {
-	free(upload->data);
-	free(upload);
+	free_upload(upload);
 }
 
 void

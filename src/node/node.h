@@ -133,7 +133,8 @@ typedef enum NodeDoing
 	DOING_OUTCOME, /* session: waits for the outcome of a commit id */
 	DOING_COMMIT, /* session: waits for the outcome of its own commit */
 	DOING_ROOM, /* session: waits for compaction, before its commit or in VACUUM */
-	DOING_STORE /* session: waits for the store */
+	DOING_STORE, /* session: waits for the store */
+	DOING_UPLOAD /* session: has more segments on their way than the store takes */
 } NodeDoing;
 
 /* Requests of one kind of processes to the store, since the server started. */
