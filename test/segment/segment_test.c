@@ -159,6 +159,11 @@ read_all(const Subject *subject)
 			page = NULL;
 			page = row_page_read(&source, row, s.ahead ? &ahead : NULL, NULL);
 		}
+		if (row_is_gone(page, row))
+		{
+			h = hash_combine64(h, row);
+			continue;
+		}
 		row_begin(&cursor, page, row_map(s.schema, s.desc, "test"), row);
 		/* in two steps, as a slot does */
 		row_deform(&cursor, s.desc, 0, s.desc->natts / 2, values, nulls, cxt);
@@ -364,6 +369,8 @@ damage(PG_FUNCTION_ARGS)
 
 		heap_deform_tuple(SPI_tuptable->vals[i], s.desc, v, n);
 		row_writer_add(writer, v, n);
+		if (strcmp(how, "columns") == 0 && i % 7 == 3)
+			row_writer_add_gone(writer);
 	}
 	row_writer_finish(writer, &batch);
 	SPI_finish();
