@@ -218,36 +218,29 @@ merge_sequences(CheckpointBuild *b, S3am__Checkpoint *root)
 {
 	size_t i = 0, j = 0, nold = b->old ? b->old->n_sequences : 0;
 	Delta *d = b->delta;
+	S3am__SequenceState **olds = b->old ? b->old->sequences : NULL;
 
 	root->sequences = malloc((nold + d->nsequences + 1) * sizeof(void *));
 	while (i < nold || j < d->nsequences)
 	{
-		S3am__SequenceState **old = i < nold ? &b->old->sequences[i] : NULL;
-		S3am__SequenceState **new = j < d->nsequences ? &d->sequences[j] : NULL;
-		S3am__SequenceState **from;
+		S3am__SequenceState *old = olds && i < nold ? olds[i] : NULL;
+		S3am__SequenceState *new = j < d->nsequences ? d->sequences[j] : NULL;
+		S3am__SequenceState *keep = old ? old : new;
 
-		if (old && new && (*old)->position->sequence == (*new)->position->sequence)
+		if (old && new && old->position->sequence == new->position->sequence)
 		{
-			bool newer = delta_position_counts((*new)->position, (*new)->epoch, *old);
-
-			i++;
-			j++;
-			from = newer ? new : old;
-			s3am__sequence_state__free_unpacked(newer ? *old : *new, NULL);
-			*(newer ? old : new) = NULL;
+			keep = delta_position_counts(new->position, new->epoch, old) ? new : old;
+			s3am__sequence_state__free_unpacked(keep == new ? old : new, NULL);
+			olds[i++] = d->sequences[j++] = NULL;
 		}
-		else if (new == NULL || (old && (*old)->position->sequence < (*new)->position->sequence))
-		{
-			from = old;
-			i++;
-		}
+		else if (old && (new == NULL || old->position->sequence < new->position->sequence))
+			olds[i++] = NULL;
 		else
 		{
-			from = new;
-			j++;
+			keep = new;
+			d->sequences[j++] = NULL;
 		}
-		root->sequences[root->n_sequences++] = *from;
-		*from = NULL;
+		root->sequences[root->n_sequences++] = keep;
 	}
 	d->nsequences = 0;
 }
