@@ -33,6 +33,7 @@ extern int s3am_compaction_rate;
 extern int s3am_compaction_pause;
 extern int s3am_unmerged_memory;
 extern int s3am_transaction_memory;
+extern int s3am_read_ahead;
 extern int s3am_poll_min;
 extern int s3am_poll_max;
 extern int s3am_group_wait;

@@ -37,6 +37,7 @@ int s3am_compaction_rate;
 int s3am_compaction_pause;
 int s3am_unmerged_memory;
 int s3am_transaction_memory;
+int s3am_read_ahead;
 int s3am_poll_min;
 int s3am_poll_max;
 int s3am_group_wait;
@@ -196,6 +197,9 @@ settings_define(void)
 	int_setting("s3am.transaction_memory",
 				"Rows that a transaction added take this much memory before they are uploaded.",
 				&s3am_transaction_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB);
+	int_setting("s3am.read_ahead",
+				"Memory of a session for what it reads ahead from the store; 0: nothing is read ahead.",
+				&s3am_read_ahead, 16384, 0, 1048576, PGC_USERSET, GUC_UNIT_KB);
 	int_setting("s3am.poll_min", "Shortest time between looks for other servers' commits.", &s3am_poll_min, 50, 1,
 				3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.", &s3am_poll_max, 500, 1,

@@ -248,33 +248,126 @@ bucket_wait(Store *store, volatile bool *done)
 
 /* ------------------------------------------------------------------------------------ reading */
 
-typedef struct ReadWait
+struct BucketRead
 {
-	bool done;
-	bool abandoned; /* the reader was cancelled: the callback frees this */
+	BucketRead *next, **link; /* among all of this process that somebody wants */
+	StoreOp *op;
+	volatile bool done;
+	bool abandoned; /* nobody wants it any more: the callback frees it */
 	StoreStatus status;
+	Size wanted; /* bytes; 0: to the end */
 	uint8 *data;
 	size_t len;
 	char error[768];
-} ReadWait;
+};
+
+static BucketRead *reads;
+static Size reads_bytes;
 
 static void
 read_done(void *arg, StoreResult *result)
 {
-	ReadWait *wait = arg;
+	BucketRead *read = arg;
 
-	if (wait->abandoned)
+	if (read->abandoned)
 	{
-		free(wait);
+		free(read);
 		return;
 	}
-	wait->status = result->status;
-	wait->len = result->len;
+	read->status = result->status;
+	read->len = result->len;
 	if (result->status == STORE_OK)
-		wait->data = store_take(result);
+		read->data = store_take(result);
 	if (result->error)
-		strlcpy(wait->error, result->error, sizeof(wait->error));
-	wait->done = true;
+		strlcpy(read->error, result->error, sizeof(read->error));
+	read->done = true;
+}
+
+static void
+reads_transaction_ended(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
+		return;
+	while (reads)
+		bucket_read_end(reads);
+}
+
+static BucketRead *
+read_start(const char *key, uint64 offset, int64 length)
+{
+	static bool registered;
+	Store *store = bucket_store();
+	BucketRead *read = calloc(1, sizeof(BucketRead));
+
+	if (read == NULL)
+		return NULL;
+	if (!registered)
+	{
+		RegisterXactCallback(reads_transaction_ended, NULL);
+		registered = true;
+	}
+	read->op = store_get(store, key, offset, length, read_done, read);
+	if (read->op == NULL)
+	{
+		free(read);
+		return NULL;
+	}
+	read->wanted = Max(length, 0);
+	reads_bytes += read->wanted;
+	read->next = reads;
+	read->link = &reads;
+	if (reads)
+		reads->link = &read->next;
+	reads = read;
+	return read;
+}
+
+void
+bucket_read_end(BucketRead *read)
+{
+	*read->link = read->next;
+	if (read->next)
+		read->next->link = read->link;
+	reads_bytes -= read->wanted;
+	if (!read->done)
+	{
+		read->abandoned = true;
+		store_cancel(process_store, read->op);
+		return;
+	}
+	free(read->data);
+	free(read);
+}
+
+BucketRead *
+bucket_read_start(const char *key, uint64 offset, Size length)
+{
+	return read_start(key, offset, length);
+}
+
+const uint8 *
+bucket_read_wait(BucketRead *read, Size *got)
+{
+	bucket_wait(bucket_store(), &read->done);
+	*got = read->len;
+	return read->status == STORE_OK ? read->data : NULL;
+}
+
+Size
+bucket_reads_bytes(void)
+{
+	return reads_bytes;
+}
+
+void
+bucket_reads_go_on(void)
+{
+	for (BucketRead *read = reads; read; read = read->next)
+		if (!read->done)
+		{
+			bucket_dispatch(process_store);
+			return;
+		}
 }
 
 int
@@ -300,58 +393,30 @@ bucket_sqlstate(StoreStatus status)
 static uint8 *
 read_object(const char *key, uint64 offset, int64 length, bool absent, Size *got)
 {
-	Store *store = bucket_store();
-	ReadWait *wait = calloc(1, sizeof(ReadWait));
-	uint8 *copy;
-	StoreOp *op;
+	BucketRead *read = read_start(key, offset, length);
+	uint8 *copy = NULL;
 
-	if (wait == NULL)
+	if (read == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	op = store_get(store, key, offset, length, read_done, wait);
-	if (op == NULL)
-	{
-		free(wait);
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	}
 	PG_TRY();
 	{
-		bucket_wait(store, &wait->done);
+		bucket_wait(bucket_store(), &read->done);
+		if (read->status == STORE_OK)
+		{
+			copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(read->len, 1));
+			memcpy(copy, read->data, read->len);
+			*got = read->len;
+		}
+		else if (!absent || read->status != STORE_NOT_FOUND)
+			ereport(ERROR,
+					(errcode(bucket_sqlstate(read->status)), errmsg("cannot read object \"%s\" of the repository", key),
+					 read->error[0] ? errdetail("%s", read->error) : 0));
 	}
-	PG_CATCH();
+	PG_FINALLY();
 	{
-		if (!wait->done)
-		{
-			wait->abandoned = true;
-			store_cancel(store, op);
-		}
-		else
-		{
-			free(wait->data);
-			free(wait);
-		}
-		PG_RE_THROW();
+		bucket_read_end(read);
 	}
 	PG_END_TRY();
-	if (absent && wait->status == STORE_NOT_FOUND)
-	{
-		free(wait);
-		return NULL;
-	}
-	if (wait->status != STORE_OK)
-	{
-		char message[768];
-		StoreStatus status = wait->status;
-
-		strlcpy(message, wait->error, sizeof(message));
-		free(wait);
-		ereport(ERROR, (errcode(bucket_sqlstate(status)), errmsg("cannot read object \"%s\" of the repository", key),
-						message[0] ? errdetail("%s", message) : 0));
-	}
-	copy = MemoryContextAllocHuge(CurrentMemoryContext, Max(wait->len, 1));
-	memcpy(copy, wait->data, wait->len);
-	*got = wait->len;
-	free(wait->data);
-	free(wait);
 	return copy;
 }
 

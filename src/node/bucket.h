@@ -37,6 +37,15 @@ extern void bucket_wait(Store *store, volatile bool *done);
 extern uint8 *bucket_read(const char *key, uint64 offset, int64 length, Size *got);
 /* A whole object; NULL if it is not there. */
 extern uint8 *bucket_read_if(const char *key, Size *got);
+
+/* The same without waiting; several may be in flight.  What is left at the end of the transaction ends with it. */
+typedef struct BucketRead BucketRead;
+extern BucketRead *bucket_read_start(const char *key, uint64 offset, Size length); /* NULL: out of memory */
+/* Waits, cancellably; the bytes are valid until it is ended.  NULL: it failed. */
+extern const uint8 *bucket_read_wait(BucketRead *read, Size *got);
+extern void bucket_read_end(BucketRead *read); /* cancelled if it is in flight */
+extern Size bucket_reads_bytes(void); /* that these hold, or will */
+extern void bucket_reads_go_on(void); /* lets those in flight go on, without waiting */
 extern void bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size);
 extern const uint8 *bucket_repository_uuid(void);
 

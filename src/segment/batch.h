@@ -132,6 +132,7 @@ typedef struct BatchSource
 	uint64 identity;
 	const uint8 *blob; /* inline */
 	uint64 len; /* of blob or object, without the footer */
+	uint64 first; /* id of its first row, in the order in which pages are read ahead */
 	uint64 nrows;
 	uint32 npages;
 	const PageStart *pages; /* npages + 1 of them; NULL: one page, the whole blob */
@@ -155,21 +156,44 @@ struct RowPage
 	char object[64]; /* where it is from, for messages */
 };
 
+/* ---- reading ahead (ahead.c) */
+
+#define AHEAD_RANGES 64
+
+/* Pages that were requested together. */
+typedef struct AheadRange
+{
+	struct BucketRead *read;
+	uint64 epoch, number, offset;
+	Size len;
+	uint64 end_row; /* after its last one */
+} AheadRange;
+
 /*
- * Who reads pages one after the other gets several at a time, twice as many each time up to 1 MB.  Zero to begin with; what it holds is
- * gone with the transaction at the latest.
+ * Which page comes at or after `row`, an id as in BatchSource.first, and above all rows that were asked for before: its batch and its number
+ * in it.  False: none.  Only of batches with a directory of pages.
  */
+typedef bool (*AheadPlan)(void *arg, uint64 row, BatchSource *source, uint32 *n);
+
+/* Zero but for `plan` and `arg` to begin with; plan NULL: nothing is read ahead.  What it holds is gone with the transaction at the latest. */
 typedef struct ReadAhead
 {
-	uint64 epoch, /* the segment */
-		number, offset; /* of the bytes */
-	Size len;
-	uint8 *bytes;
-	uint64 next; /* end of the page that was read last */
-	Size window;
+	AheadPlan plan;
+	void *arg;
+	bool started;
+	uint64 row, /* after the page that was read last */
+		plan_row; /* after the last one that was planned */
+	Size window, /* how far to plan, in bytes */
+		planned; /* pages between the two rows */
+	int first, nranges;
+	AheadRange ranges[AHEAD_RANGES]; /* a ring */
 } ReadAhead;
 
 extern void read_ahead_release(ReadAhead *ahead);
+/* Page n is read now: what follows may be requested. */
+extern void read_ahead_pass(ReadAhead *ahead, const BatchSource *source, uint32 n);
+/* Its bytes, if they were, for which it may wait; valid until the next page is passed.  NULL: read it. */
+extern const uint8 *read_ahead_bytes(ReadAhead *ahead, const BatchSource *source, uint32 n);
 
 /*
  * The page that holds row `row` of the batch, with a reference for the caller.  ahead, ring: NULL, or for this reader alone; ring: it
@@ -177,6 +201,9 @@ extern void read_ahead_release(ReadAhead *ahead);
  */
 extern RowPage *row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing *ring);
 extern void row_page_release(RowPage *page);
+/* Entry of the directory that the page with this row is. */
+extern uint32 batch_find_page(const BatchSource *source, uint64 row);
+extern bool page_is_cached(const BatchSource *source, uint32 n);
 
 static inline bool
 row_page_holds(const RowPage *page, uint64 row)

@@ -14,8 +14,6 @@
 #include "node/bucket.h"
 #include "segment/batch.h"
 
-#define READ_AHEAD_MAX ((Size) 1024 * 1024)
-
 const char *
 segment_object(uint64 epoch, uint64 number)
 {
@@ -43,9 +41,9 @@ segment_read(uint64 epoch, uint64 number, uint64 offset, Size len)
 
 /* ------------------------------------------------------------------------------------ pages */
 
-/* The extent that holds the row: the last one that begins at or before it (runs of overflow chunks have no rows). */
-static uint32
-find_page(const BatchSource *source, uint64 row)
+/* The last one that begins at or before it: runs of overflow chunks have no rows. */
+uint32
+batch_find_page(const BatchSource *source, uint64 row)
 {
 	uint32 low = 0, high = source->npages;
 
@@ -75,60 +73,12 @@ page_key(const BatchSource *source, uint64 offset)
 	return key;
 }
 
-void
-read_ahead_release(ReadAhead *ahead)
+bool
+page_is_cached(const BatchSource *source, uint32 n)
 {
-	if (ahead->bytes)
-		pfree(ahead->bytes);
-	ahead->bytes = NULL;
-	ahead->len = 0;
-}
+	CacheKey key = page_key(source, (uint64) source->pages[n].offset8 * 8);
 
-/* A page that was in the cache belongs to the sequence all the same. */
-static void
-read_ahead_passed(const BatchSource *source, uint32 n, ReadAhead *ahead)
-{
-	ahead->epoch = source->epoch;
-	ahead->number = source->number;
-	ahead->next = (uint64) source->pages[n + 1].offset8 * 8;
-}
-
-/* Bytes of entry n of the directory, from what was read ahead or from the store. */
-static const uint8 *
-read_ahead(const BatchSource *source, uint32 n, ReadAhead *ahead)
-{
-	const PageStart *start = &source->pages[n];
-	uint64 offset = (uint64) start[0].offset8 * 8;
-	uint64 end = (uint64) start[1].offset8 * 8;
-	bool same = ahead->epoch == source->epoch && ahead->number == source->number;
-	bool sequential = same && offset == ahead->next;
-
-	if (!(same && ahead->bytes && offset >= ahead->offset && end <= ahead->offset + ahead->len))
-	{
-		Size window = sequential ? Min(Max(ahead->window * 2, 2 * PAGE_TARGET), READ_AHEAD_MAX) : 0;
-		uint64 last = end;
-
-		/* whole pages, and no overflow chunks */
-		for (uint32 i = n + 1; i < source->npages; i++)
-		{
-			uint64 next = (uint64) source->pages[i + 1].offset8 * 8;
-
-			if (next > offset + window || next < last || source->pages[i + 1].first_row == source->pages[i].first_row)
-				break;
-			last = next;
-		}
-		if (last > source->len)
-			last = end;
-		read_ahead_release(ahead);
-		ahead->bytes = (uint8 *) segment_read(source->epoch, source->number, offset, last - offset);
-		ahead->epoch = source->epoch;
-		ahead->number = source->number;
-		ahead->offset = offset;
-		ahead->len = last - offset;
-		ahead->window = window;
-	}
-	ahead->next = end;
-	return ahead->bytes + (offset - ahead->offset);
+	return cache_has(&key);
 }
 
 /* Checks the page and takes it apart, into the cache if this process loads it there. */
@@ -177,8 +127,8 @@ load_page(RowPage *page, const BatchSource *source, uint32 n, uint64 offset, Siz
 		if (source->blob)
 			bytes = source->blob + offset;
 		else if (ahead && source->pages)
-			bytes = read_ahead(source, n, ahead);
-		else
+			bytes = read_ahead_bytes(ahead, source, n);
+		if (bytes == NULL)
 		{
 			bytes = segment_read(source->epoch, source->number, offset, size);
 			own_bytes = true;
@@ -223,7 +173,7 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing
 	{
 		const PageStart *start;
 
-		n = find_page(source, row);
+		n = batch_find_page(source, row);
 		start = &source->pages[n];
 
 		offset = (uint64) start[0].offset8 * 8;
@@ -232,6 +182,8 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing
 		nrows = start[1].first_row - first_row;
 	}
 	page->first_row = first_row;
+	if (ahead && source->pages && source->blob == NULL)
+		read_ahead_pass(ahead, source, n);
 	if (offset > source->len || size > source->len - offset || size > PAGE_MAX_RAW * (uint64) 2)
 		segment_damaged(page->object, "a page lies outside of it");
 	if (source->blob == NULL && source->cache_owner != 0)
@@ -244,8 +196,6 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing
 		page->data = page->pin.data;
 		page->raw = page->pin.len;
 		page->nrows = page->pin.info;
-		if (ahead && source->pages)
-			read_ahead_passed(source, n, ahead);
 	}
 	else
 		load_page(page, source, n, offset, size, answer == CACHE_LOAD ? &key : NULL, ahead, ring);

@@ -50,6 +50,8 @@ typedef struct S3Scan
 	ItemPointerData mintid, maxtid;
 	/* a window of rows to deliver: sample, ANALYZE, parallel */
 	uint64 window_next, window_end;
+	bool claimed; /* parallel: the next window is ours already, since what is in it is being read */
+	uint64 claimed_first, claimed_end;
 	bool window_own;
 	BlockNumber analyze_blocks; /* that ANALYZE was told of; 0 not asked yet */
 	/* bitmap */
@@ -71,9 +73,15 @@ reset_scan(S3Scan *scan)
 	scan->stretch.first = scan->stretch.end = 0;
 	scan->batch = 0;
 	scan->window_next = scan->window_end = 0;
+	scan->claimed = false;
+	read_ahead_release(&scan->view.ahead);
+	read_ahead_release(&scan->view.own_ahead);
 	scan->limit = scan->view.table ? pg_atomic_read_u64(&scan->view.table->next_row) : 0;
 	if (scan->view.table)
 		view_choose_batches(&scan->view, scan->view.pos);
+	if (scan->base.rs_parallel)
+		scan->limit = Min(scan->limit, ((S3ParallelScan *) scan->base.rs_parallel)->limit);
+	scan->view.ahead_end = scan->base.rs_parallel ? 0 : scan->limit;
 	if (ddl_replaying())
 		scan->done = true;
 }
@@ -84,6 +92,8 @@ claims_reads(S3Scan *scan)
 {
 	return IsolationIsSerializable() && scan->view.type == SNAPSHOT_MVCC && !IsParallelWorker() && !ddl_replaying();
 }
+
+static bool chunk_after_next(TableView *view);
 
 static TableScanDesc
 scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, ParallelTableScanDesc pscan,
@@ -117,7 +127,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 		txn_read_table(rel, scan->view.pos);
 	reset_scan(scan);
 	if (pscan)
-		scan->limit = Min(scan->limit, ((S3ParallelScan *) pscan)->limit);
+		scan->view.ahead_more = chunk_after_next;
 	pgstat_count_heap_scan(rel);
 	return &scan->base;
 }
@@ -146,8 +156,6 @@ scan_rescan(TableScanDesc sscan, struct ScanKeyData *key, bool set_params, bool 
 	if (key && scan->base.rs_nkeys > 0)
 		memcpy(scan->base.rs_key, key, sizeof(ScanKeyData) * scan->base.rs_nkeys);
 	reset_scan(scan);
-	if (scan->base.rs_parallel)
-		scan->limit = Min(scan->limit, ((S3ParallelScan *) scan->base.rs_parallel)->limit);
 }
 
 static bool
@@ -308,11 +316,34 @@ next_visible(S3Scan *scan, int64 row, int64 end, bool forward, TupleTableSlot *s
 }
 
 /* Rows of a parallel scan are taken in chunks. */
-static bool
-next_parallel(S3Scan *scan, TupleTableSlot *slot)
+static void
+claim_chunk(S3Scan *scan)
 {
 	S3ParallelScan *shared = (S3ParallelScan *) scan->base.rs_parallel;
 
+	if (scan->claimed)
+		return;
+	scan->claimed_first = pg_atomic_fetch_add_u64(&shared->next, PARALLEL_CHUNK);
+	scan->claimed_first = Min(scan->claimed_first, scan->limit);
+	scan->claimed_end = Min(scan->claimed_first + PARALLEL_CHUNK, scan->limit);
+	scan->claimed = true;
+}
+
+/* What is read ahead does not end with a chunk. */
+static bool
+chunk_after_next(TableView *view)
+{
+	S3Scan *scan = (S3Scan *) ((char *) view - offsetof(S3Scan, view));
+
+	claim_chunk(scan);
+	view->ahead_then = scan->claimed_first;
+	view->ahead_then_end = scan->claimed_end;
+	return scan->claimed_first < scan->claimed_end;
+}
+
+static bool
+next_parallel(S3Scan *scan, TupleTableSlot *slot)
+{
 	for (;;)
 	{
 		if (scan->view.type == SNAPSHOT_MVCC)
@@ -337,10 +368,12 @@ next_parallel(S3Scan *scan, TupleTableSlot *slot)
 				if (deliver(scan, row, slot))
 					return true;
 			}
-		scan->window_next = pg_atomic_fetch_add_u64(&shared->next, PARALLEL_CHUNK);
-		scan->window_end = Min(scan->window_next + PARALLEL_CHUNK, scan->limit);
-		if (scan->window_next >= scan->limit)
+		claim_chunk(scan);
+		scan->window_next = scan->claimed_first;
+		scan->window_end = scan->view.ahead_end = scan->claimed_end;
+		if (scan->window_next >= scan->window_end)
 			return false;
+		scan->claimed = false;
 	}
 }
 
@@ -431,16 +464,6 @@ scan_getnextslot(TableScanDesc sscan, ScanDirection direction, TupleTableSlot *s
 
 /* ------------------------------------------------------------------------------------ TID ranges */
 
-static void
-scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer maxtid)
-{
-	S3Scan *scan = (S3Scan *) sscan;
-
-	reset_scan(scan);
-	scan->mintid = *mintid;
-	scan->maxtid = *maxtid;
-}
-
 /* About where a TID, whose offset may be any number, stands in the order of the scan: committed rows, then own ones. */
 static int64
 scan_place(S3Scan *scan, ItemPointer tid)
@@ -452,6 +475,17 @@ scan_place(S3Scan *scan, ItemPointer tid)
 	if (!ROW_IS_OWN(row))
 		return Min(row, scan->limit);
 	return scan->limit + Min(row - OWN_BASE, own_count(scan));
+}
+
+static void
+scan_set_tidrange(TableScanDesc sscan, ItemPointer mintid, ItemPointer maxtid)
+{
+	S3Scan *scan = (S3Scan *) sscan;
+
+	reset_scan(scan);
+	scan->mintid = *mintid;
+	scan->maxtid = *maxtid;
+	scan->view.ahead_end = Min((uint64) scan_place(scan, maxtid) + 1, scan->limit);
 }
 
 static bool

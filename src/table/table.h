@@ -63,7 +63,11 @@ typedef struct TableView
 	/* the same for a segment of own rows */
 	RowPage *own_page;
 	uint64 own_segment; /* its number */
-	ReadAhead ahead; /* for both */
+	ReadAhead ahead, own_ahead;
+	uint64 ahead_end; /* committed rows from here on will not be read, or not next */
+	bool (*ahead_more)(struct TableView *view); /* sets the following to what will be; NULL: nothing */
+	uint64 ahead_then, ahead_then_end;
+	uint32 ahead_batch; /* where a search for the next one begins */
 	bool once; /* it goes over the table and looks at each page once: the cache need not keep them */
 	CacheRing ring; /* then */
 	LocalTransactionId lxid; /* all this is gone with the transaction */

@@ -19,6 +19,9 @@
 #include "table/table.h"
 #include "txn/used.h"
 
+static bool plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n);
+static bool plan_own_page(void *arg, uint64 row, BatchSource *source, uint32 *n);
+
 void
 view_open(TableView *view, Relation rel, Snapshot snapshot)
 {
@@ -35,6 +38,10 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	view->type = snapshot ? snapshot->snapshot_type : SNAPSHOT_SELF;
 	view->page_batch = -1;
 	view->lxid = MyProc->lxid;
+	view->ahead.plan = plan_page;
+	view->own_ahead.plan = plan_own_page;
+	view->ahead.arg = view->own_ahead.arg = view;
+	view->ahead_end = PG_UINT64_MAX;
 	if (view->type == SNAPSHOT_MVCC)
 	{
 		view->pos = state_visible_pos(view->node, snapshot);
@@ -120,6 +127,7 @@ view_close(TableView *view)
 	view->page = view->own_page = NULL;
 	view->page_batch = -1;
 	read_ahead_release(&view->ahead);
+	read_ahead_release(&view->own_ahead);
 }
 
 static void
@@ -202,45 +210,143 @@ view_row_state(TableView *view, uint64 row, int *batch)
 	return ROW_VISIBLE;
 }
 
+/* Where the bytes of a batch are. */
+static void
+fill_source(const TableView *view, const BatchEntry *entry, BatchSource *source)
+{
+	dsa_area *area = node_dsa(view->node);
+
+	memset(source, 0, sizeof(*source));
+	source->first = entry->first_row;
+	source->nrows = entry->nrows;
+	source->npages = entry->npages;
+	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
+	if (DsaPointerIsValid(entry->blob))
+	{
+		source->blob = dsa_get_address(area, entry->blob);
+		source->len = entry->len;
+	}
+	else
+	{
+		source->cache_owner = view->node->cache_owner;
+		source->epoch = entry->epoch;
+		source->number = entry->number;
+		source->len = entry->size - entry->footer_size;
+		source->identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
+	}
+}
+
+/* The first batch that ends after `row`; their number if there is none. */
+static uint32
+batch_after(TableView *view, uint64 row)
+{
+	const BatchEntry *entries = view->batches->entries;
+	uint32 low = 0, high = view->nbatches;
+
+	/* nearly always the same, or the next one */
+	for (uint32 i = view->ahead_batch; i < high && i < view->ahead_batch + 2; i++)
+		if (entries[i].first_row + entries[i].nrows > row &&
+			(i == 0 || entries[i - 1].first_row + entries[i - 1].nrows <= row))
+			return view->ahead_batch = i;
+	while (low < high)
+	{
+		uint32 mid = low + (high - low) / 2;
+
+		if (entries[mid].first_row + entries[mid].nrows <= row)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return view->ahead_batch = low;
+}
+
+/* AheadPlan: of the committed rows that the snapshot sees, which are in segments. */
+static bool
+plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
+{
+	TableView *view = arg;
+
+	if (view->batches == NULL)
+		return false;
+	for (uint32 b = batch_after(view, row);; b++)
+	{
+		const BatchEntry *entry = b < view->nbatches ? &view->batches->entries[b] : NULL;
+
+		if (entry)
+			row = Max(row, entry->first_row);
+		if (entry == NULL || row >= view->ahead_end)
+		{
+			/* another stretch follows this one */
+			if (view->ahead_more == NULL || !view->ahead_more(view) || row >= view->ahead_then_end)
+				return false;
+			row = Max(row, view->ahead_then);
+			b = batch_after(view, row);
+			entry = b < view->nbatches ? &view->batches->entries[b] : NULL;
+			if (entry == NULL || Max(row, entry->first_row) >= view->ahead_then_end)
+				return false;
+			row = Max(row, entry->first_row);
+		}
+		if (DsaPointerIsValid(entry->blob) || !DsaPointerIsValid(entry->pages) ||
+			(view->type == SNAPSHOT_MVCC && entry->pos > view->pos))
+			continue;
+		fill_source(view, entry, source);
+		*n = batch_find_page(source, row - entry->first_row);
+		return true;
+	}
+}
+
 /* The page with row `row` of the batch, which the view keeps until another one is wanted. */
 static RowPage *
 find_page(TableView *view, int batch, uint64 row)
 {
-	const BatchEntry *entry = &view->batches->entries[batch];
-	dsa_area *area = node_dsa(view->node);
-	BatchSource source = {0};
+	BatchSource source;
 
 	if (view->page && view->page_batch == batch && row_page_holds(view->page, row))
 		return view->page;
 	if (view->page)
 		row_page_release(view->page);
 	view->page = NULL;
-	source.nrows = entry->nrows;
-	source.npages = entry->npages;
-	source.pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
-	if (DsaPointerIsValid(entry->blob))
-	{
-		source.blob = dsa_get_address(area, entry->blob);
-		source.len = entry->len;
-	}
-	else
-	{
-		source.cache_owner = view->node->cache_owner;
-		source.epoch = entry->epoch;
-		source.number = entry->number;
-		source.len = entry->size - entry->footer_size;
-		source.identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
-	}
+	fill_source(view, &view->batches->entries[batch], &source);
 	view->page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
 	view->page_batch = batch;
 	return view->page;
+}
+
+static void
+fill_own_source(const TableView *view, const OwnSegment *segment, BatchSource *source)
+{
+	memset(source, 0, sizeof(*source));
+	source->first = segment->first;
+	source->nrows = segment->nrows;
+	source->npages = segment->npages;
+	source->pages = segment->pages;
+	source->cache_owner = view->node->cache_owner;
+	source->epoch = segment->epoch;
+	source->number = segment->number;
+	source->len = segment->size - segment->footer_size;
+	source->identity = segment_identity(bucket_repository_uuid(), segment->epoch, segment->number);
+}
+
+/* AheadPlan: of own rows that are not in memory any more. */
+static bool
+plan_own_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
+{
+	TableView *view = arg;
+	OwnSegment *segment;
+
+	if (view->own == NULL || row >= view->own->rows.in_memory)
+		return false;
+	segment = ownrows_segment(&view->own->rows, row);
+	fill_own_source(view, segment, source);
+	*n = batch_find_page(source, row - segment->first);
+	return true;
 }
 
 /* The same for own rows that are not in memory any more. */
 static RowPage *
 find_own_page(TableView *view, const OwnSegment *segment, uint64 row)
 {
-	BatchSource source = {0};
+	BatchSource source;
 
 	if (view->own_page && view->own_segment == segment->number && row_page_holds(view->own_page, row))
 		return view->own_page;
@@ -249,15 +355,8 @@ find_own_page(TableView *view, const OwnSegment *segment, uint64 row)
 	view->own_page = NULL;
 	/* it may still be on its way */
 	bucket_segment_wait_all();
-	source.nrows = segment->nrows;
-	source.npages = segment->npages;
-	source.pages = segment->pages;
-	source.cache_owner = view->node->cache_owner;
-	source.epoch = segment->epoch;
-	source.number = segment->number;
-	source.len = segment->size - segment->footer_size;
-	source.identity = segment_identity(bucket_repository_uuid(), segment->epoch, segment->number);
-	view->own_page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
+	fill_own_source(view, segment, &source);
+	view->own_page = row_page_read(&source, row, &view->own_ahead, view->once ? &view->ring : NULL);
 	view->own_segment = segment->number;
 	return view->own_page;
 }

@@ -66,6 +66,63 @@ bucket_read(const char *key, uint64 offset, int64 length, Size *got)
 	return copy;
 }
 
+/* Reads ahead are there at once. */
+int s3am_read_ahead = 1024;
+
+struct BucketRead
+{
+	uint8 *data;
+	Size len;
+};
+
+BucketRead *
+bucket_read_start(const char *key, uint64 offset, Size length)
+{
+	BucketRead *read = MemoryContextAlloc(TopTransactionContext, sizeof(BucketRead));
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	read->data = bucket_read(key, offset, length, &read->len);
+	MemoryContextSwitchTo(old);
+	return read;
+}
+
+const uint8 *
+bucket_read_wait(BucketRead *read, Size *got)
+{
+	*got = read->len;
+	return read->data;
+}
+
+void
+bucket_read_end(BucketRead *read)
+{
+	pfree(read->data);
+	pfree(read);
+}
+
+Size
+bucket_reads_bytes(void)
+{
+	return 0;
+}
+
+void
+bucket_reads_go_on(void)
+{
+}
+
+static BatchSource planned;
+
+static bool
+plan(void *arg, uint64 row, BatchSource *source, uint32 *n)
+{
+	if (row >= planned.nrows)
+		return false;
+	*source = planned;
+	*n = batch_find_page(source, row);
+	return true;
+}
+
 static void
 emit(void *arg, const void *data, Size len)
 {
@@ -145,6 +202,11 @@ read_all(const Subject *subject)
 	{
 		source.blob = (uint8 *) object;
 		source.len = object_len;
+	}
+	if (source.pages)
+	{
+		planned = source;
+		ahead.plan = plan;
 	}
 	old = MemoryContextSwitchTo(cxt);
 	for (uint64 row = 0; row < s.nrows; row++)

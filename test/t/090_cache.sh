@@ -149,4 +149,17 @@ answers() { [ "$(sum_of small 2> /dev/null)" = "$small" ]; }
 eventually 60 answers
 ok $? "after a backend died with a page pinned the server begins with an empty cache"
 is "$(sql -c 'SELECT sum(pinned) FROM s3am.cache')" 0 "where nothing is pinned"
+
+# ---------------------------------------------------------------- parallel scans
+
+# each row once, whoever of the participants reads it, inline rows and segments, cold and cached
+sql -c 'CREATE TABLE rest (a int) USING s3am' -c 'INSERT INTO rest SELECT g FROM generate_series(1, 10000) g'
+cluster_restart "$dir"
+parallel="SET max_parallel_workers_per_gather = 3; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+	SET parallel_leader_participation = off;"
+for how in cold cached; do
+	is "$(sql -q -c "$parallel SELECT count(*), sum(a) FROM large")" "80000|3200040000" "a parallel scan, $how"
+	is "$(sql -q -c "$parallel SELECT count(*), sum(a) FROM rest")" "10000|50005000" "the same of inline rows, $how"
+done
+like "$(sql -q -c "$parallel EXPLAIN SELECT sum(a) FROM large")" "Parallel Seq Scan" "they are parallel"
 done_testing

@@ -1,0 +1,190 @@
+/*
+ * ahead.c: reading what comes next before it is asked for.
+ *
+ * Who goes over pages in order gets the following ones requested meanwhile, across segments, many requests at a time.  The window, how far
+ * ahead that goes, is nothing for the first page, and doubles with each page that was indeed the next one: who stops early has read
+ * little too much, who goes on keeps the store busy.  Neighbouring pages are one request; pages that are in the cache are none.
+ *
+ * Nothing depends on it.  A request that failed is forgotten, and its pages are read one by one, with an error of their own if it must be: it
+ * may have failed because the reader, a cursor perhaps, let it wait for an hour.
+ */
+#include "postgres.h"
+
+#include "node/bucket.h"
+#include "s3am.h"
+#include "segment/batch.h"
+
+#define WINDOW_MIN (2 * PAGE_TARGET)
+#define RANGES_WANTED 32 /* requests of a full window */
+#define RANGE_MIN ((Size) 64 * 1024)
+#define RANGE_MAX ((Size) 512 * 1024)
+
+static inline uint64
+page_start(const BatchSource *source, uint32 n)
+{
+	return (uint64) source->pages[n].offset8 * 8;
+}
+
+static inline Size
+page_size(const BatchSource *source, uint32 n)
+{
+	return page_start(source, n + 1) - page_start(source, n);
+}
+
+static inline uint64
+row_after(const BatchSource *source, uint32 n)
+{
+	return source->first + source->pages[n + 1].first_row;
+}
+
+static inline AheadRange *
+range_at(ReadAhead *ahead, int i)
+{
+	return &ahead->ranges[(ahead->first + i) % AHEAD_RANGES];
+}
+
+static void
+drop_first(ReadAhead *ahead)
+{
+	AheadRange *range = range_at(ahead, 0);
+
+	if (range->read)
+		bucket_read_end(range->read);
+	range->read = NULL;
+	ahead->first = (ahead->first + 1) % AHEAD_RANGES;
+	ahead->nranges--;
+}
+
+void
+read_ahead_release(ReadAhead *ahead)
+{
+	while (ahead->nranges > 0)
+		drop_first(ahead);
+	ahead->window = ahead->planned = 0;
+	ahead->started = false;
+}
+
+static inline bool
+holds(const AheadRange *range, const BatchSource *source, uint32 n)
+{
+	return range->epoch == source->epoch && range->number == source->number && page_start(source, n) >= range->offset &&
+		   page_start(source, n + 1) <= range->offset + range->len;
+}
+
+/* Requests `len` bytes from page n on. */
+static bool
+start_range(ReadAhead *ahead, const BatchSource *source, uint32 n, Size len, uint64 end_row)
+{
+	char key[64];
+	AheadRange *range = range_at(ahead, ahead->nranges);
+
+	bucket_segment_key(source->epoch, source->number, key, sizeof(key));
+	range->read = bucket_read_start(key, page_start(source, n), len);
+	if (range->read == NULL)
+		return false;
+	range->epoch = source->epoch;
+	range->number = source->number;
+	range->offset = page_start(source, n);
+	range->len = len;
+	range->end_row = end_row;
+	ahead->nranges++;
+	return true;
+}
+
+/*
+ * Plans pages until the window is full.  A request is begun only when there is room for a whole one, lest each page that was read makes room for
+ * one of a page.
+ */
+static void
+fill_window(ReadAhead *ahead)
+{
+	Size most = (Size) s3am_read_ahead * 1024;
+	Size target = Min(Max(ahead->window / RANGES_WANTED, RANGE_MIN), RANGE_MAX);
+	BatchSource first, source;
+	uint32 first_n = 0, n;
+	uint64 end_row = 0;
+	Size len = 0;
+
+	while (ahead->nranges < AHEAD_RANGES && ahead->planned + target <= ahead->window &&
+		   (ahead->nranges == 0 || bucket_reads_bytes() + target <= most))
+	{
+		bool more = ahead->plan(ahead->arg, ahead->plan_row, &source, &n);
+		bool wanted = more && !(source.cache_owner != 0 && page_is_cached(&source, n));
+
+		if (len > 0 && !(wanted && source.epoch == first.epoch && source.number == first.number &&
+						 page_start(&source, n) == page_start(&first, first_n) + len &&
+						 len + page_size(&source, n) <= RANGE_MAX && len < target))
+		{
+			if (!start_range(ahead, &first, first_n, len, end_row))
+				return;
+			len = 0;
+			/* there may be no room for another one */
+			continue;
+		}
+		if (!more)
+			return;
+		if (wanted)
+		{
+			if (len == 0)
+			{
+				first = source;
+				first_n = n;
+			}
+			len += page_size(&source, n);
+			end_row = row_after(&source, n);
+		}
+		ahead->planned += page_size(&source, n);
+		ahead->plan_row = row_after(&source, n);
+	}
+	if (len > 0 && ahead->nranges < AHEAD_RANGES)
+		(void) start_range(ahead, &first, first_n, len, end_row);
+}
+
+void
+read_ahead_pass(ReadAhead *ahead, const BatchSource *source, uint32 n)
+{
+	BatchSource next;
+	uint32 next_n;
+	bool sequential;
+
+	if (ahead->plan == NULL || s3am_read_ahead == 0)
+		return;
+	sequential = ahead->started && ahead->plan(ahead->arg, ahead->row, &next, &next_n) && next.epoch == source->epoch &&
+				 next.number == source->number && next_n == n;
+	if (!sequential)
+	{
+		read_ahead_release(ahead);
+		ahead->started = true;
+		ahead->row = ahead->plan_row = row_after(source, n);
+		return;
+	}
+	/* what is behind is not needed any more */
+	while (ahead->nranges > 0 && range_at(ahead, 0)->end_row <= ahead->row)
+		drop_first(ahead);
+	ahead->row = row_after(source, n);
+	if (ahead->row <= ahead->plan_row)
+		ahead->planned -= Min(ahead->planned, page_size(source, n));
+	else
+		ahead->plan_row = ahead->row;
+	ahead->window = Min(Max(ahead->window * 2, WINDOW_MIN), (Size) s3am_read_ahead * 1024);
+	fill_window(ahead);
+	if (ahead->nranges > 0)
+		bucket_reads_go_on();
+}
+
+const uint8 *
+read_ahead_bytes(ReadAhead *ahead, const BatchSource *source, uint32 n)
+{
+	for (int i = 0; i < ahead->nranges; i++)
+	{
+		AheadRange *range = range_at(ahead, i);
+		const uint8 *bytes;
+		Size got;
+
+		if (!holds(range, source, n))
+			continue;
+		bytes = range->read ? bucket_read_wait(range->read, &got) : NULL;
+		return bytes && got == range->len ? bytes + (page_start(source, n) - range->offset) : NULL;
+	}
+	return NULL;
+}
