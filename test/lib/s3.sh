@@ -10,6 +10,7 @@
 #   s3_counts, s3_reset, s3_delay MS    what the proxy counted (METHOD requests bytes-sent bytes-received); count from 0; delay
 #   s3_refuse N         the proxy answers N requests by 503 itself; -1: all, 0: none
 #   s3_admin ...        rgw: radosgw-admin
+#   s3_flight           how many requests were under way at once, by method: METHOD most mean
 #   s3_direct           points S3AM_ENDPOINT at the server itself again
 #   s3tool ...          test/store/s3tool, built if need be
 #   s3_unset            forgets everything that was exported
@@ -244,6 +245,8 @@ s3_proxy() {
 }
 
 s3_counts() { curl -s "$S3AM_ENDPOINT/-/counts"; }
+# METHOD most-at-once mean-at-once
+s3_flight() { curl -s "$S3AM_ENDPOINT/-/flight"; }
 s3_reset() { curl -s -X PUT "$S3AM_ENDPOINT/-/reset" > /dev/null; }
 s3_delay() { curl -s -X PUT "$S3AM_ENDPOINT/-/delay/$1" > /dev/null; }
 s3_refuse() { curl -s -X PUT "$S3AM_ENDPOINT/-/refuse/$1" > /dev/null; }
