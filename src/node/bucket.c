@@ -288,8 +288,11 @@ reads_transaction_ended(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_PRE_COMMIT || event == XACT_EVENT_PARALLEL_PRE_COMMIT || event == XACT_EVENT_PRE_PREPARE)
 		return;
-	while (reads)
-		bucket_read_end(reads);
+	for (BucketRead *read = reads, *next; read; read = next)
+	{
+		next = read->next;
+		bucket_read_end(read);
+	}
 }
 
 static BucketRead *

@@ -200,7 +200,7 @@ static uint32
 batch_after(S3Scan *scan, int64 row)
 {
 	const BatchEntry *entries = scan->view.batches ? scan->view.batches->entries : NULL;
-	uint32 low = 0, high = scan->view.nbatches;
+	uint32 low = 0, high = entries ? scan->view.nbatches : 0;
 
 	/* a scan that goes on comes to the next one */
 	for (uint32 i = scan->batch; i < high && i < scan->batch + 2; i++)

@@ -240,12 +240,14 @@ answer(dsa_pointer p, RequestAnswer answer, const char *text, Size len)
 {
 	Request *request = dsa_get_address(node_dsa(cfg.node), p);
 
-	if (len > 0)
-		request->result = dsa_allocate_extended(node_dsa(cfg.node), len, DSA_ALLOC_HUGE | DSA_ALLOC_NO_OOM);
-	if (DsaPointerIsValid(request->result))
+	if (text && len > 0)
 	{
-		memcpy(dsa_get_address(node_dsa(cfg.node), request->result), text, len);
-		request->result_len = len;
+		request->result = dsa_allocate_extended(node_dsa(cfg.node), len, DSA_ALLOC_HUGE | DSA_ALLOC_NO_OOM);
+		if (DsaPointerIsValid(request->result))
+		{
+			memcpy(dsa_get_address(node_dsa(cfg.node), request->result), text, len);
+			request->result_len = len;
+		}
 	}
 	request_answer(cfg.node, p, answer, 0);
 }
@@ -376,9 +378,8 @@ upkeep_tick(void)
 		begin_checkpoint();
 	if (s3am_collect_interval == 0)
 		collect_at = 0;
-	else if (collect_at == 0 || collect_at > now + (uint64) s3am_collect_interval * OTHERS_COLLECT)
-		plan_collection(now);
-	else if (!collecting && now >= collect_at && !begin_collection(NULL))
+	else if (collect_at == 0 || collect_at > now + (uint64) s3am_collect_interval * OTHERS_COLLECT ||
+			 (!collecting && now >= collect_at && !begin_collection(NULL)))
 		plan_collection(now);
 	if (s3am_collect_interval == 0 || collecting || collect_at <= now)
 		return 1000;
