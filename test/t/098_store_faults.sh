@@ -36,7 +36,7 @@ like "$(said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM genera
 	'ERROR:  08006: cannot write a segment to the repository.*segments/.*503' "503: an upload fails after s3am.retry_timeout, and names the object"
 (said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'cancelled' FROM generate_series(1, 20000) i" > "$work/cancelled") &
 loader=$!
-cancelled() { sql -c "SELECT pg_cancel_backend(pid) FROM s3am.activity WHERE waits_for = 'the store' AND query ~ 'cancelled'" | grep -q t; }
+cancelled() { sql -c "SELECT pg_cancel_backend(pid) FROM s3am.activity WHERE waits_for IN ('the store', 'uploads') AND query ~ 'cancelled'" | grep -q t; }
 eventually 3 cancelled
 wait "$loader"
 like "$(cat "$work/cancelled")" 'ERROR:  57014: ' "503: it can be cancelled before"
