@@ -153,27 +153,6 @@ before_row(Rewrite *r, uint64 row)
 
 /* ------------------------------------------------------------------------------------ batches being read */
 
-static void
-open_source(S3Node *node, const BatchEntry *entry, BatchSource *source)
-{
-	dsa_area *area = node_dsa(node);
-
-	memset(source, 0, sizeof(*source));
-	source->nrows = entry->nrows;
-	source->npages = entry->npages;
-	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
-	if (DsaPointerIsValid(entry->blob))
-	{
-		source->blob = dsa_get_address(area, entry->blob);
-		source->len = entry->len;
-		return;
-	}
-	source->epoch = entry->epoch;
-	source->number = entry->number;
-	source->len = entry->size - entry->footer_size;
-	source->identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
-}
-
 /* Keeps to s3am.compaction_rate. */
 static void
 throttle(Rewrite *r, uint64 bytes)
@@ -232,7 +211,9 @@ copy_batch(Rewrite *r, const BatchEntry *entry, const PackedSchema *rows)
 	schema_remove_xmin(&without);
 	if (!schema_same(schema_pack(&without), rows))
 		elog(ERROR, "batches of storage " UINT64_FORMAT " have different schemas", r->job->storage);
-	open_source(r->node, entry, &source);
+	state_batch_source(r->node, entry, &source);
+	/* what is read once pushes nothing out of the cache */
+	source.cache_owner = 0;
 	MemoryContextSwitchTo(old);
 	for (uint64 n = 0; n < entry->nrows; n++)
 	{

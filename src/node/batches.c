@@ -8,8 +8,34 @@
 
 #include "utils/memutils.h"
 
+#include "node/bucket.h"
 #include "node/state.h"
 #include "segment/batch.h"
+
+void
+state_batch_source(S3Node *node, const BatchEntry *entry, BatchSource *source)
+{
+	dsa_area *area = node_dsa(node);
+
+	memset(source, 0, sizeof(*source));
+	source->first = entry->first_row;
+	source->nrows = entry->nrows;
+	source->npages = entry->npages;
+	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
+	if (DsaPointerIsValid(entry->blob))
+	{
+		source->blob = dsa_get_address(area, entry->blob);
+		source->len = entry->len;
+	}
+	else
+	{
+		source->cache_owner = node->cache_owner;
+		source->epoch = entry->epoch;
+		source->number = entry->number;
+		source->len = entry->size - entry->footer_size;
+		source->identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
+	}
+}
 
 const BatchArray *
 state_batches(S3Node *node, TableState *table, uint32 *count)

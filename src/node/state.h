@@ -98,6 +98,8 @@ typedef struct RowEnd
 extern void state_pin(S3Node *node);
 extern void state_unpin_all(void);
 extern TableState *state_table(S3Node *node, uint64 storage); /* NULL: nothing committed */
+/* where the bytes of a batch are, its pages looked for in the cache */
+extern void state_batch_source(S3Node *node, const BatchEntry *entry, BatchSource *source);
 extern const BatchArray *state_batches(S3Node *node, TableState *table, uint32 *count);
 /* Those that a snapshot reads that sees positions up to `pos`; one that sees *until needs others (PG_UINT64_MAX: none does). */
 extern const BatchArray *state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count, uint64 *until);

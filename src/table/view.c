@@ -210,32 +210,6 @@ view_row_state(TableView *view, uint64 row, int *batch)
 	return ROW_VISIBLE;
 }
 
-/* Where the bytes of a batch are. */
-static void
-fill_source(const TableView *view, const BatchEntry *entry, BatchSource *source)
-{
-	dsa_area *area = node_dsa(view->node);
-
-	memset(source, 0, sizeof(*source));
-	source->first = entry->first_row;
-	source->nrows = entry->nrows;
-	source->npages = entry->npages;
-	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
-	if (DsaPointerIsValid(entry->blob))
-	{
-		source->blob = dsa_get_address(area, entry->blob);
-		source->len = entry->len;
-	}
-	else
-	{
-		source->cache_owner = view->node->cache_owner;
-		source->epoch = entry->epoch;
-		source->number = entry->number;
-		source->len = entry->size - entry->footer_size;
-		source->identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
-	}
-}
-
 /* The first batch that ends after `row`; their number if there is none. */
 static uint32
 batch_after(TableView *view, uint64 row)
@@ -289,7 +263,7 @@ plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
 		if (DsaPointerIsValid(entry->blob) || !DsaPointerIsValid(entry->pages) ||
 			(view->type == SNAPSHOT_MVCC && entry->pos > view->pos))
 			continue;
-		fill_source(view, entry, source);
+		state_batch_source(view->node, entry, source);
 		*n = batch_find_page(source, row - entry->first_row);
 		return true;
 	}
@@ -306,7 +280,7 @@ find_page(TableView *view, int batch, uint64 row)
 	if (view->page)
 		row_page_release(view->page);
 	view->page = NULL;
-	fill_source(view, &view->batches->entries[batch], &source);
+	state_batch_source(view->node, &view->batches->entries[batch], &source);
 	view->page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
 	view->page_batch = batch;
 	return view->page;
