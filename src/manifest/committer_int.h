@@ -233,6 +233,7 @@ extern void restore_tick(Committer *c);
 
 /* lease.c */
 extern void lease_begin(Committer *c);
+extern bool lease_pin(Committer *c);
 extern void lease_free(Committer *c);
 extern void lease_tick(Committer *c);
 extern uint64_t lease_due(const Committer *c);

@@ -1,8 +1,9 @@
 /*
  * lease.c: signs of life, and what becomes of those who give none (rules 12, 36, 37).
  *
- * A node renews `nodes/<epoch>`, which also is its pin; while it attaches, and has no epoch, the pin of attaching.  Now and then it looks at the others': whose object is older than the
- * lease, by the store's clock alone, is fenced by a manifest.
+ * A node renews `nodes/<epoch>`, which also is its pin; while it attaches, and has no epoch, the pin of attaching.  That pin
+ * goes when an object of the node says as much, after every checkpoint that was taken.  Now and then the node looks at the
+ * others': whose object is older than the lease, by the store's clock alone, is fenced by a manifest.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,8 +17,8 @@ struct Lease
 	Committer *c;
 	StoreOp *renew_op, *look_op;
 	uint8_t *object;
-	bool renewed; /* at least once */
-	bool unpinned; /* the pin of attaching was removed */
+	bool pinned; /* there may be a pin of attaching */
+	bool covers; /* what is being written says what the pin says */
 	StoreOp *unpin_op;
 	uint64_t renew_at, look_at;
 	int refs;
@@ -45,6 +46,7 @@ lease_begin(Committer *c)
 	l = calloc(1, sizeof(*l));
 	l->c = c;
 	l->refs = 1;
+	l->pinned = true;
 	l->look_at = committer_now(c) + c->cfg.lease_ms / 4 + c->cfg.random(c->cfg.arg) % (c->cfg.lease_ms / 2 + 1);
 	c->lease = l;
 }
@@ -76,7 +78,7 @@ unpinned(void *arg, StoreResult *result)
 
 	l->unpin_op = NULL;
 	if (l->c && result->status == STORE_OK)
-		l->unpinned = true;
+		l->pinned = false;
 	unref(l);
 }
 
@@ -92,14 +94,8 @@ renewed(void *arg, StoreResult *result)
 	if (c)
 	{
 		committer_saw_date(c, result);
-		if (result->status == STORE_OK)
-		{
-			l->renewed = true;
-			l->renew_at = committer_now(c) + c->cfg.lease_ms / 4;
-		}
-		else
-			l->renew_at = committer_now(c) + c->cfg.lease_ms / 16 + 1;
-		if (l->renewed && !l->unpinned && l->unpin_op == NULL)
+		l->renew_at = committer_now(c) + (result->status == STORE_OK ? c->cfg.lease_ms / 4 : c->cfg.lease_ms / 16 + 1);
+		if (result->status == STORE_OK && l->covers && c->restore == NULL && l->pinned && l->unpin_op == NULL)
 		{
 			char key[KEY_SIZE];
 
@@ -125,6 +121,7 @@ renew(Lease *l)
 	message.node.len = c->cfg.node_len;
 	message.applied = c->state.version;
 	message.oldest = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : c->state.version;
+	l->covers = c->restore == NULL;
 	if (c->cfg.description)
 		message.description = (char *) c->cfg.description;
 	len = s3am__node__get_packed_size(&message);
@@ -149,6 +146,20 @@ renew(Lease *l)
 }
 
 /* ------------------------------------------------------------------------------------ the pin of attaching */
+
+/* A pin is going to be written.  False: not yet, for the one before is being removed, and the new one might be instead. */
+bool
+lease_pin(Committer *c)
+{
+	Lease *l = c->lease;
+
+	if (l == NULL)
+		return true; /* it begins with a pin */
+	if (l->unpin_op)
+		return false;
+	l->pinned = true;
+	return true;
+}
 
 static void
 pin_renewed(void *arg, StoreResult *result)
@@ -259,7 +270,7 @@ lease_tick(Committer *c)
 		return;
 	if (l->renew_op == NULL && t >= l->renew_at && c->phase == COMMITTER_READY)
 		renew(l);
-	else if (l->renew_op == NULL && t >= l->renew_at && !l->renewed &&
+	else if (l->renew_op == NULL && t >= l->renew_at && l->pinned &&
 			 (c->phase == COMMITTER_ATTACHING || c->phase == COMMITTER_JOINING))
 		renew_pin(l);
 	if (l->look_op == NULL && t >= l->look_at && c->phase == COMMITTER_READY)

@@ -277,6 +277,11 @@ write_pin(Restore *r)
 	size_t len;
 	uint64_t oldest = c->cfg.oldest_read ? c->cfg.oldest_read(c->cfg.arg) : 0;
 
+	if (!lease_pin(c))
+	{
+		start_over(r, NULL);
+		return;
+	}
 	/* an owner that was here before may still have readers of what it had then */
 	message.version = oldest > 0 && oldest < r->ref->version ? oldest : r->ref->version;
 	message.epoch = c->epoch;

@@ -37,7 +37,7 @@ tap_end() {
 	if [ "$tap_failed" -gt 0 ] || [ "$status" -ne 0 ]; then
 		local log
 		for log in "$work"/*/log; do
-			[ -f "$log" ] && { echo "# ${log#"$work"/}:"; tail -n 30 "$log" | sed 's/^/#   /'; }
+			[ -f "$log" ] && { echo "# ${log#"$work"/}:"; tail -n "${TAP_LOG_LINES:-30}" "$log" | sed 's/^/#   /'; }
 		done
 	fi
 	cluster_remove_all

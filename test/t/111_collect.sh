@@ -4,7 +4,7 @@
 . "$(dirname "$0")/../lib/tap.sh"
 
 # everything that takes days elsewhere takes moments here
-quick=("s3am.collect_grace = '50ms'" "s3am.retention = 0" "s3am.collect_interval = '100ms'" "s3am.checkpoint_interval = 10"
+quick=("s3am.collect_grace = '50ms'" "s3am.retention = '1s'" "s3am.collect_interval = '100ms'" "s3am.checkpoint_interval = 10"
 	"s3am.poll_max = '100ms'" "s3am.node_timeout = '6s'" "s3am.pin_timeout = '20s'" "s3am.max_apply_delay = '60s'")
 bucket=${repository#file://}
 objects() { find "$bucket/$1" -type f | wc -l; }
@@ -23,6 +23,17 @@ commits() {
 	for ((i = 0; i < ${1:-40}; i++)); do echo 'UPDATE n SET i = i + 1;'; done | sql
 }
 
+# What a collector would look at, for a segment that stays.
+why_kept() {
+	local object
+	diag "$(objects segments) segments, version $(version)"
+	for object in $(cd "$bucket" && find boundary nodes pins checkpoints -type f); do
+		diag "$object $(stat -c %y "$bucket/$object")" "$(sql -c "SELECT left(s3am.inspect('$object')::text, 600)")"
+	done
+	diag "$(sql -c "SELECT object, why FROM s3am.collect(true) WHERE object LIKE 'segments/%' LIMIT 3")"
+	diag "$(sql -c "SELECT pid, backend_xmin, state, wait_event, query FROM pg_stat_activity WHERE backend_xmin IS NOT NULL")"
+}
+
 # ---------------------------------------------------------------- manifests and checkpoints
 
 commits 200
@@ -33,6 +44,14 @@ is "$(sql -c 'SELECT count(*) > 0 FROM s3am.manifests')" t "what is left of the 
 
 # ---------------------------------------------------------------- a snapshot on the other server
 
+on one
+merged() { [ "$(sql -c 'SELECT max(segments) FROM s3am.tables')" = 1 ]; }
+eventually 30 merged # what compaction replaces goes, and no snapshot is held yet
+ok $? "a table's small segments are merged"
+objects_of() { sql -c "SELECT object FROM s3am.segments WHERE \"table\"::text = '$1'"; }
+emptied=$(objects_of emptied)
+kept() { (cd "$bucket" && ls $emptied > /dev/null); }
+gone() { ! (cd "$bucket" && ls $emptied 2> /dev/null) | grep -q .; }
 follow one two 10 || exit 1
 start_session() {					# its commands from fd $session, its answers in $work/session
 	mkfifo "$work/fifo$1"
@@ -49,13 +68,13 @@ start_session 2
 tell 2 'BEGIN; DECLARE c CURSOR FOR SELECT * FROM emptied; FETCH 1 FROM c;'
 eventually 10 answered 2 1
 on one
-before=$(objects segments)
 sql -c 'TRUNCATE emptied'
 commits 100
 eventually 20 at_most manifests 60
 ok $? "manifests go while a snapshot is held elsewhere" || diag "$(objects manifests) manifests"
-sleep 2
-is "$(objects segments)" "$before" "but no segment that it may read"
+sleep 3
+kept
+ok $? "but no segment that it may read"
 tell 2 'FETCH 19999 FROM c; COMMIT; SELECT 1;'
 eventually 20 answered 2 20001
 ok $? "a cursor over what was truncated elsewhere reads on"
@@ -63,15 +82,15 @@ follow one two 10
 is "$(sql -c 'SELECT count(*) FROM emptied')" 0 "then it is truncated there, too"
 on one
 commits 20
-sleep 2
-is "$(objects segments)" "$before" "and the other snapshot still keeps the segments"
+sleep 3
+kept
+ok $? "and the other snapshot still keeps the segments"
 tell 1 'COMMIT; SELECT 1;'
 eventually 10 answered 1 2
 on one
 commits 20
-fewer() { [ "$(objects segments)" -lt "$1" ]; }
-eventually 20 fewer "$before"
-ok $? "then they go"
+eventually 20 gone
+ok $? "then they go" || why_kept
 
 # ---------------------------------------------------------------- what is under way
 
@@ -88,7 +107,7 @@ commits 100
 sleep 1
 on two
 commits 20
-sleep 2
+sleep 3
 tell 3 'COMMIT; SELECT 2;'
 eventually 20 answered 3 2
 is "$(paste -sd, "$work/session3")" 1,2 "a transaction that had uploaded long before commits" ||
@@ -114,7 +133,27 @@ cluster_start "$dir"
 is "$(sql -c 'SELECT count(*), sum(length(s)) FROM loaded' -c 'SELECT count(*), sum(length(s)) FROM kept')" "$(printf '20000|640000\n20000|640000')" \
 	"it starts again from a checkpoint"
 
-# ---------------------------------------------------------------- a committer that was away for too long
+# ---------------------------------------------------------------- a committer that was away for a while
+
+unpinned() { at_most pins 0; }
+away() {						# shorter than s3am.node_timeout, if the machine allows
+	on one
+	committer=$(on two; worker committer)
+	kill -STOP "$committer"
+	commits 100
+	eventually 4 few
+	kill -CONT "$committer"
+	follow one two 10
+	grep -q 'was followed again from the checkpoint' "$dir/log"
+}
+eventually 20 unpinned
+on one
+eventually 30 away
+ok $? "a server that has fallen behind what is collected follows from a checkpoint"
+eventually 10 unpinned
+ok $? "and pins that for no longer than it needs it" || why_kept
+
+# ---------------------------------------------------------------- one that was away for too long
 
 sql -c 'CREATE TABLE reread (i int) USING s3am' -c 'INSERT INTO reread SELECT generate_series(1, 10)' \
 	-c 'CREATE SEQUENCE drawn' -c 'CREATE TABLE away (i int) USING s3am' -c "SELECT nextval('drawn')" -c 'INSERT INTO away VALUES (1)' > /dev/null
