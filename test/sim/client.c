@@ -655,7 +655,7 @@ upload(Client *client)
 
 	ct->first_segment = proc->next_segment + 1;
 	for (int i = 0; i < d->nedits; i++)
-		if (d->edits[i].nrows || d->edits[i].nended)
+		if (d->edits[i].nrows || d->edits[i].nended || d->edits[i].ndrop)
 		{
 			if (d->edits[i].nrows && chance(sc.segments))
 				d->edits[i].segment = ++proc->next_segment;
