@@ -3,9 +3,9 @@
  *
  *   parent's root -> manifests since -> pages that they touch -> new pages -> new root -> a manifest that names it -> the hint
  *
- * Until it is named nothing refers to what was written, and if it never is, that is garbage of this epoch.  The manifests are read
- * again from the store: those after the published checkpoint are above the boundary as long as it is the published one,
- * and when it is not any more this one loses (rule 35).
+ * Until it is named nothing refers to what was written, and if it never is, that is garbage of this epoch.  The manifests are those
+ * that the committer still has, else they are read again from the store: those after the published checkpoint are above the
+ * boundary as long as it is the published one, and when it is not any more this one loses (rule 35).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 #include "manifest/tree.h"
 #include "manifest/treebuild.h"
 
-#define AHEAD 16 /* manifests read at once */
+#define AHEAD 16 /* manifests read at once, or recalled between two turns of the committer */
 #define WRITES 8 /* pages written at once */
 
 typedef struct Slot
@@ -68,6 +68,7 @@ struct CheckpointBuild
 	S3am__CheckpointRef ref;
 	uint8_t digest[16];
 	bool publishing;
+	bool more; /* read_more has been put off until the next tick */
 };
 
 static void read_more(CheckpointBuild *b);
@@ -544,25 +545,51 @@ manifest_came(void *arg, StoreResult *result)
 	}
 	slot->len = result->len;
 	slot->data = store_take(result);
+	read_more(b);
+}
+
+/* All that is there of the next ones.  False: the build is over. */
+static bool
+use_manifests(CheckpointBuild *b)
+{
 	for (;;)
 	{
 		Slot *next = &b->ahead[(b->state.version + 1) % AHEAD];
 
 		if (b->state.version >= b->target || !next->used || !next->done || next->version != b->state.version + 1)
-			break;
+			return true;
 		if (!use_manifest(b, next))
-			return;
+			return false;
 		if (b->delta->bytes >= b->cfg.max_delta)
 			b->target = b->state.version;
 	}
-	read_more(b);
 }
 
+/* One that the committer still has. */
+static bool
+recall(CheckpointBuild *b, Slot *slot)
+{
+	const uint8_t *object = committer_recent(b->c, slot->version, &slot->len);
+
+	slot->data = object ? malloc(slot->len + 1) : NULL;
+	if (slot->data == NULL)
+		return false;
+	memcpy(slot->data, object, slot->len);
+	slot->done = true;
+	return true;
+}
+
+/*
+ * What has come is used, and more is asked for.  Manifests that are recalled take no time to wait for: commits get their turn after
+ * every few, and nothing ends the build before checkpoint_begin has returned it.
+ */
 static void
 read_more(CheckpointBuild *b)
 {
 	char key[KEY_SIZE];
 
+	if (!use_manifests(b))
+		return;
 	if (b->state.version >= b->target)
 	{
 		/* what was read ahead of a target that came closer is not wanted */
@@ -579,8 +606,13 @@ read_more(CheckpointBuild *b)
 		slot->b = b;
 		slot->used = true;
 		slot->version = b->next_read++;
-		key_manifest(key, slot->version);
-		jobs_get(b->jobs, key, manifest_came, slot);
+		if (recall(b, slot))
+			b->more = true;
+		else
+		{
+			key_manifest(key, slot->version);
+			jobs_get(b->jobs, key, manifest_came, slot);
+		}
 	}
 }
 
@@ -658,14 +690,19 @@ checkpoint_begin(const CheckpointConfig *config, Committer *c, Store *store, con
 	return b;
 }
 
-void
+bool
 checkpoint_tick(CheckpointBuild *b)
 {
 	if (b == NULL)
-		return;
+		return false;
 	jobs_tick(b->jobs);
 	if (b->walk)
 		tree_tick(b->walk);
+	if (!b->more)
+		return false;
+	b->more = false;
+	read_more(b);
+	return true; /* b may be gone */
 }
 
 void

@@ -27,8 +27,8 @@ typedef struct CheckpointConfig
 extern CheckpointBuild *
 checkpoint_begin(const CheckpointConfig *config, Committer *c, Store *store, const uint8_t uuid[16]);
 
-/* Now and then: begins what there was no memory for.  NULL is fine. */
-extern void checkpoint_tick(CheckpointBuild *b);
+/* Now and then: begins what there was no memory for.  NULL is fine.  True: there is more to do, at once; b may have ended, see done(). */
+extern bool checkpoint_tick(CheckpointBuild *b);
 
 /* Ends it without done(): before the committer is destroyed. */
 extern void checkpoint_cancel(CheckpointBuild *b);

@@ -133,6 +133,8 @@ committer_create(const CommitterConfig *config, Store *store, const S3am__Reposi
 			   config->outcome_retention_ms ? config->outcome_retention_ms : repository->outcome_retention_ms);
 	c->window = window_create();
 	c->window_first = 1;
+	if (c->cfg.recent_bytes)
+		c->recent = recent_create(c->cfg.recent_bytes);
 	c->last = &c->first;
 	c->poll_ms = c->cfg.poll_min_ms;
 	c->phase = COMMITTER_ATTACHING;
@@ -452,6 +454,12 @@ committer_tick(Committer *c)
 	return wait;
 }
 
+const uint8_t *
+committer_recent(const Committer *c, uint64_t version, size_t *len)
+{
+	return recent_get(c->recent, version, len);
+}
+
 void
 committer_destroy(Committer *c)
 {
@@ -507,6 +515,7 @@ committer_destroy(Committer *c)
 	if (c->boundary.checkpoint)
 		s3am__checkpoint_ref__free_unpacked(c->boundary.checkpoint, NULL);
 	window_free(c->window);
+	recent_free(c->recent);
 	chain_clear(&c->state);
 	free(c);
 }

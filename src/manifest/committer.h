@@ -52,6 +52,7 @@ typedef struct CommitterConfig
 		poll_max_ms;
 	uint32_t lease_ms; /* a node that is silent for longer may be fenced by others; default 60000 */
 	uint32_t window; /* versions whose claims are kept; default 4096 */
+	size_t recent_bytes; /* of manifests that are kept for who builds checkpoints; default 0 */
 	uint64_t outcome_retention_ms; /* 0: the repository's */
 
 	/*
@@ -102,6 +103,9 @@ extern void committer_abandon(Committer *c, void *member);
 
 /* Asks for the outcome of a commit id.  True: known: *outcome, *version (0 if only that is forgotten). */
 extern bool committer_outcome(Committer *c, uint64_t epoch, uint64_t seq, Outcome *outcome, uint64_t *version);
+
+/* The object of a version that was applied a moment ago; NULL: it is not kept.  Valid until the next turn. */
+extern const uint8_t *committer_recent(const Committer *c, uint64_t version, size_t *len);
 
 /* With COMMITTER_FENCED: by another server with the same identity, which must not be fenced in turn. */
 extern bool committer_displaced(const Committer *c);

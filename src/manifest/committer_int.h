@@ -9,6 +9,7 @@
 #include "manifest/keys.h"
 #include "manifest/rules.h"
 #include "manifest/tree.h"
+#include "manifest/recent.h"
 #include "manifest/window.h"
 
 #define READ_AHEAD 16
@@ -139,6 +140,7 @@ struct Committer
 
 	ChainState state;
 	Window *window;
+	Recent *recent;
 	uint64_t window_first; /* all versions from here on are in the window */
 
 	Pending *first, **last;

@@ -471,6 +471,7 @@ committer_apply(Committer *c, const uint8_t *object, size_t len, bool own)
 		if (m->epochs[i]->kind == S3AM__EPOCH_EDIT__KIND__BEGIN && m->epochs[i]->nonce.len == 16 &&
 			memcmp(m->epochs[i]->nonce.data, c->nonce, 16) == 0)
 			c->epoch = m->epochs[i]->epoch;
+	recent_add(c->recent, m->version, object, len);
 	c->cfg.applied(c->cfg.arg, m->version, m, voided, object, len);
 	pending_settle(c, own || (c->epoch && m->author == c->epoch));
 	if (c->epoch && outcomes_fenced(c->state.outcomes, c->epoch) &&

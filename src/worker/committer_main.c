@@ -33,6 +33,7 @@
 #include "worker/worker.h"
 
 #define LEAVE_MS 5000 /* that a shutdown waits for the end of the epoch to be written */
+#define RECENT_BYTES ((size_t) 16 * 1024 * 1024) /* manifests that the next checkpoint need not read */
 #define BACKLOG_BYTES ((uint64) 64 * 1024 * 1024) /* read ahead of the publisher while attaching */
 
 static S3Node *node;
@@ -704,6 +705,7 @@ run(void)
 	config.group_wait_us = s3am_group_wait;
 	config.lease_ms = s3am_node_timeout;
 	config.max_tries = 100;
+	config.recent_bytes = RECENT_BYTES;
 	config.poll_min_ms = s3am_poll_min;
 	config.poll_max_ms = s3am_poll_max;
 	config.outcome_retention_ms = repository->outcome_retention_ms;

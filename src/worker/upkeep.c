@@ -358,8 +358,8 @@ int64
 upkeep_tick(void)
 {
 	uint64 now = clock_ms();
+	bool more = checkpoint_tick(build);
 
-	checkpoint_tick(build);
 	collector_tick(collector);
 	if (committer_phase(cfg.committer) != COMMITTER_READY)
 	{
@@ -375,12 +375,17 @@ upkeep_tick(void)
 	if (DsaPointerIsValid(asked) && !collecting)
 		begin_asked();
 	if (build == NULL && checkpoint_due(now))
+	{
 		begin_checkpoint();
+		more = true;
+	}
 	if (s3am_collect_interval == 0)
 		collect_at = 0;
 	else if (collect_at == 0 || collect_at > now + (uint64) s3am_collect_interval * OTHERS_COLLECT ||
 			 (!collecting && now >= collect_at && !begin_collection(NULL)))
 		plan_collection(now);
+	if (more)
+		return 0;
 	if (s3am_collect_interval == 0 || collecting || collect_at <= now)
 		return 1000;
 	return collect_at - now;

@@ -307,7 +307,8 @@ proc_after(Proc *proc)
 	if (!proc->alive)
 		return;
 	wait = committer_tick(proc->c);
-	checkpoint_tick(proc->build);
+	if (checkpoint_tick(proc->build))
+		wait = 0;
 	collector_tick(proc->collector);
 	if (wait >= 0)
 		at(now_us + (u64) wait * 1000 + 200, proc, on_tick, proc, ++proc->tick_number);
@@ -346,6 +347,7 @@ start(int node, Server *server)
 	config.outcome_retention_ms = 20000;
 	config.lease_ms = sc.lease_ms;
 	config.window = sc.bench ? 0 : 64;
+	config.recent_bytes = proc->number % 2 ? 1000 : 0;
 	config.applied = on_applied;
 	config.restored = on_restored;
 	config.decided = on_decided;
