@@ -78,6 +78,7 @@ run_op(DirStore *dir, StoreOp *op)
 
 	op->running = true;
 	dir->nrunning++;
+	dir->nstopping += op->cancelled;
 	dir->nwriting += writes(op);
 	dir->swept |= sweep;
 	pthread_mutex_unlock(&dir->mutex);
@@ -88,6 +89,7 @@ run_op(DirStore *dir, StoreOp *op)
 	pthread_mutex_lock(&dir->mutex);
 	op->running = false;
 	dir->nrunning--;
+	dir->nstopping -= op->cancelled;
 	dir->nwriting -= writes(op);
 	append(&dir->finished, op);
 	pthread_cond_broadcast(&dir->ended);
@@ -256,9 +258,10 @@ dir_cancel(StoreOp *op)
 
 	if (op->cancelled)
 		return;
-	op->cancelled = true;
 	pthread_mutex_lock(&dir->mutex);
-	dir->ncancelled++;
+	op->cancelled = true;
+	dir->nstopping += op->running;
+	dir->cancelled = true;
 	signal_event(dir);
 	pthread_mutex_unlock(&dir->mutex);
 }
@@ -335,17 +338,9 @@ end_cancelled(DirStore *dir)
 		dir->nqueued--;
 		append(&dir->finished, op);
 	}
-	for (;;)
-	{
-		int ended = 0;
-
-		for (StoreOp *op = dir->finished.first; op; op = op->next)
-			ended += op->cancelled;
-		if (ended >= dir->ncancelled)
-			break;
+	while (dir->nstopping > 0)
 		pthread_cond_wait(&dir->ended, &dir->mutex);
-	}
-	dir->ncancelled = 0;
+	dir->cancelled = false;
 }
 
 static void
@@ -361,7 +356,7 @@ dir_dispatch(Store *store)
 	pthread_mutex_lock(&dir->mutex);
 	if (dir->nthreads == 0 && (op = next_op(dir)) != NULL)
 		run_op(dir, op);
-	if (dir->ncancelled > 0)
+	if (dir->cancelled)
 		end_cancelled(dir);
 	finished = dir->finished;
 	dir->finished = (DirQueue){0};
@@ -407,17 +402,12 @@ dir_close(Store *store)
 	{
 		/* what runs is let run to its end */
 		for (StoreOp *op = dir->queued.first; op; op = op->next)
-		{
-			dir->ncancelled += !op->cancelled;
 			op->cancelled = true;
-		}
 		while (dir->nrunning > 0)
 			pthread_cond_wait(&dir->ended, &dir->mutex);
 		for (StoreOp *op = dir->finished.first; op; op = op->next)
-		{
-			dir->ncancelled += !op->cancelled;
 			op->cancelled = true;
-		}
+		dir->cancelled = true;
 		pthread_mutex_unlock(&dir->mutex);
 		dir_dispatch(store);
 		pthread_mutex_lock(&dir->mutex);

@@ -73,7 +73,8 @@ struct DirStore
 	DirQueue queued, finished;
 	int nqueued, nrunning, nwriting, /* of them */
 		nthreads, nidle;
-	int ncancelled;
+	int nstopping; /* running ones that were cancelled */
+	bool cancelled; /* something was, since the last dispatch */
 	bool stopping;
 	bool swept; /* what crashes left behind was looked for */
 	uint64_t known[DIR_KNOWN]; /* hashes of directories whose entries above them are durable */

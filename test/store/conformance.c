@@ -462,6 +462,48 @@ cancels(void)
 	REMOVE("cancel/get");
 }
 
+static StoreOp *neighbours[8];
+static Outcome neighbour_outcomes[8];
+
+/* A callback that cancels what finished with it. */
+static void
+cancel_neighbours(void *arg, StoreResult *r)
+{
+	int me = (int) ((Outcome *) arg - neighbour_outcomes);
+
+	finished(arg, r);
+	neighbours[me] = NULL;
+	for (int i = 0; i < 8; i++)
+		if (neighbours[i])
+			store_cancel(store, neighbours[i]);
+}
+
+/* What one callback cancels may have ended in the same dispatch. */
+static void
+cancels_neighbours(void)
+{
+	int calls = 0;
+
+	PUT("cancel/get", "to be read");
+	for (int round = 0; round < 5; round++)
+	{
+		for (int i = 0; i < 8; i++)
+			neighbours[i] = store_get(store, "cancel/get", 0, -1, cancel_neighbours, &neighbour_outcomes[i]);
+		usleep(round * 20000); /* all have ended, or some */
+		for (int i = 0; i < 8; i++)
+			wait_for(&neighbour_outcomes[i]);
+		for (int i = 0; i < 8; i++)
+		{
+			calls += neighbour_outcomes[i].calls;
+			clear(&neighbour_outcomes[i]);
+		}
+		GET("cancel/get");
+	}
+	ok(calls == 5 * 8, "what is cancelled by a callback ends by one call");
+	is_body("to be read", "and the store goes on");
+	REMOVE("cancel/get");
+}
+
 typedef struct Chain
 {
 	bool done;
@@ -616,6 +658,7 @@ main(int argc, char **argv)
 	many_in_flight();
 	big_objects();
 	cancels();
+	cancels_neighbours();
 	callbacks_submit();
 	interrupts();
 	stats();
