@@ -621,7 +621,6 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 		uploads = upload->next;
 		uploads_in_flight--;
 		upload_bytes -= upload->len;
-		bucket_segment_discard(upload);
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
 	/* it is sent while the next segment is made */

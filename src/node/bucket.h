@@ -60,7 +60,7 @@ extern void bucket_segment_emit(void *arg, const void *data, Size len);
  * do so until the transaction ends.
  */
 extern void bucket_segment_room(const SegmentUpload *upload);
-/* All of it was emitted: starts the upload; fills in the id of ref.  The upload is freed when done. */
+/* All of it was emitted: starts the upload; fills in the id of ref.  The upload is freed when done; if this throws, it is the caller's still. */
 extern void bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref);
 extern void bucket_segment_discard(SegmentUpload *upload); /* instead of finishing it */
 extern void bucket_segment_wait_all(void);

@@ -34,8 +34,16 @@ typedef void (*SegmentEmit)(void *arg, const void *data, Size len);
 extern void
 row_writer_stream(RowWriter *writer, SegmentEmit emit, void *arg, const uint8 uuid[16], uint64 epoch, uint64 number);
 
+/* Do rows become stored ones without a look at any catalog?  Then a change of types between two rows is no matter. */
+extern bool row_writer_is_plain(const RowWriter *writer);
+
 /* Adds a row; returns its number within the batch. */
 extern uint64 row_writer_add(RowWriter *writer, const Datum *values, const bool *nulls);
+/*
+ * The same of a tuple by the writer's descriptor in which no value is compressed or elsewhere: heap lays values out as a page does.  False:
+ * this row needs more than that, and was not added.
+ */
+extern bool row_writer_add_formed(RowWriter *writer, MinimalTuple tuple);
 extern uint64 row_writer_count(const RowWriter *writer);
 extern Size row_writer_bytes(const RowWriter *writer); /* uncompressed, so far */
 

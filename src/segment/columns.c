@@ -34,7 +34,6 @@ typedef enum Encoding
 } Encoding;
 
 #define IN_ROW(nulls, i) ((nulls) == NULL || ((nulls)[(i) >> 3] >> ((i) &7) & 1))
-#define NO_VALUE PG_UINT32_MAX
 
 static inline uint32
 align_to(uint32 offset, uint8 align)
@@ -193,9 +192,8 @@ put_varlenas(char *out, const char *page, const uint32 *offsets, uint32 nrows)
 	return out;
 }
 
-/* Where each value is: offsets[column * nrows + row].  Returns how many bytes all but padding and the page's own take. */
-static Size
-find_values(const ColumnLayout *columns, int ncolumns, const char *page, uint32 nrows, uint32 *offsets)
+Size
+columns_find(const ColumnLayout *columns, int ncolumns, const char *page, uint32 nrows, uint32 *offsets)
 {
 	const uint32 *starts = (const uint32 *) page;
 	Size sum = 0;
@@ -267,8 +265,8 @@ put_flags(char *out, const uint32 *starts, uint32 nrows, uint32 flag)
 }
 
 Size
-columns_split(const ColumnLayout *columns, int ncolumns, const char *page, Size raw, uint32 nrows, char *out,
-			  uint32 *offsets)
+columns_split(const ColumnLayout *columns, int ncolumns, const char *page, Size raw, uint32 nrows, char *out, Size size,
+			  const uint32 *offsets)
 {
 	Header header = {(uint16) ncolumns, 0};
 	const uint32 *starts = (const uint32 *) page;
@@ -277,9 +275,7 @@ columns_split(const ColumnLayout *columns, int ncolumns, const char *page, Size 
 
 	if (ncolumns == 0 || ncolumns > COLUMNS_MAX)
 		return 0;
-	if (sizeof(Header) + sizeof(HeaderColumn) * ncolumns + 2 * ((nrows + 7) / 8) +
-			find_values(columns, ncolumns, page, nrows, offsets) >=
-		raw)
+	if (sizeof(Header) + sizeof(HeaderColumn) * ncolumns + 2 * ((nrows + 7) / 8) + size >= raw)
 		return 0;
 	for (uint32 r = 0; r < nrows; r++)
 		header.flags |= (starts[r] & ROW_HAS_NULLS ? SOME_NULLS : 0) | (starts[r] & ROW_GONE ? SOME_GONE : 0);

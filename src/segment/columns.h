@@ -26,12 +26,20 @@ typedef struct ColumnCursor
 
 #define COLUMNS_MAX 1664 /* MaxTupleAttributeNumber */
 
+#define NO_VALUE PG_UINT32_MAX
+
+/*
+ * Where each value of the page is: offsets[column * nrows + row], or NO_VALUE.  Returns how many bytes all of them take by columns.  This
+ * and the next one call nothing of PostgreSQL's, so any thread may.
+ */
+extern Size columns_find(const ColumnLayout *columns, int ncolumns, const char *page, uint32 nrows, uint32 *offsets);
+
 /*
  * The page's `raw` bytes by columns, into `out`, which has room for `raw`.  Returns their number, or 0 if they would not be fewer.
- * `offsets` has room for nrows * ncolumns.  Calls nothing of PostgreSQL's, so any thread may.
+ * `size` and `offsets` are what columns_find() made.
  */
 extern Size columns_split(const ColumnLayout *columns, int ncolumns, const char *page, Size raw, uint32 nrows,
-						  char *out, uint32 *offsets);
+						  char *out, Size size, const uint32 *offsets);
 
 /* How many columns there are in what columns_split made; -1: that it did not. */
 extern int columns_count(const uint8 *in, Size len);

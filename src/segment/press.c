@@ -57,6 +57,7 @@ struct Press
 	Press *next; /* with work for the thread */
 	const ColumnLayout *columns;
 	int ncolumns;
+	PressSums *own, sums; /* of the process, of the thread */
 	uint64 put, got; /* pages: job of page n is n % JOBS */
 	Job jobs[JOBS];
 };
@@ -87,21 +88,64 @@ need(void **memory, Size *have, Size wanted, Size unit)
 	return true;
 }
 
+/* Where the page's values are, if there is memory for that; NULL: there is none. */
+static const uint32 *
+find(Tools *tools, const char *page, uint32 nrows, const ColumnLayout *columns, int ncolumns, Size *size)
+{
+	if (!need((void **) &tools->offsets, &tools->noffsets, (Size) nrows * Max(ncolumns, 1), sizeof(uint32)))
+		return NULL;
+	*size = columns_find(columns, ncolumns, page, nrows, tools->offsets);
+	return tools->offsets;
+}
+
+/* What the footer says of these values. */
+static void
+sum_up(Summary *sums, int ncolumns, const char *page, uint32 nrows, const uint32 *offsets)
+{
+	const uint32 *starts = (const uint32 *) page;
+	uint32 gone = 0;
+
+	for (uint32 r = 0; r < nrows; r++)
+		gone += (starts[r] & ROW_GONE) != 0;
+	for (int c = 0; c < ncolumns; c++)
+	{
+		const uint32 *column = offsets + (Size) c * nrows;
+		uint32 missing = 0;
+
+		for (uint32 r = 0; r < nrows; r++)
+			missing += column[r] == NO_VALUE;
+		sums[c].nulls += missing - gone;
+		summary_add_column(&sums[c], page, column, nrows);
+	}
+}
+
 /* The page by columns, if there is memory for it and that is smaller; NULL: not. */
 static const char *
-split(Tools *tools, const char *page, uint32 raw, uint32 nrows, const ColumnLayout *columns, int ncolumns, Size *len)
+split(Tools *tools, const char *page, uint32 raw, uint32 nrows, const ColumnLayout *columns, int ncolumns, Size size,
+	  const uint32 *offsets, Size *len)
 {
-	if (!need((void **) &tools->split, &tools->split_size, raw, 1) ||
-		!need((void **) &tools->offsets, &tools->noffsets, (Size) nrows * ncolumns, sizeof(uint32)))
+	if (!need((void **) &tools->split, &tools->split_size, raw, 1))
 		return NULL;
-	*len = columns_split(columns, ncolumns, page, raw, nrows, tools->split, tools->offsets);
+	*len = columns_split(columns, ncolumns, page, raw, nrows, tools->split, size, offsets);
 	return *len ? tools->split : NULL;
 }
 
 static void
 press_extent(Tools *tools, ExtentKind kind, uint32 nrows, const char *data, uint32 raw, const ColumnLayout *columns,
-			 int ncolumns, ExtentHeader *to)
+			 int ncolumns, PressSums *sums, ExtentHeader *to)
 {
+	bool by_columns = kind == EXTENT_PAGE && nrows > 1 && raw >= COMPRESS_FROM;
+	const uint32 *offsets = NULL;
+	Size size = 0;
+
+	if (kind == EXTENT_PAGE && (sums || by_columns))
+	{
+		offsets = find(tools, data, nrows, columns, ncolumns, &size);
+		if (sums && offsets)
+			sum_up(sums->columns, ncolumns, data, nrows, offsets);
+		else if (sums)
+			sums->short_of_memory = true;
+	}
 	memset(to, 0, sizeof(*to));
 	to->kind = kind;
 	to->nrows = nrows;
@@ -113,13 +157,13 @@ press_extent(Tools *tools, ExtentKind kind, uint32 nrows, const char *data, uint
 		int level = LEVEL;
 
 		to->compression = EXTENT_ZSTD;
-		if (kind == EXTENT_PAGE && nrows > 1)
+		if (by_columns && offsets)
 		{
-			const char *by_columns = split(tools, data, raw, nrows, columns, ncolumns, &len);
+			const char *other = split(tools, data, raw, nrows, columns, ncolumns, size, offsets, &len);
 
-			if (by_columns)
+			if (other)
 			{
-				from = by_columns;
+				from = other;
 				level = LEVEL_COLUMNS;
 				to->compression = EXTENT_ZSTD_COLUMNS;
 			}
@@ -138,9 +182,9 @@ press_extent(Tools *tools, ExtentKind kind, uint32 nrows, const char *data, uint
 
 void
 press_now(ExtentKind kind, uint32 nrows, const char *data, uint32 raw, const ColumnLayout *columns, int ncolumns,
-		  ExtentHeader *to)
+		  PressSums *sums, ExtentHeader *to)
 {
-	press_extent(&own_tools, kind, nrows, data, raw, columns, ncolumns, to);
+	press_extent(&own_tools, kind, nrows, data, raw, columns, ncolumns, sums, to);
 }
 
 /* ------------------------------------------------------------------------------------ the thread */
@@ -157,11 +201,11 @@ filled_job(Press *press)
 
 /* Does a job; under the mutex, which is released meanwhile. */
 static void
-run_job(Press *press, Job *job, Tools *tools)
+run_job(Press *press, Job *job, Tools *tools, PressSums *sums)
 {
 	job->state = TAKEN;
 	pthread_mutex_unlock(&mutex);
-	press_extent(tools, EXTENT_PAGE, job->nrows, job->page, job->raw, press->columns, press->ncolumns, job->out);
+	press_extent(tools, EXTENT_PAGE, job->nrows, job->page, job->raw, press->columns, press->ncolumns, sums, job->out);
 	pthread_mutex_lock(&mutex);
 	job->state = PRESSED;
 }
@@ -184,7 +228,7 @@ thread_main(void *arg)
 			(void) pthread_cond_wait(&work, &mutex);
 			continue;
 		}
-		run_job(press, job, &tools);
+		run_job(press, job, &tools, &press->sums);
 		pthread_cond_signal(&pressed);
 	}
 	return NULL;
@@ -217,12 +261,18 @@ need_thread(void)
 /* ------------------------------------------------------------------------------------ its process */
 
 Press *
-press_create(const ColumnLayout *columns, int ncolumns)
+press_create(const ColumnLayout *columns, int ncolumns, PressSums *sums)
 {
 	Press *press = need_thread() ? calloc(1, sizeof(Press)) : NULL;
 
-	if (press == NULL)
+	if (press == NULL || (press->sums.columns = malloc(sizeof(Summary) * Max(ncolumns, 1))) == NULL)
+	{
+		free(press);
 		return NULL;
+	}
+	/* of the same kinds; nothing has been seen */
+	memcpy(press->sums.columns, sums->columns, sizeof(Summary) * ncolumns);
+	press->own = sums;
 	press->columns = columns;
 	press->ncolumns = ncolumns;
 	pthread_mutex_lock(&mutex);
@@ -250,7 +300,17 @@ press_free(Press *press)
 		free(press->jobs[i].page);
 		free(press->jobs[i].out);
 	}
+	free(press->sums.columns);
 	free(press);
+}
+
+void
+press_sum(Press *press)
+{
+	Assert(press->got == press->put);
+	for (int i = 0; i < press->ncolumns; i++)
+		summary_merge(&press->own->columns[i], &press->sums.columns[i]);
+	press->own->short_of_memory |= press->sums.short_of_memory;
 }
 
 char *
@@ -294,7 +354,7 @@ press_get(Press *press)
 		Job *other = filled_job(press);
 
 		if (other)
-			run_job(press, other, &own_tools);
+			run_job(press, other, &own_tools, press->own);
 		else
 			(void) pthread_cond_wait(&pressed, &mutex);
 	}

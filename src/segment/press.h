@@ -6,11 +6,24 @@
 
 #include "segment/columns.h"
 #include "segment/format.h"
+#include "segment/summary.h"
 
 typedef struct Press Press;
 
-/* malloc'ed; NULL: no memory, or no thread can be had.  `columns` must live as long. */
-extern Press *press_create(const ColumnLayout *columns, int ncolumns);
+/*
+ * Summaries of the columns of all pages that one of the two presses, which are its own.  Not all pages were seen if `short_of_memory`.
+ */
+typedef struct PressSums
+{
+	bool short_of_memory;
+	Summary *columns;
+} PressSums;
+
+/* malloc'ed; NULL: no memory, or no thread can be had.  `columns` must live as long, and `sums`, which are the process's own. */
+extern Press *press_create(const ColumnLayout *columns, int ncolumns, PressSums *sums);
+
+/* Adds what the thread has seen to the process's, once all pages were got. */
+extern void press_sum(Press *press);
 
 /* Waits for what a thread is at just now, forgets all else. */
 extern void press_free(Press *press);
@@ -22,9 +35,9 @@ extern void press_put(Press *press, Size raw, uint32 nrows);
 /* The oldest page that was put, complete but for its checksum, until the next call; NULL: there is none. */
 extern ExtentHeader *press_get(Press *press);
 
-/* One extent now, into `to`, which has room for press_bound(raw).  Its checksum is missing. */
+/* One extent now, into `to`, which has room for press_bound(raw).  Its checksum is missing.  sums: NULL if nobody wants any. */
 extern void press_now(ExtentKind kind, uint32 nrows, const char *data, uint32 raw, const ColumnLayout *columns,
-					  int ncolumns, ExtentHeader *to);
+					  int ncolumns, PressSums *sums, ExtentHeader *to);
 extern Size press_bound(Size raw);
 
 #endif

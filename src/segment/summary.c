@@ -10,6 +10,7 @@
 #include "catalog/pg_type.h"
 #include "utils/float.h"
 
+#include "segment/columns.h"
 #include "segment/summary.h"
 
 void
@@ -92,6 +93,19 @@ compare_bytes(const char *a, int alen, const char *b, int blen)
 	} while (0)
 #define LESS(a, b) ((a) < (b))
 
+/* Most values are between the two by their first byte. */
+static inline void
+add_bytes(Summary *s, const char *p, int n)
+{
+	if (!s->any || n == 0 || s->low_len == 0 || (uint8) *p <= (uint8) s->low_bytes[0])
+		if (!s->any || compare_bytes(p, n, s->low_bytes, s->low_len) < 0)
+			keep(s->low_bytes, &s->low_len, p, n);
+	if (!s->any || s->high_len == 0 || (n > 0 && (uint8) *p >= (uint8) s->high_bytes[0]))
+		if (!s->any || compare_bytes(p, n, s->high_bytes, s->high_len) > 0)
+			keep(s->high_bytes, &s->high_len, p, n);
+	s->any = true;
+}
+
 void
 summary_add(Summary *s, Datum value)
 {
@@ -134,10 +148,7 @@ summary_add(Summary *s, Datum value)
 				p = VARDATA_ANY(DatumGetPointer(value));
 				n = Min(VARSIZE_ANY_EXHDR(DatumGetPointer(value)), SUMMARY_PREFIX);
 			}
-			if (!s->any || compare_bytes(p, n, s->low_bytes, s->low_len) < 0)
-				keep(s->low_bytes, &s->low_len, p, n);
-			if (!s->any || compare_bytes(p, n, s->high_bytes, s->high_len) > 0)
-				keep(s->high_bytes, &s->high_len, p, n);
+			add_bytes(s, p, n);
 			break;
 		}
 		case SUMMARY_PROCEDURE:
@@ -155,6 +166,107 @@ summary_add(Summary *s, Datum value)
 		}
 	}
 	s->any = true;
+}
+
+/* The smallest and the largest of one page: what a loop over a column needs in registers. */
+#define EACH_NUMBER(type, member, wide, less)                                                                          \
+	do                                                                                                                 \
+	{                                                                                                                  \
+		for (uint32 r = 0; r < nrows; r++)                                                                             \
+		{                                                                                                              \
+			type raw;                                                                                                  \
+			wide v;                                                                                                    \
+			if (offsets[r] == NO_VALUE)                                                                                \
+				continue;                                                                                              \
+			memcpy(&raw, page + offsets[r], sizeof(raw));                                                              \
+			v = raw;                                                                                                   \
+			TRACK(member, v, less);                                                                                    \
+			s->any = true;                                                                                             \
+		}                                                                                                              \
+	} while (0)
+
+void
+summary_add_column(Summary *s, const char *page, const uint32 *offsets, uint32 nrows)
+{
+	switch (s->kind)
+	{
+		case SUMMARY_NONE:
+		case SUMMARY_PROCEDURE:
+			return;
+		case SUMMARY_SIGNED:
+			if (s->typlen == 2)
+				EACH_NUMBER(int16, i, int64, LESS);
+			else if (s->typlen == 4)
+				EACH_NUMBER(int32, i, int64, LESS);
+			else
+				EACH_NUMBER(int64, i, int64, LESS);
+			return;
+		case SUMMARY_UNSIGNED:
+			if (s->typlen == 1)
+				EACH_NUMBER(uint8, u, uint64, LESS);
+			else if (s->typlen == 4)
+				EACH_NUMBER(uint32, u, uint64, LESS);
+			else
+				EACH_NUMBER(uint64, u, uint64, LESS);
+			return;
+		case SUMMARY_FLOAT4:
+			EACH_NUMBER(float4, f, double, float8_lt);
+			return;
+		case SUMMARY_FLOAT8:
+			EACH_NUMBER(float8, f, double, float8_lt);
+			return;
+		case SUMMARY_BYTES:
+			for (uint32 r = 0; r < nrows; r++)
+				if (offsets[r] != NO_VALUE)
+					add_bytes(s, page + offsets[r], s->typlen);
+			return;
+		case SUMMARY_PREFIX_BYTES:
+			for (uint32 r = 0; r < nrows; r++)
+			{
+				const char *p = page + offsets[r];
+
+				if (offsets[r] != NO_VALUE && !VARATT_IS_1B_E(p))
+					add_bytes(s, VARDATA_ANY(p), Min(VARSIZE_ANY_EXHDR(p), SUMMARY_PREFIX));
+			}
+			return;
+	}
+}
+
+void
+summary_merge(Summary *s, const Summary *other)
+{
+	s->nulls += other->nulls;
+	if (!other->any)
+		return;
+	switch (s->kind)
+	{
+		case SUMMARY_NONE:
+			return;
+		case SUMMARY_SIGNED:
+			TRACK(i, other->low.i, LESS);
+			s->any = true;
+			TRACK(i, other->high.i, LESS);
+			return;
+		case SUMMARY_UNSIGNED:
+			TRACK(u, other->low.u, LESS);
+			s->any = true;
+			TRACK(u, other->high.u, LESS);
+			return;
+		case SUMMARY_FLOAT4:
+		case SUMMARY_FLOAT8:
+			TRACK(f, other->low.f, float8_lt);
+			s->any = true;
+			TRACK(f, other->high.f, float8_lt);
+			return;
+		case SUMMARY_BYTES:
+		case SUMMARY_PREFIX_BYTES:
+			add_bytes(s, other->low_bytes, other->low_len);
+			add_bytes(s, other->high_bytes, other->high_len);
+			return;
+		case SUMMARY_PROCEDURE:
+			/* of values one by one, in one place */
+			return;
+	}
 }
 
 /* The number as a row holds it. */

@@ -43,8 +43,16 @@ typedef struct Summary
 } Summary;
 
 extern void summary_init(Summary *summary, const Codec *codec, Oid collation);
+
+/*
+ * Adds a column of a page: values at these offsets.  A value in overflow chunks is not seen.  Not of the kind SUMMARY_PROCEDURE.  Calls
+ * nothing of PostgreSQL's, so any thread may.
+ */
+extern void summary_add_column(Summary *summary, const char *page, const uint32 *offsets, uint32 nrows);
 /* value: as a row holds it, not NULL. */
 extern void summary_add(Summary *summary, Datum value);
+/* What another one of the same column has seen. */
+extern void summary_merge(Summary *summary, const Summary *other);
 extern S3am__ColumnSummary *summary_message(const Summary *summary);
 
 #endif

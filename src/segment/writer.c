@@ -37,8 +37,8 @@ typedef struct WriterColumn
 	char align;
 	bool pack; /* may get a header of one byte */
 	bool plain;
+	bool one_by_one; /* its summary is of values; others are of pages (press.c) */
 	Codec *codec;
-	Summary summary;
 } WriterColumn;
 
 struct RowWriter
@@ -50,7 +50,9 @@ struct RowWriter
 	int ncolumns;
 	WriterColumn *columns;
 	ColumnLayout *layout;
+	PressSums sums; /* of a segment: for its footer */
 	bool all_plain;
+	bool as_formed; /* rows may be what a tuple holds */
 	Size fixed_size; /* at most, of all values but varlenas' bytes */
 	Datum *values; /* as stored */
 	bool *nulls;
@@ -103,6 +105,7 @@ create(int columns, MemoryContext parent)
 	w->starts = palloc(sizeof(uint32) * w->capacity);
 	initStringInfo(&w->out);
 	w->layout = palloc0(sizeof(ColumnLayout) * Max(columns, 1));
+	w->sums.columns = palloc0(sizeof(Summary) * Max(columns, 1));
 	w->free_press.func = free_press;
 	w->free_press.arg = w;
 	MemoryContextRegisterResetCallback(cxt, &w->free_press);
@@ -114,16 +117,19 @@ create(int columns, MemoryContext parent)
 static void
 columns_known(RowWriter *w)
 {
-	w->all_plain = true;
+	w->all_plain = w->as_formed = true;
 	for (int i = 0; i < w->ncolumns; i++)
 	{
-		const WriterColumn *c = &w->columns[i];
+		WriterColumn *c = &w->columns[i];
 
+		c->one_by_one = w->sums.columns[i].kind == SUMMARY_PROCEDURE;
+		w->as_formed &= !c->one_by_one;
 		w->layout[i].typlen = c->typlen;
 		w->layout[i].align = att_align_nominal(1, c->align);
 		w->all_plain &= c->plain && c->typlen != -2;
 		w->fixed_size += Max(c->typlen, 0) + MAXIMUM_ALIGNOF;
 	}
+	w->as_formed &= w->all_plain && w->desc && w->desc->natts == w->ncolumns;
 }
 
 RowWriter *
@@ -148,8 +154,7 @@ row_writer_create(TupleDesc desc, MemoryContext parent)
 		c->byval = c->codec->byval;
 		c->align = c->codec->align;
 		c->pack = c->typlen == -1 && (!c->plain || att->attstorage != TYPSTORAGE_PLAIN);
-		summary_init(&c->summary, c->codec, att->attcollation);
-		w->ncolumns++;
+		summary_init(&w->sums.columns[w->ncolumns++], c->codec, att->attcollation);
 	}
 	columns_known(w);
 	MemoryContextSwitchTo(old);
@@ -178,7 +183,7 @@ row_writer_create_stored(const S3am__BatchSchema *schema, bool xmins, MemoryCont
 	w->xmins = xmins;
 	for (size_t i = 0; i < schema->n_columns; i++)
 	{
-		WriterColumn *c = &w->columns[w->ncolumns++];
+		WriterColumn *c = &w->columns[w->ncolumns];
 
 		c->codec = codec_for_reading(schema, schema->columns[i]->type, InvalidOid, w->cxt);
 		c->plain = true;
@@ -187,7 +192,7 @@ row_writer_create_stored(const S3am__BatchSchema *schema, bool xmins, MemoryCont
 		c->align = c->codec->align;
 		/* nothing is read through this codec, so the type may stand in it */
 		c->codec->type = summary_type(schema->types[schema->columns[i]->type]);
-		summary_init(&c->summary, c->codec, InvalidOid);
+		summary_init(&w->sums.columns[w->ncolumns++], c->codec, InvalidOid);
 	}
 	if (xmins)
 	{
@@ -223,7 +228,7 @@ row_writer_stream(RowWriter *w, SegmentEmit emit_function, void *arg, const uint
 	w->emit = emit_function;
 	w->emit_arg = arg;
 	w->identity = segment_identity(uuid, epoch, number);
-	w->press = press_create(w->layout, w->ncolumns);
+	w->press = press_create(w->layout, w->ncolumns, &w->sums);
 	emit(w, &header, sizeof(header));
 }
 
@@ -281,7 +286,7 @@ emit_now(RowWriter *w, ExtentKind kind, uint32 nrows, const char *data, uint32 r
 		w->scratch = MemoryContextAllocHuge(w->cxt, bound);
 		w->scratch_size = bound;
 	}
-	press_now(kind, nrows, data, raw, w->layout, w->ncolumns, (ExtentHeader *) w->scratch);
+	press_now(kind, nrows, data, raw, w->layout, w->ncolumns, w->emit ? &w->sums : NULL, (ExtentHeader *) w->scratch);
 	return emit_extent(w, (ExtentHeader *) w->scratch);
 }
 
@@ -444,6 +449,9 @@ move_out(RowWriter *w, int column)
 	uint32 len = VARSIZE_ANY_EXHDR(v);
 
 	emit_pressed(w);
+	/* the page will not show it */
+	if (w->sums.columns[column].kind == SUMMARY_PREFIX_BYTES)
+		summary_add(&w->sums.columns[column], w->values[column]);
 	SET_VARTAG_1B_E((char *) pointer, OVERFLOW_TAG);
 	pointer->raw = len;
 	pointer->offset8 = w->written / 8;
@@ -492,9 +500,10 @@ make_room(RowWriter *w, Size size)
 {
 	if (w->nrows > 0 && w->page_len + size + sizeof(uint32) * (w->nrows + 1) > PAGE_TARGET)
 		finish_page(w);
-	if (w->page_len + size > w->page_capacity)
+	/* so that an ordinary row can be laid out before it is known whether it belongs to the next page */
+	if (w->page == NULL || w->page_len + size > w->page_capacity)
 	{
-		w->page_capacity = Max(PAGE_TARGET, w->page_len + size);
+		w->page_capacity = Max(PAGE_TARGET + 2 * ROW_WANTED, w->page_len + size);
 		w->page = w->page ? repalloc_huge(w->page, w->page_capacity) : MemoryContextAllocHuge(w->cxt, w->page_capacity);
 	}
 }
@@ -614,23 +623,13 @@ add_plain(RowWriter *w, const Datum *values, const bool *nulls)
 	Size size;
 
 	if (w->page == NULL)
-	{
-		/* so that an ordinary row can be laid out before it is known whether it belongs to the next page */
-		w->page_capacity = PAGE_TARGET + 2 * ROW_WANTED;
-		w->page = MemoryContextAlloc(w->cxt, w->page_capacity);
-	}
+		make_room(w, 0);
 	size = lay_out(w, values, nulls, &has_nulls);
 	if (size == 0)
 		return false;
 	for (int i = 0; i < w->ncolumns; i++)
-	{
-		WriterColumn *c = &w->columns[i];
-
-		if (nulls[c->att])
-			c->summary.nulls++;
-		else if (c->summary.kind != SUMMARY_NONE)
-			summary_add(&c->summary, values[c->att]);
-	}
+		if (w->columns[i].one_by_one && !nulls[w->columns[i].att])
+			summary_add(&w->sums.columns[i], values[w->columns[i].att]);
 	if (w->nrows > 0 && w->page_len + size + sizeof(uint32) * (w->nrows + 1) > PAGE_TARGET)
 	{
 		char *row = w->page + w->page_len;
@@ -638,6 +637,32 @@ add_plain(RowWriter *w, const Datum *values, const bool *nulls)
 		finish_page(w);
 		memmove(w->page, row, size);
 	}
+	add_start(w, size, has_nulls ? ROW_HAS_NULLS : 0);
+	return true;
+}
+
+bool
+row_writer_add_formed(RowWriter *w, MinimalTuple tuple)
+{
+	bool has_nulls = (tuple->t_infomask & HEAP_HASNULL) != 0;
+	Size bitmap = has_nulls ? TYPEALIGN(8, BITMAPLEN(w->ncolumns)) : 0;
+	Size from = tuple->t_hoff - MINIMAL_TUPLE_OFFSET;
+	Size len = tuple->t_len - from;
+	Size size = TYPEALIGN(8, bitmap + len);
+	char *row;
+
+	if (!w->as_formed || HeapTupleHeaderGetNatts(tuple) != w->ncolumns || size > ROW_WANTED)
+		return false;
+	make_room(w, size);
+	row = w->page + w->page_len;
+	if (has_nulls)
+	{
+		memset(row, 0, bitmap);
+		memcpy(row, tuple->t_bits, BITMAPLEN(w->ncolumns));
+	}
+	if (len > 0)
+		memset(row + size - 8, 0, 8);
+	memcpy(row + bitmap, (char *) tuple + from, len);
 	add_start(w, size, has_nulls ? ROW_HAS_NULLS : 0);
 	return true;
 }
@@ -662,12 +687,11 @@ row_writer_add(RowWriter *w, const Datum *values, const bool *nulls)
 		if (w->nulls[i])
 		{
 			has_nulls = true;
-			c->summary.nulls++;
 			continue;
 		}
 		w->values[i] = c->plain && c->typlen != -1 ? values[c->att] : codec_encode(c->codec, values[c->att]);
-		if (c->summary.kind != SUMMARY_NONE)
-			summary_add(&c->summary, w->values[i]);
+		if (c->one_by_one)
+			summary_add(&w->sums.columns[i], w->values[i]);
 	}
 	len = values_size(w);
 	if (len > ROW_WANTED)
@@ -695,7 +719,7 @@ copy_chunk(void *arg, const char *data, uint32 len)
 	CopyChunk *copy = arg;
 	RowWriter *w = copy->w;
 	OverflowPointer *pointer = &w->overflow[copy->column];
-	Summary *summary = &w->columns[copy->column].summary;
+	Summary *summary = &w->sums.columns[copy->column];
 
 	CHECK_FOR_INTERRUPTS();
 	if (pointer->stored == 0 && summary->kind == SUMMARY_PREFIX_BYTES)
@@ -743,14 +767,11 @@ row_writer_add_stored(RowWriter *w, const RowPage *page, const RowMap *map, uint
 
 		w->overflow[i].raw = 0;
 		if (w->nulls[i])
-		{
 			has_nulls = true;
-			c->summary.nulls++;
-		}
 		else if (c->typlen == -1 && VARATT_IS_1B_E(DatumGetPointer(w->values[i])))
 			copy_out(w, i, page);
-		else if (c->summary.kind != SUMMARY_NONE)
-			summary_add(&c->summary, w->values[i]);
+		else if (c->one_by_one)
+			summary_add(&w->sums.columns[i], w->values[i]);
 	}
 	if (w->xmins)
 	{
@@ -768,6 +789,12 @@ row_writer_add_gone(RowWriter *w)
 {
 	make_room(w, 0);
 	add_start(w, 0, ROW_GONE);
+}
+
+bool
+row_writer_is_plain(const RowWriter *w)
+{
+	return w->all_plain;
 }
 
 uint64
@@ -840,8 +867,10 @@ emit_footer(RowWriter *w, S3am__PageDirectory *pages)
 	footer.schema = describe(w, true);
 	footer.pages = pages;
 	footer.columns = palloc(sizeof(void *) * Max(w->ncolumns, 1));
-	for (int i = 0; i < w->ncolumns; i++)
-		footer.columns[footer.n_columns++] = summary_message(&w->columns[i].summary);
+	if (w->press)
+		press_sum(w->press);
+	for (int i = 0; i < w->ncolumns && !w->sums.short_of_memory; i++)
+		footer.columns[footer.n_columns++] = summary_message(&w->sums.columns[i]);
 	len = s3am__segment_footer__get_packed_size(&footer);
 	bytes = MemoryContextAllocHuge(CurrentMemoryContext, len + sizeof(trailer));
 	(void) s3am__segment_footer__pack(&footer, bytes);

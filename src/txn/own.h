@@ -8,6 +8,7 @@
 
 #include "nodes/pg_list.h"
 
+#include "s3am.h"
 #include "segment/batch.h"
 #include "txn/txn.h"
 
@@ -23,8 +24,22 @@ extern void own_refresh_desc(TxnTable *table);
 
 /* ---- spill.c: rows that leave memory, and the objects that they are in */
 
-/* Uploads rows while those in memory exceed s3am.transaction_memory. */
+/* Writes rows to segments as memory fills, and uploads them while those in memory exceed s3am.transaction_memory. */
 extern void spill(void);
+
+/* Memory of rows above which spill() has something to do, if they do not exceed the setting anyway. */
+extern Size spill_due;
+
+static inline bool
+spill_is_due(void)
+{
+	return ownrows_total_memory > spill_due || ownrows_total_memory > (Size) s3am_transaction_memory * 1024;
+}
+
+/* Rows of the table from n on are about to be forgotten. */
+extern void spill_forget(const TxnTable *table, uint64 n);
+/* The transaction commits: rows that were written ahead, and more, become a segment if all of them stay. */
+extern void spill_settle(TxnTable *table);
 /* A segment was made: it goes again unless the transaction commits. */
 extern void spill_note(uint64 epoch, uint64 number);
 /* It is not needed any more, whatever comes, and goes at once. */

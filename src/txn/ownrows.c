@@ -3,17 +3,26 @@
  */
 #include "postgres.h"
 
+#include "access/tupmacs.h"
 #include "utils/memutils.h"
 
 #include "txn/ownrows.h"
 
 #define FIRST_BLOCK 2048
 #define LAST_BLOCK (256 * 1024)
+/* A tuple whose values take SMALL_DATA, with its header and padding, is no larger than SMALL_ROW. */
+#define SMALL_DATA 3072
+#define SMALL_ROW 4096
+#define SIMPLE ((uint32) 1 << 31) /* none of the tuple's values is compressed */
 
 /* Rows in memory: tuples from the front, their offsets from the back. */
 typedef struct OwnBlock
 {
-	uint64 first; /* number of its first row */
+	union
+	{
+		uint64 first; /* number of its first row */
+		struct OwnBlock *next; /* spare */
+	};
 	uint32 count;
 	Size used; /* bytes of tuples */
 	Size size; /* of data */
@@ -31,6 +40,8 @@ typedef struct CminRun
 #define BLOCK_HEADER MAXALIGN(offsetof(OwnBlock, data))
 
 Size ownrows_total_memory;
+/* Blocks of LAST_BLOCK bytes whose rows were uploaded, for those that come next: memory that is new to a process costs more than its rows. */
+static OwnBlock *spare_blocks;
 
 static inline char *
 block_data(OwnBlock *block)
@@ -38,7 +49,7 @@ block_data(OwnBlock *block)
 	return (char *) block + BLOCK_HEADER;
 }
 
-/* Offset of the tuple of row i of the block, in units of MAXIMUM_ALIGNOF. */
+/* Offset of the tuple of row i of the block, in units of MAXIMUM_ALIGNOF; or'ed with SIMPLE. */
 static inline uint32 *
 block_offset(OwnBlock *block, uint32 i)
 {
@@ -67,7 +78,13 @@ new_block(OwnRows *rows, Size need)
 									: MemoryContextAllocHuge(rows->cxt, capacity * sizeof(OwnBlock *));
 		rows->blocks_capacity = capacity;
 	}
-	block = MemoryContextAllocHuge(rows->cxt, BLOCK_HEADER + size);
+	if (size == LAST_BLOCK && spare_blocks)
+	{
+		block = spare_blocks;
+		spare_blocks = block->next;
+	}
+	else
+		block = MemoryContextAllocHuge(rows->cxt, BLOCK_HEADER + size);
 	block->first = rows->nrows;
 	block->count = 0;
 	block->used = 0;
@@ -79,11 +96,24 @@ new_block(OwnRows *rows, Size need)
 }
 
 static void
-free_block(OwnRows *rows, OwnBlock *block)
+free_block(OwnRows *rows, OwnBlock *block, bool spare)
 {
 	rows->memory -= block->size;
 	ownrows_total_memory -= block->size;
-	pfree(block);
+	if (spare && block->size == LAST_BLOCK)
+	{
+		block->next = spare_blocks;
+		spare_blocks = block;
+	}
+	else
+		pfree(block);
+}
+
+void
+ownrows_reset(void)
+{
+	ownrows_total_memory = 0;
+	spare_blocks = NULL;
 }
 
 static void
@@ -124,14 +154,20 @@ room_for(OwnRows *rows, Size len)
 	return (MinimalTuple) (block_data(block) + block->used);
 }
 
+static inline MinimalTuple
+tuple_at(OwnBlock *block, uint32 offset)
+{
+	return (MinimalTuple) (block_data(block) + (Size) (offset & ~SIMPLE) * MAXIMUM_ALIGNOF);
+}
+
 /* It is there. */
 static inline uint64
-keep(OwnRows *rows, Size len, CommandId cmin)
+keep(OwnRows *rows, Size len, bool simple, CommandId cmin)
 {
 	OwnBlock *block = rows->blocks[rows->nblocks - 1];
 
 	note_cmin(rows, rows->nrows, cmin);
-	*block_offset(block, block->count) = block->used / MAXIMUM_ALIGNOF;
+	*block_offset(block, block->count) = block->used / MAXIMUM_ALIGNOF | (simple ? SIMPLE : 0);
 	block->used += MAXALIGN(len);
 	block->count++;
 	return rows->nrows++;
@@ -141,19 +177,108 @@ uint64
 ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin)
 {
 	memcpy(room_for(rows, tuple->t_len), tuple, tuple->t_len);
-	return keep(rows, tuple->t_len, cmin);
+	return keep(rows, tuple->t_len, false, cmin);
+}
+
+static inline bool
+any_compressed(TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	for (int i = 0; i < desc->natts; i++)
+		if (TupleDescAttr(desc, i)->attlen == -1 && !nulls[i] && VARATT_IS_COMPRESSED(DatumGetPointer(values[i])))
+			return true;
+	return false;
+}
+
+/*
+ * Forms a tuple as heap does, in one pass, where there is room for SMALL_ROW bytes.  Returns how long it is; 0: it would be longer, or has
+ * values that are compressed or elsewhere.
+ */
+static Size
+form_small(MinimalTuple tuple, TupleDesc desc, const Datum *values, const bool *nulls)
+{
+	bool has_nulls = memchr(nulls, true, desc->natts) != NULL;
+	Size hoff = MAXALIGN(SizeofHeapTupleHeader + (has_nulls ? BITMAPLEN(desc->natts) : 0));
+	char *data = (char *) tuple + hoff - MINIMAL_TUPLE_OFFSET;
+	uint16 infomask = has_nulls ? HEAP_HASNULL : 0;
+	Size off = 0;
+
+	memset(tuple, 0, hoff - MINIMAL_TUPLE_OFFSET);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		struct varlena *v;
+		Size len;
+
+		if (nulls[i])
+			continue;
+		if (has_nulls)
+			tuple->t_bits[i >> 3] |= 1 << (i & 7);
+		/* padding is zero; the value overwrites the rest of this */
+		memset(data + off, 0, MAXIMUM_ALIGNOF);
+		if (att->attlen > 0)
+		{
+			if (off + att->attlen > SMALL_DATA)
+				return 0;
+			off = att_align_nominal(off, att->attalign);
+			if (att->attbyval)
+				store_att_byval(data + off, values[i], att->attlen);
+			else
+				memcpy(data + off, DatumGetPointer(values[i]), att->attlen);
+			off += att->attlen;
+			continue;
+		}
+		v = (struct varlena *) DatumGetPointer(values[i]);
+		if (att->attlen != -1 || VARATT_IS_EXTERNAL(v) || VARATT_IS_COMPRESSED(v))
+			return 0;
+		infomask |= HEAP_HASVARWIDTH;
+		len = VARSIZE_ANY(v);
+		if (off + len > SMALL_DATA)
+			return 0;
+		if (VARATT_IS_SHORT(v))
+			memcpy(data + off, v, len);
+		else if (att->attstorage != TYPSTORAGE_PLAIN && VARATT_CAN_MAKE_SHORT(v))
+		{
+			len = VARATT_CONVERTED_SHORT_SIZE(v);
+			SET_VARSIZE_SHORT(data + off, len);
+			memcpy(data + off + 1, VARDATA(v), len - 1);
+		}
+		else
+		{
+			off = att_align_nominal(off, att->attalign);
+			memcpy(data + off, v, len);
+		}
+		off += len;
+	}
+	HeapTupleHeaderSetNatts(tuple, desc->natts);
+	tuple->t_infomask = infomask;
+	tuple->t_hoff = hoff;
+	tuple->t_len = hoff - MINIMAL_TUPLE_OFFSET + off;
+	return tuple->t_len;
 }
 
 /* As heap_form_minimal_tuple does it, but in its place. */
 bool
 ownrows_form(OwnRows *rows, TupleDesc desc, Datum *values, bool *nulls, CommandId cmin)
 {
-	bool has_nulls = memchr(nulls, true, desc->natts) != NULL;
-	Size hoff = MAXALIGN(SizeofHeapTupleHeader + (has_nulls ? BITMAPLEN(desc->natts) : 0));
-	Size data = heap_compute_data_size(desc, values, nulls);
-	Size len = hoff - MINIMAL_TUPLE_OFFSET + data;
-	MinimalTuple tuple = room_for(rows, len);
+	OwnBlock *block = rows->nblocks ? rows->blocks[rows->nblocks - 1] : NULL;
+	bool has_nulls;
+	Size hoff, data, len;
+	MinimalTuple tuple;
 
+	if (block && block->used + SMALL_ROW + (block->count + 1) * sizeof(uint32) <= block->size)
+	{
+		len = form_small((MinimalTuple) (block_data(block) + block->used), desc, values, nulls);
+		if (len > 0)
+		{
+			(void) keep(rows, len, true, cmin);
+			return true;
+		}
+	}
+	has_nulls = memchr(nulls, true, desc->natts) != NULL;
+	hoff = MAXALIGN(SizeofHeapTupleHeader + (has_nulls ? BITMAPLEN(desc->natts) : 0));
+	data = heap_compute_data_size(desc, values, nulls);
+	len = hoff - MINIMAL_TUPLE_OFFSET + data;
+	tuple = room_for(rows, len);
 	memset(tuple, 0, len);
 	tuple->t_len = len;
 	HeapTupleHeaderSetNatts(tuple, desc->natts);
@@ -162,7 +287,7 @@ ownrows_form(OwnRows *rows, TupleDesc desc, Datum *values, bool *nulls, CommandI
 					has_nulls ? tuple->t_bits : NULL);
 	if (tuple->t_infomask & HEAP_HASEXTERNAL)
 		return false;
-	(void) keep(rows, len, cmin);
+	(void) keep(rows, len, !any_compressed(desc, values, nulls), cmin);
 	return true;
 }
 
@@ -218,7 +343,16 @@ ownrows_tuple(OwnRows *rows, uint64 n)
 
 	Assert(n >= rows->in_memory && n < rows->nrows);
 	block = rows->blocks[find_block(rows, n)];
-	return (MinimalTuple) (block_data(block) + (Size) *block_offset(block, n - block->first) * MAXIMUM_ALIGNOF);
+	return tuple_at(block, *block_offset(block, n - block->first));
+}
+
+MinimalTuple
+ownrows_simple(OwnRows *rows, uint64 n)
+{
+	OwnBlock *block = rows->blocks[find_block(rows, n)];
+	uint32 offset = *block_offset(block, n - block->first);
+
+	return offset & SIMPLE ? tuple_at(block, offset) : NULL;
 }
 
 OwnSegment *
@@ -245,7 +379,7 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 	if (n >= rows->nrows)
 		return;
 	while (rows->nblocks > 0 && rows->blocks[rows->nblocks - 1]->first >= n)
-		free_block(rows, rows->blocks[--rows->nblocks]);
+		free_block(rows, rows->blocks[--rows->nblocks], false);
 	if (rows->nblocks > 0)
 	{
 		OwnBlock *block = rows->blocks[rows->nblocks - 1];
@@ -253,7 +387,7 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 
 		if (count < block->count)
 		{
-			block->used = (Size) *block_offset(block, count) * MAXIMUM_ALIGNOF;
+			block->used = (char *) tuple_at(block, *block_offset(block, count)) - block_data(block);
 			block->count = count;
 		}
 	}
@@ -288,6 +422,19 @@ ownrows_portion(OwnRows *rows, Size bytes)
 	return end;
 }
 
+uint64
+ownrows_block_end(OwnRows *rows, uint64 n, Size *bytes)
+{
+	OwnBlock *block;
+
+	/* the last one may get more rows, or lose some */
+	if (rows->nblocks < 2 || n >= rows->blocks[rows->nblocks - 1]->first)
+		return n;
+	block = rows->blocks[find_block(rows, n)];
+	*bytes += block->used;
+	return block->first + block->count;
+}
+
 void
 ownrows_uploaded(OwnRows *rows, const OwnSegment *segment)
 {
@@ -304,8 +451,8 @@ ownrows_uploaded(OwnRows *rows, const OwnSegment *segment)
 		rows->segments_capacity = capacity;
 	}
 	rows->segments[rows->nsegments++] = *segment;
-	while (n < rows->nblocks && rows->blocks[n]->first < end)
-		free_block(rows, rows->blocks[n++]);
+	while (n < rows->nblocks && rows->blocks[n]->first + rows->blocks[n]->count <= end)
+		free_block(rows, rows->blocks[n++], true);
 	memmove(rows->blocks, rows->blocks + n, (rows->nblocks - n) * sizeof(OwnBlock *));
 	rows->nblocks -= n;
 	rows->in_memory = end;

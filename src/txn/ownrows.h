@@ -43,6 +43,9 @@ typedef struct OwnRows
 /* Memory of the blocks of all OwnRows of this process. */
 extern Size ownrows_total_memory;
 
+/* All OwnRows are gone with the context that they were in, which is one for all. */
+extern void ownrows_reset(void);
+
 extern void ownrows_init(OwnRows *rows, MemoryContext cxt);
 extern uint64 ownrows_add(OwnRows *rows, MinimalTuple tuple, CommandId cmin);
 /* The same, of values.  False: nothing was added, some are in a TOAST table. */
@@ -50,6 +53,8 @@ extern bool ownrows_form(OwnRows *rows, TupleDesc desc, Datum *values, bool *nul
 extern CommandId ownrows_cmin(OwnRows *rows, uint64 n);
 /* Of a row in memory; valid until rows are uploaded or rolled back. */
 extern MinimalTuple ownrows_tuple(OwnRows *rows, uint64 n);
+/* The same; NULL if some values in it are compressed, or may be. */
+extern MinimalTuple ownrows_simple(OwnRows *rows, uint64 n);
 /* Of a row that is not. */
 extern OwnSegment *ownrows_segment(OwnRows *rows, uint64 n);
 
@@ -59,7 +64,12 @@ extern void ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop);
 
 /* Where a portion of `bytes` that begins with the first row in memory ends: number of the row after it, at a block's end. */
 extern uint64 ownrows_portion(OwnRows *rows, Size bytes);
-/* Exactly such a portion is in this segment now. */
+/*
+ * Where the block ends that holds row n, the first of its rows that the caller has not seen; adds what they take to *bytes.  n itself: no
+ * block is complete there.
+ */
+extern uint64 ownrows_block_end(OwnRows *rows, uint64 n, Size *bytes);
+/* The oldest rows in memory are in this segment now, and leave it block by block. */
 extern void ownrows_uploaded(OwnRows *rows, const OwnSegment *segment);
 
 #endif

@@ -316,6 +316,7 @@ add_rows(EditBuilder *builder)
 	OwnRows *rows = &builder->table->rows;
 	Size bytes = 0;
 
+	spill_settle(builder->table);
 	name_segments(builder);
 	builder->tail = builder->nrows;
 	if (rows->nrows > rows->in_memory)

@@ -247,6 +247,8 @@ keep_desc(TxnTable *table, TupleDesc desc)
 	if (table->desc)
 		FreeTupleDesc(table->desc);
 	table->desc = CreateTupleDescCopyConstr(desc);
+	table->desc_version++;
+	table->not_ahead = false;
 	MemoryContextSwitchTo(old);
 }
 
@@ -294,7 +296,7 @@ txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid)
 
 	about_to_insert(rel, table);
 	row = OWN_BASE + ownrows_add(&table->rows, tuple, cid);
-	if (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
+	if (spill_is_due())
 		spill();
 	return row;
 }
@@ -306,7 +308,7 @@ txn_insert_values(Relation rel, TxnTable *table, TupleDesc desc, Datum *values, 
 	*row = OWN_BASE + table->rows.nrows;
 	if (!ownrows_form(&table->rows, desc, values, nulls, cid))
 		return false;
-	if (ownrows_total_memory > (Size) s3am_transaction_memory * 1024)
+	if (spill_is_due())
 		spill();
 	return true;
 }
@@ -386,6 +388,7 @@ forget_rows(TxnTable *table, uint64 n)
 {
 	if (table->origins && n < table->rows.nrows)
 		ownends_remove(table->origins, n, table->rows.nrows - n);
+	spill_forget(table, n);
 	ownrows_truncate(&table->rows, n, spill_drop);
 }
 
@@ -461,7 +464,8 @@ own_reset(void)
 	nundo = undo_capacity = 0;
 	undo_file = NULL;
 	undo_portions = 0;
-	ownrows_total_memory = 0;
+	ownrows_reset();
+	spill_due = 0;
 }
 
 void

@@ -47,6 +47,8 @@ typedef struct TxnTable
 	bool touched; /* written */
 	TupleDesc desc; /* by which the rows were formed */
 	uint64 desc_generation;
+	uint32 desc_version; /* grows when desc changes */
+	bool not_ahead; /* rows of desc cannot be written ahead */
 	OwnRows rows;
 	OwnEnds *ends; /* of own and committed rows, by row id */
 	OwnEnds *origins; /* own rows that committed ones were updated to; `next` is the committed row */

@@ -92,6 +92,50 @@ is "$(sql -c "SELECT octet_length(t), md5(right(t, 1000)) = md5(noise(1, 1000)) 
 is "$(sql -c "COPY (SELECT t FROM huge) TO STDOUT" | md5sum)" \
 	"$(python3 -c "import sys; sys.stdout.write('$(sql -c "SELECT noise(1, 1000)")' * 314573 + chr(10))" | md5sum)" "COPY gives it"
 
+# what a footer says of its columns, of many pages: NULLs, smallest and largest, some of them in overflow chunks
+sql << 'SQL'
+CREATE TABLE sums (a int2, b int4, c int8, d float4, e float8, f text, g bytea, h uuid, i bool, k timestamptz, l text, m numeric, j interval) USING s3am;
+INSERT INTO sums SELECT (g * 7919 % 30011 - 15000)::int2, g * 104729 % 1000003 - 500000, (g::int8 * 15485863 % 1000003 - 500000) << 30,
+		CASE WHEN g = 9000 THEN 'NaN'::float4 ELSE g * 31 % 20011 - 10000 END, (g * 37 % 20011 - 10000) / 8.0, md5(g::text) || 'x',
+		CASE WHEN g % 3 > 0 THEN decode(md5(g::text), 'hex') END, md5((g + 1)::text)::uuid, g % 2 = 0,
+		'2024-01-01'::timestamptz + g * 43 % 20011 * '1 s'::interval,
+		CASE g WHEN 7000 THEN '!' || noise(1, 20000) WHEN 8000 THEN '~' || noise(2, 20000) ELSE 'm' || g END, g,
+		g * 41 % 20011 * '1 hour'::interval
+	FROM generate_series(1, 20000) g;
+-- the same without the column that needs a function of its type: then rows are stored as they were formed
+CREATE TABLE formed USING s3am AS SELECT a, b, c, d, e, f, g, h, i, k, l, m FROM sums;
+CREATE FUNCTION least_first(b bytea) RETURNS text LANGUAGE sql AS
+	$$ SELECT '\x' || string_agg(lpad(to_hex(get_byte(b, i)), 2, '0'), '' ORDER BY i DESC) FROM generate_series(0, length(b) - 1) i $$;
+CREATE FUNCTION beginning(b bytea) RETURNS text LANGUAGE sql AS $$ SELECT '\x' || encode(substr(b, 1, 32), 'hex') $$;
+CREATE FUNCTION in_hex(v text) RETURNS text LANGUAGE sql AS
+	$$ SELECT CASE WHEN left(v, 1) = chr(39) THEN beginning(convert_to(substr(v, 2, length(v) - 2), 'UTF8')) ELSE v END $$;
+SQL
+wanted=$(sql << 'SQL'
+SELECT 'footer.columns[' || n || '].' || what || ' ' || value FROM (
+	SELECT 0 AS n, least_first(int2send(min(a))) AS min, least_first(int2send(max(a))) AS max, NULL::int8 AS nulls FROM sums
+	UNION ALL SELECT 1, least_first(int4send(min(b))), least_first(int4send(max(b))), NULL FROM sums
+	UNION ALL SELECT 2, least_first(int8send(min(c))), least_first(int8send(max(c))), NULL FROM sums
+	UNION ALL SELECT 3, least_first(float4send(min(d))), least_first(float4send(max(d))), NULL FROM sums
+	UNION ALL SELECT 4, least_first(float8send(min(e))), least_first(float8send(max(e))), NULL FROM sums
+	UNION ALL SELECT 5, beginning(convert_to(min(f COLLATE "C"), 'UTF8')), beginning(convert_to(max(f COLLATE "C"), 'UTF8')), NULL FROM sums
+	UNION ALL SELECT 6, beginning((array_agg(g ORDER BY g) FILTER (WHERE g IS NOT NULL))[1]),
+		beginning((array_agg(g ORDER BY g DESC) FILTER (WHERE g IS NOT NULL))[1]), count(*) FILTER (WHERE g IS NULL) FROM sums
+	UNION ALL SELECT 7, beginning(uuid_send((array_agg(h ORDER BY h))[1])), beginning(uuid_send((array_agg(h ORDER BY h DESC))[1])), NULL FROM sums
+	UNION ALL SELECT 8, '\x00', '\x01', NULL
+	UNION ALL SELECT 9, least_first(timestamptz_send(min(k))), least_first(timestamptz_send(max(k))), NULL FROM sums
+	UNION ALL SELECT 10, beginning(convert_to('!' || noise(1, 40), 'UTF8')), beginning(convert_to('~' || noise(2, 40), 'UTF8')), NULL
+) s, LATERAL (VALUES ('nulls', nulls::text), ('min', min), ('max', max)) v(what, value) WHERE value IS NOT NULL ORDER BY n, what;
+SQL
+)
+is "$(wc -l <<< "$wanted")" 23 "what summaries should be"
+for table in sums formed; do
+	segment=$(sql -c "SELECT object FROM s3am.segments WHERE \"table\" = '$table'::regclass")
+	is "$(sql -c "SELECT path || ' ' || in_hex(value) FROM s3am.inspect('$segment') WHERE path ~ '^footer.columns' AND path !~ '\\[12\\]'
+		ORDER BY substring(path FROM '\\d+')::int, substring(path FROM '[a-z]+$')")" "$wanted" "a footer's summaries: $table"
+done
+is "$(sql -c "SELECT count(*), count(*) FILTER (WHERE one IS DISTINCT FROM other) FROM (SELECT *, ROW(a, b, c, d, e, f, g, h, i, k, l, m) AS one FROM sums) s
+	FULL JOIN (SELECT m, ROW(a, b, c, d, e, f, g, h, i, k, l, m) AS other FROM formed) f USING (m)")" "20000|0" "both have the same rows"
+
 # damaged objects
 store=${repository#file://}
 
