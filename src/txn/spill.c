@@ -227,7 +227,7 @@ largest_table(void)
 			largest = table;
 	}
 	/* what was begun is worth a little */
-	if (ahead.table && ahead.table->rows.memory >= largest->rows.memory / 2)
+	if (largest && ahead.table && ahead.table->rows.memory >= largest->rows.memory / 2)
 		return ahead.table;
 	return largest;
 }
