@@ -136,7 +136,13 @@ extern void state_restore_batch(BatchesRestore *restore, const S3am__Batch *batc
 								uint64 first_row, uint64 pos, uint32 xmin);
 extern void state_restore_end(BatchesRestore *restore, uint64 pos);
 extern void state_forget(S3Node *node); /* what every snapshot sees the replacement of */
-extern void state_end_row(S3Node *node, TableState *table, uint64 row, uint64 pos, uint64 successor);
+/*
+ * Rows that ended at `pos`: one table at a time, and those of a few thousand neighbours together, or they take more memory.  A row that
+ * has ended already keeps its first end.
+ */
+extern void state_ends_begin(S3Node *node, TableState *table, uint64 pos);
+extern void state_ends_add(uint64 row, uint64 successor);
+extern void state_ends_finish(void);
 /* Rows that no batch had, and that nothing is known of any more, get a place in one again. */
 extern void state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_row);
 /* Ends that every snapshot sees become bits; those of rows that no batch has any more go.  Called by state_forget(). */

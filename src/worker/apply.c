@@ -86,7 +86,7 @@ end_row(void *arg, uint64 row)
 {
 	EndContext *c = arg;
 
-	state_end_row(c->node, c->table, row, c->pos, next_successor(c));
+	state_ends_add(row, next_successor(c));
 }
 
 static void
@@ -94,7 +94,7 @@ end_born_dead(void *arg, uint64 row)
 {
 	EndContext *c = arg;
 
-	state_end_row(c->node, c->table, c->edit->first_row + row, c->pos, ROW_NONE);
+	state_ends_add(c->edit->first_row + row, ROW_NONE);
 }
 
 void
@@ -132,9 +132,11 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 				state_add_batch(node, table, edit->batches[b], schema, row, pos, txn->xmin);
 			row += edit->batches[b]->nrows;
 		}
+		state_ends_begin(node, table, pos);
 		rowset_each(edit->dead, end_born_dead, &c);
 		rowset_each(edit->removed, end_row, &c);
 		rowset_each(edit->replaced, end_row, &c);
+		state_ends_finish();
 		pg_atomic_write_u64(&table->changed, pos);
 	}
 }

@@ -199,7 +199,7 @@ end_row(uint32_t low, void *arg)
 	RowWalk *w = arg;
 
 	/* where an update led is not known: who meets it under an older snapshot is told to try again, as for a row that moved */
-	state_end_row(w->node, w->table, w->high << 32 | low, w->pos, w->attaching ? ROW_NONE : ROW_MOVED);
+	state_ends_add(w->high << 32 | low, w->attaching ? ROW_NONE : ROW_MOVED);
 	return true;
 }
 
@@ -221,6 +221,7 @@ batch_leaf(void *arg, const S3am__Page *page)
 							b->xmin);
 		MemoryContextSwitchTo(old);
 	}
+	state_ends_begin(w->node, w->table, w->pos);
 	for (size_t i = 0; page->removed && i < page->removed->n_parts; i++)
 	{
 		const S3am__RowSet__Part *part = page->removed->parts[i];
@@ -234,6 +235,7 @@ batch_leaf(void *arg, const S3am__Page *page)
 		(void) roaring_iterate(bitmap, end_row, w);
 		roaring_bitmap_free(bitmap);
 	}
+	state_ends_finish();
 }
 
 static void
