@@ -20,6 +20,7 @@
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/timeout.h"
 #include "utils/timestamp.h"
 
 #include "compact/compact.h"
@@ -345,6 +346,7 @@ build_record(S3Node *node)
 	LockCollector locks = {txn, 0, false};
 	ListCell *lc;
 	int ntables = list_length(own_tables());
+	size_t successor_runs = record_successor_runs();
 	bool reads = false;
 
 	s3am__txn__init(txn);
@@ -386,7 +388,7 @@ build_record(S3Node *node)
 		}
 		if (!table->touched)
 			continue;
-		edit = record_table_edit(table);
+		edit = record_table_edit(table, &successor_runs);
 		if (edit)
 			txn->tables[txn->n_tables++] = edit;
 		if (!table->created)
@@ -551,6 +553,29 @@ drew_numbers(void)
 		   node_current()->url[0] && !RecoveryInProgress() && sequence_pending(node_current());
 }
 
+/*
+ * Core stops a statement's timeout before it commits.  Up to the hand-over this is work like any other, which may wait for the store, so it
+ * is timed again.  False: it is not to be.
+ */
+static bool
+time_again(void)
+{
+	if (MyBackendType != B_BACKEND || StatementTimeout <= 0 || get_timeout_active(STATEMENT_TIMEOUT))
+		return false;
+	enable_timeout_after(STATEMENT_TIMEOUT, StatementTimeout);
+	return true;
+}
+
+/* One that has come is thrown now, or it would meet the session's next statement. */
+static void
+time_no_more(bool timed)
+{
+	if (!timed)
+		return;
+	disable_timeout(STATEMENT_TIMEOUT, true);
+	CHECK_FOR_INTERRUPTS();
+}
+
 void
 commit_transaction(void)
 {
@@ -563,10 +588,11 @@ commit_transaction(void)
 	NodeBackend *me;
 	size_t len;
 	int proc;
-	bool reads;
+	bool reads, timed;
 
 	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any() && !drew_numbers())
 		return;
+	timed = time_again();
 	node = node_wait_ready();
 	txn_check_doomed();
 	if (own_tables() != NIL)
@@ -579,6 +605,7 @@ commit_transaction(void)
 	txn = build_record(node);
 	if (txn == NULL)
 	{
+		time_no_more(timed);
 		PopActiveSnapshot();
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(cxt);
@@ -604,6 +631,7 @@ commit_transaction(void)
 																 : txn_derive_xmin(my_epoch, my_seq);
 	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 
+	time_no_more(timed);
 	reads = txn->n_reads > 0;
 	len = s3am__txn__get_packed_size(txn);
 	p = dsa_allocate_extended(node_dsa(node), offsetof(Member, record) + len, DSA_ALLOC_HUGE);

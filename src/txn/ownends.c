@@ -421,21 +421,21 @@ ownends_each(OwnEnds *ends, uint64 first, uint64 last, OwnEndsEach each, void *a
 {
 	Merge *merge;
 	EndRun run, part;
-	bool filed;
+	bool filed, more = true;
 
 	if (ownends_count(ends) == 0)
 		return;
 	merge = merge_begin(ends, 0, true, first, last);
-	while (merge_next(merge, &run, &filed) && run.row <= last)
+	while (more && merge_next(merge, &run, &filed) && run.row <= last)
 	{
 		CHECK_FOR_INTERRUPTS();
 		run.count = Min(run.count, last - run.row + 1);
 		part = run;
-		while (!(filed && ends->stale) || take_valid(ends, &run, &part))
+		while (more && (!(filed && ends->stale) || take_valid(ends, &run, &part)))
 		{
 			OwnEnd end = {part.cmax, part.key, part.next};
 
-			each(arg, part.row, part.count, &end);
+			more = each(arg, part.row, part.count, &end);
 			if (!(filed && ends->stale))
 				break;
 		}

@@ -34,8 +34,11 @@ extern void ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end);
 /* Those of the rows that have any. */
 extern void ownends_remove(OwnEnds *ends, uint64 first, uint64 count);
 
-/* Those of rows first .. last, ascending, in runs: row i of a run has successor next + i, if it has one. */
-typedef void (*OwnEndsEach)(void *arg, uint64 row, uint32 count, const OwnEnd *end);
+/*
+ * Those of rows first .. last, ascending, in runs: row i of a run has successor next + i, if it has one.  `each` returns false to see no
+ * more of them.
+ */
+typedef bool (*OwnEndsEach)(void *arg, uint64 row, uint32 count, const OwnEnd *end);
 extern void ownends_each(OwnEnds *ends, uint64 first, uint64 last, OwnEndsEach each, void *arg);
 
 #endif

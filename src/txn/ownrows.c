@@ -408,6 +408,14 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 	rows->last_cmin = 0;
 }
 
+void
+ownrows_written(OwnRows *rows)
+{
+	while (rows->nblocks > 0)
+		free_block(rows, rows->blocks[--rows->nblocks]);
+	rows->last_block = 0;
+}
+
 uint64
 ownrows_portion(OwnRows *rows, Size bytes)
 {

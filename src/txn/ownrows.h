@@ -71,5 +71,7 @@ extern uint64 ownrows_portion(OwnRows *rows, Size bytes);
 extern uint64 ownrows_block_end(OwnRows *rows, uint64 n, Size *bytes);
 /* The oldest rows in memory are in this segment now, and leave it block by block. */
 extern void ownrows_uploaded(OwnRows *rows, const OwnSegment *segment);
+/* The record has all that are left, and nobody looks at them again. */
+extern void ownrows_written(OwnRows *rows);
 
 #endif

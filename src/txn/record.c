@@ -175,10 +175,11 @@ finish_batch(RowWriter *writer)
 	return batch;
 }
 
-static void
+static bool
 count_rows(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
 	*(uint64 *) arg += count;
+	return true;
 }
 
 typedef struct DeadContext
@@ -187,12 +188,13 @@ typedef struct DeadContext
 	uint64 shift; /* from row id to number in the edit */
 } DeadContext;
 
-static void
+static bool
 add_dead(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
 	DeadContext *c = arg;
 
 	record_set_add(c->set, row - c->shift, count);
+	return true;
 }
 
 /* Segments that are there already.  One without a living row is left out, and goes. */
@@ -242,7 +244,7 @@ name_segments(EditBuilder *builder)
 	builder->edit->dead = record_set_finish(dead);
 }
 
-static void
+static bool
 add_removed(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
 	EditBuilder *builder = arg;
@@ -258,6 +260,7 @@ add_removed(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 		}
 		builder->removed[builder->nremoved++] = row + i - OWN_BASE;
 	}
+	return true;
 }
 
 static void
@@ -333,7 +336,11 @@ add_rows(EditBuilder *builder)
 				bytes += ownrows_tuple(rows, n)->t_len;
 		}
 		if (bytes > (Size) s3am_inline_limit * 1024)
+		{
 			write_segments(builder);
+			/* what comes next needs memory of its own */
+			ownrows_written(rows);
+		}
 		else if (bytes > 0)
 			write_inline(builder);
 	}
@@ -387,21 +394,57 @@ final_successor(EditBuilder *builder, uint64 next)
 	}
 }
 
+/* Successors that are told one by one take 16 bytes each, here and in the committer. */
+#define SUCCESSOR_BYTES (2 * sizeof(uint64))
+#define SUCCESSOR_RUNS_MIN 65536
+
 typedef struct RemovedContext
 {
 	EditBuilder *builder;
 	RowSetBuilder *set;
+	size_t capacity, limit; /* of runs of successors */
 	bool key; /* those that are claimed in mode UPDATE; otherwise, the others */
 	bool any_successor;
-	size_t capacity;
+	bool coarse; /* all of them, as if their keys had changed and they had moved: where to is not told */
+	bool blunt; /* those without a successor, too */
+	bool full; /* there are more runs than may be */
 } RemovedContext;
 
+size_t
+record_successor_runs(void)
+{
+	return Max((size_t) s3am_transaction_memory * 1024 / 8 / SUCCESSOR_BYTES, SUCCESSOR_RUNS_MIN);
+}
+
+/* Rows of either kind take turns: all are said to have moved. */
 static void
+make_blunt(RemovedContext *c)
+{
+	S3am__TableEdit *edit = c->builder->edit;
+
+	for (size_t i = 1; i < edit->n_successors; i++)
+		edit->successor_counts[0] += edit->successor_counts[i];
+	edit->successors[0] = 1;
+	edit->n_successors = edit->n_successor_counts = 1;
+	c->blunt = true;
+}
+
+/* False: there is no room. */
+static bool
 add_successor(RemovedContext *c, uint64 successor)
 {
 	S3am__TableEdit *edit = c->builder->edit;
 
 	c->any_successor |= successor != 0;
+	if (edit->n_successors == c->limit)
+	{
+		uint64 first = edit->successors[edit->n_successors - 1];
+
+		if (c->coarse && successor != first)
+			make_blunt(c);
+	}
+	if (c->blunt)
+		successor = 1;
 	if (edit->n_successors > 0)
 	{
 		uint64 first = edit->successors[edit->n_successors - 1];
@@ -410,12 +453,14 @@ add_successor(RemovedContext *c, uint64 successor)
 		if (successor == (first < 2 ? first : first + *count))
 		{
 			(*count)++;
-			return;
+			return true;
 		}
 	}
+	if (edit->n_successors == c->limit)
+		return false;
 	if (edit->n_successors == c->capacity)
 	{
-		c->capacity = c->capacity ? c->capacity * 2 : 64;
+		c->capacity = Min(c->capacity ? c->capacity * 2 : 64, c->limit);
 		edit->successors = edit->successors ? repalloc_huge(edit->successors, c->capacity * sizeof(uint64))
 											: palloc(c->capacity * sizeof(uint64));
 		edit->successor_counts = edit->successor_counts
@@ -424,9 +469,10 @@ add_successor(RemovedContext *c, uint64 successor)
 	}
 	edit->successors[edit->n_successors++] = successor;
 	edit->successor_counts[edit->n_successor_counts++] = 1;
+	return true;
 }
 
-static void
+static bool
 add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
 	RemovedContext *c = arg;
@@ -435,20 +481,63 @@ add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 	{
 		uint64 successor = final_successor(c->builder, NEXT_IS_ROW(end->next) ? end->next + i : end->next);
 
+		if (c->coarse)
+			successor = Min(successor, 1);
 		/* an update whose new row was removed again is a removal */
-		if ((end->key || successor == 0) != c->key)
+		else if ((end->key || successor == 0) != c->key)
 			continue;
+		if (!add_successor(c, successor))
+		{
+			c->full = true;
+			return false;
+		}
 		record_set_add(c->set, row + i, 1);
-		add_successor(c, successor);
 	}
+	return true;
+}
+
+static S3am__RowSet *
+add_ends(RemovedContext *c, bool key)
+{
+	c->set = record_set_begin();
+	c->key = key;
+	ownends_each(c->builder->table->ends, 0, OWN_BASE - 1, add_end, c);
+	return record_set_finish(c->set);
+}
+
+/*
+ * Rows that ended, and where they went.  An update in no order has a successor to tell for each row; above a limit none is told, so that
+ * neither this record nor anything made of it takes more than a few bits a row.  Who waited for such a row is told that it moved, which
+ * is 40001; and as nobody can follow it, locks that only want its key to stay are at odds with it, so it is claimed as if that had changed.
+ */
+static void
+add_removals(EditBuilder *builder, size_t *runs)
+{
+	S3am__TableEdit *edit = builder->edit;
+	RemovedContext c = {builder};
+
+	c.limit = Max(*runs, 16);
+	edit->removed = add_ends(&c, true);
+	if (!c.full)
+		edit->replaced = add_ends(&c, false);
+	if (c.full)
+	{
+		edit->n_successors = edit->n_successor_counts = 0;
+		edit->replaced = NULL;
+		c.any_successor = false;
+		c.coarse = true;
+		edit->removed = add_ends(&c, true);
+	}
+	if (!c.any_successor)
+		edit->n_successors = edit->n_successor_counts = 0;
+	*runs -= Min(*runs, edit->n_successors);
 }
 
 S3am__TableEdit *
-record_table_edit(TxnTable *table)
+record_table_edit(TxnTable *table, size_t *successor_runs)
 {
 	EditBuilder builder = {0};
 	S3am__TableEdit *edit = palloc(sizeof(*edit));
-	RemovedContext removed = {&builder};
 
 	s3am__table_edit__init(edit);
 	edit->storage = table->storage;
@@ -457,17 +546,6 @@ record_table_edit(TxnTable *table)
 	own_refresh_desc(table);
 	add_rows(&builder);
 	if (ownends_count(table->ends) > 0)
-	{
-		removed.set = record_set_begin();
-		removed.key = true;
-		ownends_each(table->ends, 0, OWN_BASE - 1, add_end, &removed);
-		edit->removed = record_set_finish(removed.set);
-		removed.set = record_set_begin();
-		removed.key = false;
-		ownends_each(table->ends, 0, OWN_BASE - 1, add_end, &removed);
-		edit->replaced = record_set_finish(removed.set);
-		if (!removed.any_successor)
-			edit->n_successors = edit->n_successor_counts = 0;
-	}
+		add_removals(&builder, successor_runs);
 	return edit->n_batches || edit->removed || edit->replaced ? edit : NULL;
 }

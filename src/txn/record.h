@@ -19,7 +19,11 @@ extern S3am__RowSet *record_set_finish(RowSetBuilder *builder); /* NULL: it is e
 extern S3am__RowSet *record_rows(const uint64 *rows, uint64 n); /* ascending */
 extern S3am__RowSet *record_row_set(const RowSet *set);
 
-/* Rows added and removed; large ones are uploaded as segments.  NULL: nothing is left of them. */
-extern S3am__TableEdit *record_table_edit(TxnTable *table);
+/*
+ * Rows added and removed; large ones are uploaded as segments.  NULL: nothing is left of them.  It takes from the runs of successors that
+ * the record may have, which are record_successor_runs() at first.
+ */
+extern S3am__TableEdit *record_table_edit(TxnTable *table, size_t *successor_runs);
+extern size_t record_successor_runs(void);
 
 #endif

@@ -51,6 +51,28 @@ ok $? "cancelled at once" || diag "$SECONDS s"
 is "$(cat "$work/said")" "ERROR:  57014
 0" "and the session goes on"
 
+# ---- the uploads of a COMMIT: its rows were in memory until then
+SECONDS=0
+is "$(sql -v ON_ERROR_STOP=0 -v VERBOSITY=verbose -c "SET statement_timeout = '3s'" -c 'INSERT INTO t SELECT i, noise(i) FROM generate_series(1, 64) i' \
+	-c 'SELECT pg_sleep(0.5)' -c "SELECT 'goes on'" 2>&1 | grep -v LOCATION)" "ERROR:  57014: canceling statement due to statement timeout
+
+goes on" "statement_timeout ends them, and the session goes on"
+[ "$SECONDS" -le 10 ]
+ok $? "at once" || diag "$SECONDS s"
+said=$(sql -v ON_ERROR_STOP=0 -c "SET statement_timeout = '3s'" -c BEGIN -c 'INSERT INTO t SELECT i, noise(i) FROM generate_series(1, 64) i' -c COMMIT 2>&1)
+like "$said" "ERROR:  canceling statement due to statement timeout" "that of a COMMIT of its own, too"
+sql -v ON_ERROR_STOP=0 -v VERBOSITY=sqlstate -c "SET application_name = 'writer'" -c 'INSERT INTO t SELECT i, noise(i) FROM generate_series(1, 64) i' > "$work/said" 2>&1 &
+client=$!
+committing() { [ "$(sql -c "SELECT waits_for FROM s3am.activity JOIN pg_stat_activity USING (pid) WHERE application_name = 'writer'")" = uploads ]; }
+eventually 10 committing
+ok $? "a COMMIT waits for uploads, and says so"
+SECONDS=0
+sql -c "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'writer'" > /dev/null
+wait "$client"
+[ "$SECONDS" -le 5 ]
+ok $? "it is cancelled at once" || diag "$SECONDS s"
+is "$(cat "$work/said")" "ERROR:  57014" "as one asked for"
+
 # ---- and then all is well again
 s3_delay 0
 is "$(sql -c "INSERT INTO t VALUES (0, '')" -c 'SELECT count(*), count(DISTINCT i) FROM t')" "5121|5121" "the next one is not touched by it"
