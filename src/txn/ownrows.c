@@ -29,14 +29,6 @@ typedef struct OwnBlock
 	char data[FLEXIBLE_ARRAY_MEMBER];
 } OwnBlock;
 
-/* Row `first` + i has cmin `cmin` + i * step: one run for a bulk load, and one for a loop of single inserts. */
-typedef struct CminRun
-{
-	uint64 first;
-	CommandId cmin;
-	CommandId step;
-} CminRun;
-
 #define BLOCK_HEADER MAXALIGN(offsetof(OwnBlock, data))
 
 Size ownrows_total_memory;
@@ -61,6 +53,7 @@ ownrows_init(OwnRows *rows, MemoryContext cxt)
 {
 	memset(rows, 0, sizeof(*rows));
 	rows->cxt = cxt;
+	cmins_init(&rows->cmins, cxt);
 }
 
 static OwnBlock *
@@ -116,33 +109,6 @@ ownrows_reset(void)
 	spare_blocks = NULL;
 }
 
-static void
-note_cmin(OwnRows *rows, uint64 n, CommandId cmin)
-{
-	CminRun *run = rows->ncmins ? &rows->cmins[rows->ncmins - 1] : NULL;
-
-	if (run && n == run->first + 1)
-	{
-		run->step = cmin - run->cmin;
-		return;
-	}
-	if (run && cmin == run->cmin + (CommandId) (n - run->first) * run->step)
-		return;
-	if (rows->ncmins == rows->cmins_capacity)
-	{
-		uint64 capacity = rows->cmins_capacity ? rows->cmins_capacity * 2 : 4;
-
-		rows->cmins = rows->cmins ? repalloc_huge(rows->cmins, capacity * sizeof(CminRun))
-								  : MemoryContextAllocHuge(rows->cxt, capacity * sizeof(CminRun));
-		rows->cmins_capacity = capacity;
-	}
-	Assert(rows->cmins);
-	run = &rows->cmins[rows->ncmins++];
-	run->first = n;
-	run->cmin = cmin;
-	run->step = 0;
-}
-
 /* Where the next row's tuple of `len` bytes is to be put. */
 static inline MinimalTuple
 room_for(OwnRows *rows, Size len)
@@ -166,7 +132,7 @@ keep(OwnRows *rows, Size len, bool simple, CommandId cmin)
 {
 	OwnBlock *block = rows->blocks[rows->nblocks - 1];
 
-	note_cmin(rows, rows->nrows, cmin);
+	cmins_note(&rows->cmins, rows->nrows, cmin);
 	*block_offset(block, block->count) = block->used / MAXIMUM_ALIGNOF | (simple ? SIMPLE : 0);
 	block->used += MAXALIGN(len);
 	block->count++;
@@ -294,25 +260,8 @@ ownrows_form(OwnRows *rows, TupleDesc desc, Datum *values, bool *nulls, CommandI
 CommandId
 ownrows_cmin(OwnRows *rows, uint64 n)
 {
-	uint64 low = 0, high = rows->ncmins;
-	uint64 i = rows->last_cmin;
-
 	Assert(n < rows->nrows);
-	if (i >= rows->ncmins || rows->cmins[i].first > n || (i + 1 < rows->ncmins && rows->cmins[i + 1].first <= n))
-	{
-		/* the last run that begins at or before n */
-		while (high - low > 1)
-		{
-			uint64 mid = low + (high - low) / 2;
-
-			if (rows->cmins[mid].first <= n)
-				low = mid;
-			else
-				high = mid;
-		}
-		i = rows->last_cmin = low;
-	}
-	return rows->cmins[i].cmin + (CommandId) (n - rows->cmins[i].first) * rows->cmins[i].step;
+	return cmins_get(&rows->cmins, n);
 }
 
 /* The block that holds row n, which is in memory. */
@@ -399,13 +348,10 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 
 		segment->valid = Min(segment->valid, n - segment->first);
 	}
-	while (rows->ncmins > 0 && rows->cmins[rows->ncmins - 1].first >= n)
-		rows->ncmins--;
-	/* a run that is left with one row has no step that the next one must keep */
+	cmins_truncate(&rows->cmins, n);
 	rows->nrows = n;
 	rows->in_memory = Min(rows->in_memory, n);
 	rows->last_block = 0;
-	rows->last_cmin = 0;
 }
 
 void

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 
 #include "segment/batch.h"
+#include "txn/cmins.h"
 
 typedef struct OwnSegment
 {
@@ -36,8 +37,7 @@ typedef struct OwnRows
 	int nsegments, segments_capacity;
 	struct OwnBlock **blocks;
 	uint32 nblocks, blocks_capacity, last_block; /* looked up last */
-	struct CminRun *cmins;
-	uint64 ncmins, cmins_capacity, last_cmin;
+	Cmins cmins;
 } OwnRows;
 
 /* Memory of the blocks of all OwnRows of this process. */
