@@ -16,8 +16,36 @@
 #include "txn/commit.h"
 #include "txn/txn.h"
 
+/*
+ * The edit's base, taken anew: the job may have lasted longer than what was committed meanwhile is known to anybody, and nothing but what it
+ * replaces matters to it.  False: that is not there any more, so the edit would be void.
+ */
+static bool
+take_base(S3Node *node, const CompactJob *job, uint64 *base)
+{
+	TableState *table = state_table(node, job->storage);
+	const BatchArray *batches;
+	uint32 count;
+
+	/* before the batches are looked at: what is dropped later is later than the base as well */
+	*base = POS_WHOLE(pg_atomic_read_u64(&node->applied));
+	pg_memory_barrier();
+	if (table == NULL || table->dropped != 0)
+		return false;
+	batches = state_batches(node, table, &count);
+	for (uint32 i = 0; i < job->nbatches; i++)
+	{
+		const BatchEntry *entry = &job->batches[i];
+		int at = batches ? state_find_batch(batches, count, entry->first_row) : -1;
+
+		if (at < 0 || batches->entries[at].first_row != entry->first_row || batches->entries[at].pos != entry->pos)
+			return false;
+	}
+	return true;
+}
+
 static dsa_pointer
-make_member(S3Node *node, const CompactJob *job, CompactResult *result, uint64 epoch)
+make_member(S3Node *node, const CompactJob *job, CompactResult *result, uint64 base, uint64 epoch)
 {
 	S3am__Txn txn = S3AM__TXN__INIT;
 	S3am__CommitId id = S3AM__COMMIT_ID__INIT;
@@ -33,7 +61,7 @@ make_member(S3Node *node, const CompactJob *job, CompactResult *result, uint64 e
 	schema.table = job->table;
 	schema.mode = S3AM__MODE__KEY_SHARE;
 	txn.id = &id;
-	txn.base_version = job->base;
+	txn.base_version = base;
 	txn.tables = tables;
 	txn.n_tables = 1;
 	txn.schemas = schemas;
@@ -90,6 +118,7 @@ bool
 compact_hand_over(S3Node *node, const CompactJob *job, CompactResult *result)
 {
 	uint64 epoch = pg_atomic_read_u64(&node->epoch);
+	uint64 base;
 	Outcome outcome;
 	char detail[sizeof(((Member *) 0)->detail)];
 	Member *member;
@@ -99,8 +128,10 @@ compact_hand_over(S3Node *node, const CompactJob *job, CompactResult *result)
 	if (epoch == 0 || (result->epoch != 0 && result->epoch != epoch))
 		ereport(ERROR,
 				(errcode(ERRCODE_CONNECTION_FAILURE), errmsg("this server's epoch in the repository has ended")));
+	if (!take_base(node, job, &base))
+		return false;
 	pg_atomic_write_u32(&node->compaction.phase, COMPACT_COMMIT);
-	p = make_member(node, job, result, epoch);
+	p = make_member(node, job, result, base, epoch);
 	member = dsa_get_address(node_dsa(node), p);
 	node_push(node, &node->submissions, p);
 	node_wake(node->committer_procno);

@@ -58,6 +58,29 @@ mv "$work/kept" "$work/repository/$object"
 is "$(sql -c 'VACUUM broken' 2>&1)" "" "once it is back all goes on"
 is "$(sql -c 'SELECT count(*) FROM broken')" 600 "with every row"
 
+# ---- a job that lasts longer than committers keep what was committed since it began
+sql -c 'SET s3am.inline_limit = 0' -c 'CREATE TABLE long (i int, a text) USING s3am' -c "INSERT INTO long SELECT g, md5(g::text) FROM generate_series(1, 500) g" \
+	-c "INSERT INTO long SELECT g, md5(g::text) FROM generate_series(501, 1000) g"
+set_to compaction_rate 4kB
+pieces() { sql -c "SELECT segments FROM s3am.tables WHERE \"table\" = 'long'::regclass"; }
+is "$(pieces)" 2 "two segments, to become one batch in a manifest"
+lost=$(sql -c 'SELECT lost_races FROM s3am.compaction')
+sql -c 'VACUUM long' > "$work/vacuum" 2>&1 &
+vacuum=$!
+reading() { [ "$(sql -c "SELECT phase FROM s3am.compaction WHERE \"table\" = 'long'::regclass")" = reading ]; }
+eventually 10 reading
+kill -STOP "$(worker compactor)"
+first=$(version)
+sql -c 'DELETE FROM long WHERE i % 100 = 0'
+for i in {1..4110}; do echo "INSERT INTO u VALUES ($i);"; done | sql
+ok $(($(version) - first < 4110)) "thousands of versions while a table is compacted"
+set_to compaction_rate 32MB
+kill -CONT "$(worker compactor)"
+wait "$vacuum"
+is "$(cat "$work/vacuum")" "" "VACUUM ends well"
+is "$(pieces) $(sql -c 'SELECT lost_races FROM s3am.compaction')" "0 $lost" "and what was compacted is taken, though it began long ago"
+is "$(sql -c 'SELECT count(*), count(DISTINCT a) FROM long')" "990|990" "without what was deleted meanwhile"
+
 # ---- autovacuum
 sql -c 'CREATE TABLE a (i int) USING s3am WITH (autovacuum_vacuum_threshold = 10, autovacuum_vacuum_scale_factor = 0)' \
 	-c 'INSERT INTO a SELECT generate_series(1, 1000)' -c 'DELETE FROM a WHERE i % 2 = 0'
