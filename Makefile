@@ -4,7 +4,7 @@
 #   make quickstart                   installs what is missing, builds, shows s3am on a throw-away server
 #   make check                        installs what is missing, builds, runs every test that must pass
 #   make bench                        the figures that s3am promises, each with what is wanted; fails if one is short
-#   make soak                         the long forms of the tests, 80 minutes: simulator, differential, TPC-B under kill -9, a million statements
+#   make soak                         the long forms of the tests, three and a half hours: simulator, differential, TPC-B and churn under kill -9, a million statements
 
 PG_CONFIG ?= pg_config
 export PG_CONFIG

@@ -190,14 +190,35 @@ typedef struct RowWalk
 	/* the table at hand */
 	TableState *table;
 	BatchesRestore *batches;
+	const BatchArray *before; /* what older snapshots read; NULL: nothing */
+	uint32 nbefore;
+	const S3am__Page *page; /* the leaf at hand */
+	size_t at; /* its batch that holds the row at hand, or comes after it */
 	uint64 high;
 } RowWalk;
+
+/*
+ * A checkpoint has the numbers of all rows that were ever removed; those that no batch has any more are nobody's concern, and memory for them
+ * would grow for ever.  Rows come in order.
+ */
+static bool
+has_row(RowWalk *w, uint64 row)
+{
+	const S3am__Page *page = w->page;
+
+	while (w->at < page->n_batches && page->batches[w->at]->first_row + page->batches[w->at]->batch->nrows <= row)
+		w->at++;
+	return (w->at < page->n_batches && page->batches[w->at]->first_row <= row) ||
+		   (w->before && state_find_batch(w->before, w->nbefore, row) >= 0);
+}
 
 static bool
 end_row(uint32_t low, void *arg)
 {
 	RowWalk *w = arg;
 
+	if (!has_row(w, w->high << 32 | low))
+		return true;
 	/* where an update led is not known: who meets it under an older snapshot is told to try again, as for a row that moved */
 	state_ends_add(w->high << 32 | low, w->attaching ? ROW_NONE : ROW_MOVED);
 	return true;
@@ -221,6 +242,8 @@ batch_leaf(void *arg, const S3am__Page *page)
 							b->xmin);
 		MemoryContextSwitchTo(old);
 	}
+	w->page = page;
+	w->at = 0;
 	state_ends_begin(w->node, w->table, w->pos);
 	for (size_t i = 0; page->removed && i < page->removed->n_parts; i++)
 	{
@@ -254,6 +277,7 @@ table_leaf(void *arg, const S3am__Page *page)
 		w->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am restored batches", ALLOCSET_DEFAULT_SIZES);
 		old = MemoryContextSwitchTo(w->cxt);
 		w->batches = state_restore_begin(w->node, w->table);
+		w->before = state_batches(w->node, w->table, &w->nbefore);
 		MemoryContextSwitchTo(old);
 		walk(t->batches, 0, batch_leaf, w);
 		MemoryContextSwitchTo(w->cxt);
