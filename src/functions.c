@@ -16,6 +16,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
+#include "compact/compact.h"
 #include "node/bucket.h"
 #include "node/node.h"
 #include "node/request.h"
@@ -166,16 +167,18 @@ table_row(void *arg, TableState *table)
 
 	for (uint32 i = 0; i < n; i++)
 	{
-		total += batches->entries[i].nrows;
+		uint64 stored = batches->entries[i].nrows - batches->entries[i].gone;
+
+		total += stored;
 		if (DsaPointerIsValid(batches->entries[i].blob))
-			inline_rows += batches->entries[i].nrows;
+			inline_rows += stored;
 		else
 			segments++;
 	}
 	values[0] = Int64GetDatum(table->storage);
 	values[1] = Int64GetDatum(table->table);
 	values[2] = Int64GetDatum(total);
-	values[3] = Int64GetDatum(pg_atomic_read_u64(&table->deleted));
+	values[3] = Int64GetDatum(compact_dead_rows(rows->node, table));
 	values[4] = Int64GetDatum(inline_rows);
 	values[5] = Int64GetDatum(segments);
 	values[6] = Int64GetDatum(pg_atomic_read_u64(&table->bytes));

@@ -195,6 +195,7 @@ typedef struct RowWalk
 	const S3am__Page *page; /* the leaf at hand */
 	size_t at; /* its batch that holds the row at hand, or comes after it */
 	uint64 high;
+	uint64 removed; /* rows of the table, in all leaves */
 } RowWalk;
 
 /*
@@ -217,6 +218,7 @@ end_row(uint32_t low, void *arg)
 {
 	RowWalk *w = arg;
 
+	w->removed++;
 	if (!has_row(w, w->high << 32 | low))
 		return true;
 	/* where an update led is not known: who meets it under an older snapshot is told to try again, as for a row that moved */
@@ -279,11 +281,13 @@ table_leaf(void *arg, const S3am__Page *page)
 		w->batches = state_restore_begin(w->node, w->table);
 		w->before = state_batches(w->node, w->table, &w->nbefore);
 		MemoryContextSwitchTo(old);
+		w->removed = 0;
 		walk(t->batches, 0, batch_leaf, w);
 		MemoryContextSwitchTo(w->cxt);
 		state_restore_end(w->batches, w->pos);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(w->cxt);
+		pg_atomic_write_u64(&w->table->deleted, w->removed);
 		/* rows at the end may have been removed, and their batch dropped */
 		if (pg_atomic_read_u64(&w->table->next_row) < t->next_row)
 			pg_atomic_write_u64(&w->table->next_row, t->next_row);

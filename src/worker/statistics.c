@@ -108,19 +108,15 @@ statistics_note(const S3am__Txn *txn)
 static void
 note_table(void *arg, TableState *table)
 {
-	S3Node *node = arg;
-	uint32 n;
-	const BatchArray *batches = state_batches(node, table, &n);
-	uint64 rows = 0, dead = pg_atomic_read_u64(&table->deleted);
+	uint64 rows = pg_atomic_read_u64(&table->next_row), ended = pg_atomic_read_u64(&table->deleted);
 	Changes *c;
 
 	if (table->dropped)
 		return;
-	for (uint32 i = 0; i < n; i++)
-		rows += batches->entries[i].nrows;
 	c = changes_of(table->storage);
 	c->first = true;
-	c->live = rows - Min(dead, rows);
+	/* row ids have no gaps but those of rows that have ended */
+	c->live = rows - Min(ended, rows);
 	c->dead = 0;
 }
 

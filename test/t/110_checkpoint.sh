@@ -90,4 +90,23 @@ cluster_start "$dir"
 attached() { [ "$(sql -c "SELECT phase FROM s3am.node()" 2> /dev/null)" = ready ]; }
 eventually 20 attached
 is "$(sql -c "SELECT nextval('u_id_seq') > $(tail -n 1 "$work/drawn")")" t "and back"
+
+# rows that were removed and that no batch has any more take no memory in a server that starts
+cluster_conf "$dir" "s3am.compaction = on"
+sql -c 'SELECT pg_reload_conf()' > /dev/null
+sql -c 'CREATE TABLE replaced (i int) USING s3am'
+for i in {1..12}; do
+	echo 'SET s3am.inline_limit = 0; INSERT INTO replaced SELECT generate_series(1, 100000); DELETE FROM replaced;'
+	[ "$i" -lt 12 ] || echo 'INSERT INTO replaced VALUES (1), (2), (3); DELETE FROM replaced WHERE i = 2;'
+	echo 'VACUUM replaced;'
+done | sql
+v=$(version)
+for i in {1..40}; do echo "INSERT INTO never_filled VALUES ($i);"; done | sql
+eventually 20 covers "$v"
+cluster_restart "$dir"
+eventually 20 attached
+is "$(sql -c 'SELECT i FROM replaced ORDER BY 1' | paste -sd,)" 1,3 "a table whose rows were replaced again and again"
+is "$(sql -c "SELECT rows, dead, dead_share FROM s3am.tables WHERE \"table\" = 'replaced'::regclass")" "2|0|0.0000" "s3am.tables says so"
+kb=$(awk '/^[0-9a-f]+-[0-9a-f]+ / { counts = $6 ~ "^/dev/shm/PostgreSQL" } /^Rss:/ && counts { n += $2 } END { print n + 0 }' "/proc/$(worker publisher)/smaps")
+ok $((kb > 15000)) "and of the million that it had nothing is in memory ($kb kB)"
 done_testing
