@@ -147,6 +147,12 @@ committer_create(const CommitterConfig *config, Store *store, const S3am__Reposi
 	return c;
 }
 
+void
+committer_pin_key(const Committer *c, char *key)
+{
+	key_pin(key, c->nonce);
+}
+
 static void
 submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared)
 {

@@ -76,12 +76,21 @@ typedef struct CommitterConfig
 	void (*phase)(void *arg, CommitterPhase phase, const char *error);
 	/* The oldest version that this node still reads (its pin, rule 36).  NULL: the last one applied. */
 	uint64_t (*oldest_read)(void *arg);
+	/* An object that was to be withdrawn is gone.  May be NULL. */
+	void (*withdrawn)(void *arg, const char *key);
 	/* While attaching: has the owner enough to do with what it was given?  Then nothing more is read for now.  May be NULL. */
 	bool (*hold)(void *arg);
 } CommitterConfig;
 
 /* Starts following the chain.  The repository object must exist (repository_open). Config is copied. */
 extern Committer *committer_create(const CommitterConfig *config, Store *store, const S3am__Repository *repository);
+
+/*
+ * The key of a sign of life or pin that an earlier committer of the same server left: it is removed once an object of this one says all that
+ * it says, which oldest_read() does for both.
+ */
+extern void committer_withdraw(Committer *c, const char *key);
+extern void committer_pin_key(const Committer *c, char *key); /* of the pin that this one may write; KEY_SIZE bytes */
 
 /* Submits a transaction (an encoded Txn without first_row); bytes are copied.  Answered by decided(), once. */
 extern void committer_submit(Committer *c, const uint8_t *txn, size_t len, void *member);

@@ -124,6 +124,7 @@ typedef struct Put
 
 typedef struct Restore Restore;
 typedef struct Lease Lease;
+typedef struct Left Left;
 
 struct Committer
 {
@@ -173,6 +174,7 @@ struct Committer
 	bool must_restore;
 	bool attached; /* a starting point was found */
 	Lease *lease;
+	Left *left; /* to be withdrawn */
 
 	uint64_t retry_at;
 	uint64_t poll_at;

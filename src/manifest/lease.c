@@ -2,8 +2,9 @@
  * lease.c: signs of life, and what becomes of those who give none (rules 12, 36, 37).
  *
  * A node renews `nodes/<epoch>`, which also is its pin; while it attaches, and has no epoch, the pin of attaching.  That pin
- * goes when an object of the node says as much, after every checkpoint that was taken.  Now and then the node looks at the
- * others': whose object is older than the lease, by the store's clock alone, is fenced by a manifest.
+ * goes when an object of the node says as much, after every checkpoint that was taken; so does what earlier committers of the same
+ * server left.  Now and then the node looks at the others': whose object is older than the lease, by the store's clock alone, is
+ * fenced by a manifest.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,7 +22,18 @@ struct Lease
 	bool covers; /* what is being written says what the pin says */
 	StoreOp *unpin_op;
 	uint64_t renew_at, look_at;
+	uint64_t signed_at; /* when its object was last written; 0 never */
+	uint64_t judge_at; /* before that silence of others may be the store's */
 	int refs;
+};
+
+/* An object of an earlier committer of the same server. */
+struct Left
+{
+	Left *next;
+	Lease *lease; /* of the removal under way */
+	StoreOp *op;
+	char key[KEY_SIZE];
 };
 
 static void
@@ -57,9 +69,20 @@ lease_free(Committer *c)
 	Lease *l = c->lease;
 
 	c->lease = NULL;
+	if (l)
+		l->c = NULL;
+	while (c->left)
+	{
+		Left *left = c->left;
+
+		c->left = left->next;
+		if (left->op)
+			store_cancel(c->store, left->op); /* its callback frees it */
+		else
+			free(left);
+	}
 	if (l == NULL)
 		return;
-	l->c = NULL;
 	if (l->renew_op)
 		store_cancel(c->store, l->renew_op);
 	if (l->look_op)
@@ -67,6 +90,63 @@ lease_free(Committer *c)
 	if (l->unpin_op)
 		store_cancel(c->store, l->unpin_op);
 	unref(l);
+}
+
+/* ------------------------------------------------------------------------------------ what earlier ones left */
+
+void
+committer_withdraw(Committer *c, const char *key)
+{
+	Left *left = calloc(1, sizeof(*left));
+
+	if (left == NULL)
+		return; /* it goes when it is too old */
+	snprintf(left->key, sizeof(left->key), "%s", key);
+	left->next = c->left;
+	c->left = left;
+}
+
+static void
+forget(Committer *c, Left *left)
+{
+	Left **link = &c->left;
+
+	while (*link != left)
+		link = &(*link)->next;
+	*link = left->next;
+	free(left);
+}
+
+static void
+withdrawn(void *arg, StoreResult *result)
+{
+	Left *left = arg;
+	Lease *l = left->lease;
+
+	left->op = NULL;
+	if (l->c == NULL)
+		free(left);
+	else if (result->status == STORE_OK)
+	{
+		if (l->c->cfg.withdrawn)
+			l->c->cfg.withdrawn(l->c->cfg.arg, left->key);
+		forget(l->c, left);
+	}
+	unref(l);
+}
+
+/* An object of ours says all that they said. */
+static void
+withdraw(Lease *l)
+{
+	for (Left *left = l->c->left; left; left = left->next)
+	{
+		if (left->op)
+			continue;
+		left->lease = l;
+		left->op = store_remove(l->c->store, left->key, withdrawn, left);
+		l->refs += left->op != NULL;
+	}
 }
 
 /* ------------------------------------------------------------------------------------ renewing */
@@ -82,6 +162,20 @@ unpinned(void *arg, StoreResult *result)
 	unref(l);
 }
 
+/*
+ * Who could not give signs of life itself for a while cannot tell whether others were silent or the store was: it gives them as much time to
+ * be heard again.
+ */
+static void
+signed_now(Lease *l)
+{
+	uint64_t t = committer_now(l->c);
+
+	if (l->signed_at && t - l->signed_at > l->c->cfg.lease_ms / 2)
+		l->judge_at = t + l->c->cfg.lease_ms;
+	l->signed_at = t;
+}
+
 static void
 renewed(void *arg, StoreResult *result)
 {
@@ -95,13 +189,19 @@ renewed(void *arg, StoreResult *result)
 	{
 		committer_saw_date(c, result);
 		l->renew_at = committer_now(c) + (result->status == STORE_OK ? c->cfg.lease_ms / 4 : c->cfg.lease_ms / 16 + 1);
-		if (result->status == STORE_OK && l->covers && c->restore == NULL && l->pinned && l->unpin_op == NULL)
+		if (result->status == STORE_OK)
+			signed_now(l);
+		if (result->status == STORE_OK && l->covers && c->restore == NULL)
 		{
-			char key[KEY_SIZE];
+			if (l->pinned && l->unpin_op == NULL)
+			{
+				char key[KEY_SIZE];
 
-			key_pin(key, c->nonce);
-			l->unpin_op = store_remove(c->store, key, unpinned, l);
-			l->refs += l->unpin_op != NULL;
+				key_pin(key, c->nonce);
+				l->unpin_op = store_remove(c->store, key, unpinned, l);
+				l->refs += l->unpin_op != NULL;
+			}
+			withdraw(l);
 		}
 	}
 	unref(l);
@@ -242,6 +342,14 @@ look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 	return true;
 }
 
+static bool
+may_judge(const Lease *l)
+{
+	uint64_t t = committer_now(l->c);
+
+	return l->signed_at && t - l->signed_at <= l->c->cfg.lease_ms / 2 && t >= l->judge_at;
+}
+
 static void
 looked(void *arg, StoreResult *result)
 {
@@ -249,7 +357,8 @@ looked(void *arg, StoreResult *result)
 	Committer *c = l->c;
 
 	l->look_op = NULL;
-	if (c && c->phase == COMMITTER_READY && result->status == STORE_OK && result->date_ms && result->next == NULL)
+	if (c && c->phase == COMMITTER_READY && result->status == STORE_OK && result->date_ms && result->next == NULL &&
+		may_judge(l))
 	{
 		Look look = {c, result};
 

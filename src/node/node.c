@@ -199,6 +199,8 @@ node_take_back(S3Node *node)
 		node->dsa = DSM_HANDLE_INVALID;
 	}
 	node->url[0] = node->error[0] = '\0';
+	node->own_pin[0] = node->own_sign[0] = '\0';
+	memset(node->left, 0, sizeof(node->left));
 	memset(&node->facts, 0, sizeof(node->facts));
 	memset(node->repository, 0, sizeof(node->repository));
 	memset(&node->failure, 0, sizeof(node->failure));

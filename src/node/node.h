@@ -191,6 +191,8 @@ typedef struct NodeFailure
 	char reason[NODE_ERROR_MAX];
 } NodeFailure;
 
+#define NODE_KEY_MAX 96
+#define NODE_LEFT 8 /* more of them go when they are too old */
 #define NODE_EPOCHS 256
 
 typedef struct S3Node
@@ -259,6 +261,9 @@ typedef struct S3Node
 	dsa_pointer history, history_last; /* BatchHistory of all tables, oldest first */
 	pg_atomic_uint64 small_bytes; /* memory that batches take which are yet to be merged */
 	uint64 commits, conflicts, groups;
+	/* the committers': keys of what the one that runs, or ran last, wrote to keep objects; and of what earlier ones did, to be withdrawn */
+	char own_pin[NODE_KEY_MAX], own_sign[NODE_KEY_MAX];
+	char left[NODE_LEFT][NODE_KEY_MAX];
 } S3Node;
 
 /* What becomes of a transaction that can no longer commit what it relies on. */

@@ -286,6 +286,42 @@ hold_reading(void *arg)
 	return pg_atomic_read_u64(&node->undelivered_bytes) > BACKLOG_BYTES;
 }
 
+/* ------------------------------------------------------------------------------------ what earlier processes left */
+
+StaticAssertDecl(NODE_KEY_MAX >= KEY_SIZE, "keys of objects fit");
+
+static void
+leave_behind(char *key)
+{
+	for (int i = 0; i < NODE_LEFT && key[0]; i++)
+		if (node->left[i][0] == '\0')
+		{
+			strlcpy(node->left[i], key, NODE_KEY_MAX);
+			break;
+		}
+	key[0] = '\0';
+}
+
+static void
+on_withdrawn(void *arg, const char *key)
+{
+	for (int i = 0; i < NODE_LEFT; i++)
+		if (strcmp(node->left[i], key) == 0)
+			node->left[i][0] = '\0';
+}
+
+/* What the last process, and those before it, wrote for readers that this server may still have is withdrawn when this one has done the same. */
+static void
+take_over(void)
+{
+	leave_behind(node->own_pin);
+	leave_behind(node->own_sign);
+	for (int i = 0; i < NODE_LEFT; i++)
+		if (node->left[i][0])
+			committer_withdraw(committer, node->left[i]);
+	committer_pin_key(committer, node->own_pin);
+}
+
 /* Members that left their session count as well: they may still be committed. */
 static uint64
 oldest_object(void)
@@ -386,6 +422,7 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			break;
 		case COMMITTER_READY:
 			pg_atomic_write_u64(&node->epoch, committer_epoch(committer));
+			key_node(node->own_sign, committer_epoch(committer));
 			if (again)
 			{
 				ereport(LOG, (errmsg("s3am: this server writes again to repository \"%s\", in epoch " UINT64_FORMAT,
@@ -715,7 +752,9 @@ run(void)
 	config.phase = on_phase;
 	config.oldest_read = oldest_read;
 	config.hold = hold_reading;
+	config.withdrawn = on_withdrawn;
 	committer = committer_create(&config, store, repository);
+	take_over();
 	upkeep_begin(&(UpkeepConfig){node, committer, store, repository, oldest_object});
 	/* made once: a commit passes here three times */
 	waits = CreateWaitEventSet(TopMemoryContext, 3);

@@ -376,6 +376,8 @@ objects_removed(const char *key)
 		removed_checkpoint(key);
 	else if (strncmp(key, "pages/", 6) == 0)
 		removed_page(key);
+	else if (strncmp(key, "nodes/", 6) == 0 || strncmp(key, "pins/", 5) == 0)
+		server_sign_removed(key);
 	else if (sscanf(key, "segments/%*2x/%llx-%llx", &a, &b) == 2)
 	{
 		PinCheck c = {0, 0, key};

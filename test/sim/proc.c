@@ -354,6 +354,7 @@ start(int node, Server *server)
 	config.phase = on_phase;
 	config.oldest_read = on_oldest_read;
 	proc->c = committer_create(&config, proc->store, &repository);
+	server_withdraw(proc->server, proc->c);
 	{
 		char key[KEY_SIZE];
 

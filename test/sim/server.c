@@ -236,6 +236,39 @@ vouched(const Server *s, u64 version)
 	return false;
 }
 
+/* What a committer that is started anew withdraws, as soon as its own objects say as much. */
+void
+server_withdraw(const Server *s, Committer *c)
+{
+	for (int i = 0; i < NSIGNS; i++)
+		if (s->signs[i][0])
+			committer_withdraw(c, s->signs[i]);
+}
+
+/* An object of an earlier committer is being removed: what it said must be said by another one. */
+void
+server_sign_removed(const char *key)
+{
+	for (Server *s = servers; s; s = s->next)
+		for (int i = 2; s->alive && i < NSIGNS; i++)
+		{
+			char sign[KEY_SIZE];
+			bool vouches[NREADERS];
+
+			if (strcmp(s->signs[i], key) != 0)
+				continue;
+			for (int r = 0; r < NREADERS; r++)
+				vouches[r] = s->readers[r] && vouched(s, s->readers[r]);
+			snprintf(sign, sizeof(sign), "%s", s->signs[i]);
+			s->signs[i][0] = '\0';
+			for (int r = 0; r < NREADERS; r++)
+				if (vouches[r] && !vouched(s, s->readers[r]))
+					violation("LOST: %s is withdrawn, and nothing else keeps version %llu for a snapshot", key,
+							  (unsigned long long) s->readers[r]);
+			snprintf(s->signs[i], KEY_SIZE, "%s", sign);
+		}
+}
+
 void
 server_segment_removed(const char *key, u64 added, u64 dropped)
 {

@@ -192,6 +192,8 @@ extern u64 server_oldest_read(Server *s, u64 applied);
 extern u64 server_published(const Server *s);
 extern u64 server_lost(const Server *s);
 extern bool server_behind(const Server *s);
+extern void server_withdraw(const Server *s, Committer *c);
+extern void server_sign_removed(const char *key);
 extern void server_segment_removed(const char *key, u64 added, u64 dropped);
 extern void server_checkpoint_removed(const char *key, u64 version);
 extern void server_reset(void);

@@ -44,6 +44,9 @@ ok $? "the server writes again by itself"
 ok $? "in a new epoch"
 is "$(ask 'SELECT count(*) FROM t;')" 1 "the old snapshot still sees what it saw"
 is "$(ask 'COMMIT; SELECT string_agg(i::text, $$ $$ ORDER BY i) FROM t;')" "1 3 4" "a new one sees all, and nothing of what was rolled back"
+signs() { [ "$(find "${repository#file://}/nodes" -type f | wc -l)" = 2 ]; }
+eventually 10 signs
+ok $? "and takes back the old one's sign of life, which would keep what it read" || diag "$(ls -l "${repository#file://}/nodes")"
 on two
 follows() { [ "$(sql -c "SELECT string_agg(i::text, ' ' ORDER BY i) FROM t")" = "1 3 4" ]; }
 eventually 5 follows
