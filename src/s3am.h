@@ -21,6 +21,7 @@ extern int s3am_addressing;
 extern int s3am_connect_timeout;
 extern int s3am_request_timeout;
 extern int s3am_retry_timeout;
+extern int s3am_upload_timeout;
 extern int s3am_max_connections;
 extern int s3am_commit_timeout;
 extern int s3am_attach_timeout;

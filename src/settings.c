@@ -25,6 +25,7 @@ int s3am_addressing;
 int s3am_connect_timeout;
 int s3am_request_timeout;
 int s3am_retry_timeout;
+int s3am_upload_timeout;
 int s3am_max_connections;
 int s3am_commit_timeout;
 int s3am_attach_timeout;
@@ -164,8 +165,11 @@ settings_define(void)
 				INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.request_timeout", "Longest time that a request may make no progress.", &s3am_request_timeout,
 				30000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
-	int_setting("s3am.retry_timeout", "How long reads and uploads are retried while the store is unavailable.",
+	int_setting("s3am.retry_timeout", "How long requests are retried while the store is unavailable.",
 				&s3am_retry_timeout, 60000, 0, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS);
+	int_setting("s3am.upload_timeout",
+				"How long a transaction waits to upload a segment while the store is unavailable; 0: for ever.",
+				&s3am_upload_timeout, 3600000, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS);
 	int_setting("s3am.max_connections", "Most connections of one process to the store.", &s3am_max_connections, 64, 1,
 				1024, PGC_SIGHUP, 0);
 	int_setting("s3am.commit_timeout", "How long COMMIT waits for its outcome before it fails with 08007; 0: for ever.",

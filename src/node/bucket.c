@@ -11,6 +11,7 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "common/pg_prng.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -26,13 +27,15 @@
 #define UPLOAD_BYTES                                                                                                   \
 	(32 * 1024 * 1024) /* of segments in flight and the one that is being made; or one alone, however large */
 #define UPLOAD_FIRST (1024 * 1024)
+#define UPLOAD_PAUSE_MS 1000 /* at least, up to five times, after a store was not available for s3am.retry_timeout */
 #define REMOVALS_IN_FLIGHT 32
 #define REMOVAL_WAIT_MS 500
 
 struct SegmentUpload
 {
 	SegmentUpload *next; /* in flight */
-	StoreOp *op;
+	StoreOp *op; /* NULL: it waits, until `again` */
+	TimestampTz begun, again;
 	bool forgotten; /* its transaction is over */
 	bool remove; /* the object is to go as soon as this has ended */
 	uint64 id; /* epoch << 32 | number */
@@ -58,6 +61,10 @@ static Removal *removals; /* waiting */
 static int removals_in_flight;
 static char upload_error[768];
 static StoreStatus upload_status;
+static bool uploads_wait, /* the store was not available for some, which are tried again */
+	wait_told; /* to this transaction's client */
+
+static void resume_uploads(void);
 
 static void
 fill_options(StoreOptions *options, const char *url)
@@ -505,6 +512,7 @@ bucket_segment_emit(void *arg, const void *data, Size len)
 	/* a store that is slower than the writer holds it up here: memory for what it has not taken yet is bounded */
 	if (uploads_in_flight > 0)
 	{
+		resume_uploads();
 		bucket_dispatch(process_store);
 		if (upload_bytes + upload->len + len > UPLOAD_BYTES)
 			bucket_segment_room(upload);
@@ -550,10 +558,10 @@ add_removal(const char *key)
 	removals = removal;
 }
 
+/* It is in flight no more. */
 static void
-upload_done(void *arg, StoreResult *result)
+end_upload(SegmentUpload *upload)
 {
-	SegmentUpload *upload = arg;
 	SegmentUpload **link = &uploads;
 
 	while (*link != upload)
@@ -561,14 +569,89 @@ upload_done(void *arg, StoreResult *result)
 	*link = upload->next;
 	uploads_in_flight--;
 	upload_bytes -= upload->len;
+	if (upload->remove)
+		add_removal(upload->key);
+	free_upload(upload);
+}
+
+/*
+ * A load of hours is not lost because the store was away for some minutes.  Compaction gives up, since it can begin anew at any time, and has to
+ * look whether it should still.
+ */
+static bool
+may_wait(const SegmentUpload *upload)
+{
+	S3Node *node = node_attached();
+
+	if (upload->forgotten || upload->remove || upload_status != STORE_OK || node == NULL ||
+		MyProc->pgprocno == node->compaction.procno)
+		return false;
+	return s3am_upload_timeout == 0 ||
+		   !TimestampDifferenceExceeds(upload->begun, GetCurrentTimestamp(), s3am_upload_timeout);
+}
+
+static void
+put_off(SegmentUpload *upload)
+{
+	int64 pause = pg_prng_uint64_range(&pg_global_prng_state, UPLOAD_PAUSE_MS, 5 * UPLOAD_PAUSE_MS);
+
+	upload->op = NULL;
+	upload->again = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	uploads_wait = true;
+}
+
+static void
+upload_done(void *arg, StoreResult *result)
+{
+	SegmentUpload *upload = arg;
+
+	if (result->status == STORE_UNAVAILABLE && may_wait(upload))
+	{
+		snprintf(upload_error, sizeof(upload_error), "%s", result->error ? result->error : upload->key);
+		put_off(upload);
+		return;
+	}
 	if (result->status != STORE_OK && upload_status == STORE_OK && !upload->forgotten && !upload->remove)
 	{
 		upload_status = result->status;
 		snprintf(upload_error, sizeof(upload_error), "%s", result->error ? result->error : upload->key);
 	}
-	if (upload->remove)
-		add_removal(upload->key);
-	free_upload(upload);
+	end_upload(upload);
+}
+
+/* Sends again what the store was not available for. */
+static void
+resume_uploads(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!uploads_wait)
+		return;
+	uploads_wait = false;
+	for (SegmentUpload *upload = uploads; upload; upload = upload->next)
+		if (upload->op == NULL && upload->again > now)
+			uploads_wait = true;
+		else if (upload->op == NULL)
+		{
+			upload->op = store_put(process_store, upload->key, upload->data, upload->len, upload_done, upload);
+			if (upload->op == NULL)
+				put_off(upload);
+		}
+}
+
+/* Who waits is told, once in a transaction. */
+static void
+tell_wait(void)
+{
+	if (!uploads_wait || wait_told)
+		return;
+	wait_told = true;
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_CONNECTION_FAILURE),
+		 errmsg("the repository does not take segments at present; the transaction waits"),
+		 errdetail("%s", upload_error),
+		 errhint("It goes on by itself; s3am.upload_timeout says for how long it waits, and it can be cancelled.")));
 }
 
 /* An upload of this transaction failed: it has rows that are nowhere. */
@@ -590,6 +673,8 @@ uploads_below(int limit, Size bytes)
 		int timeout = store_timeout_ms(store);
 
 		CHECK_FOR_INTERRUPTS();
+		resume_uploads();
+		tell_wait();
 		node_doing(DOING_UPLOAD);
 		(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 								 store_fd(store), timeout < 0 || timeout > 1000 ? 1000 : timeout, PG_WAIT_EXTENSION);
@@ -611,6 +696,7 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 	ref->epoch = bucket_segment_epoch(upload);
 	ref->number = bucket_segment_number(upload);
 	bucket_segment_room(upload);
+	upload->begun = GetCurrentTimestamp();
 	upload->next = uploads;
 	uploads = upload;
 	uploads_in_flight++;
@@ -648,9 +734,11 @@ bucket_segment_remove(uint64 epoch, uint64 number)
 	for (SegmentUpload *upload = uploads; upload; upload = upload->next)
 		if (upload->id == id)
 		{
-			if (!upload->remove)
+			if (upload->op && !upload->remove)
 				store_cancel(process_store, upload->op);
 			upload->remove = true;
+			if (upload->op == NULL)
+				end_upload(upload);
 			return;
 		}
 	bucket_segment_key(epoch, number, key, sizeof(key));
@@ -662,9 +750,15 @@ bucket_segments_forget(void)
 {
 	TimestampTz start;
 
-	for (SegmentUpload *upload = uploads; upload; upload = upload->next)
+	for (SegmentUpload *upload = uploads, *next; upload; upload = next)
+	{
+		next = upload->next;
 		upload->forgotten = true;
+		if (upload->op == NULL)
+			end_upload(upload);
+	}
 	upload_status = STORE_OK;
+	uploads_wait = wait_told = false;
 	if (uploads == NULL && removals == NULL && removals_in_flight == 0)
 		return;
 	/* called at the end of a transaction, where nothing may be thrown and nobody kept waiting */
@@ -689,6 +783,7 @@ bucket_poll(void)
 	if (process_store && (removals || removals_in_flight > 0 || uploads_in_flight > 0))
 	{
 		start_removals();
+		resume_uploads();
 		bucket_dispatch(process_store);
 	}
 }

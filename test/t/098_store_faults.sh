@@ -6,7 +6,7 @@
 
 s3_start rgw && s3_proxy || { echo "Bail out! no S3 server"; exit 1; }
 repository=$S3AM_REPOSITORY
-node one "s3am.retry_timeout = '4s'" "s3am.node_timeout = '1h'"
+node one "s3am.retry_timeout = '2s'" "s3am.node_timeout = '6s'"
 sql -c 'CREATE EXTENSION s3am' -c 'CREATE TABLE t (i int, x text) USING s3am' -c "INSERT INTO t SELECT i, 'inline' FROM generate_series(1, 100) i" \
 	-c "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, md5(i::text) FROM generate_series(101, 5000) i" -c 'RESET s3am.inline_limit' -c 'CREATE TABLE small (i int) USING s3am' \
 	-c 'INSERT INTO small VALUES (1)' || exit 1
@@ -32,8 +32,8 @@ writer=$!
 waiting() { sql -c "SELECT string_agg(waits_for, ' ' ORDER BY process) FROM s3am.activity WHERE process IN ('committer', 'session')" | grep -q 'its commit'; }
 eventually 5 waiting
 ok $? "503: another one waits, as s3am.activity says"
-like "$(said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i")" \
-	'ERROR:  08006: cannot write a segment to the repository.*segments/.*503' "503: an upload fails after s3am.retry_timeout, and names the object"
+like "$(said "SET s3am.upload_timeout = '1s'; SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i")" \
+	'ERROR:  08006: cannot write a segment to the repository.*segments/.*503' "503: an upload fails after s3am.upload_timeout, and names the object"
 (said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'cancelled' FROM generate_series(1, 20000) i" > "$work/cancelled") &
 loader=$!
 cancelled() { sql -c "SELECT pg_cancel_backend(pid) FROM s3am.activity WHERE waits_for IN ('the store', 'uploads') AND query ~ 'cancelled'" | grep -q t; }
@@ -51,6 +51,46 @@ lost=$(sql -c 'SELECT count(*) FROM t WHERE i = -1')
 ok "$((lost <= 1 ? 0 : 1))" "503: the one that gave up is there once or not at all ($lost)"
 acknowledged=$((acknowledged + lost))
 goes_on 503
+
+# for longer than all but one of the time-outs: a load waits, and no server takes the other's silence for its end
+epoch() { sql -c 'SELECT epoch FROM s3am.node()'; }
+node two "s3am.retry_timeout = '2s'" "s3am.node_timeout = '6s'"
+sql -c 'CREATE EXTENSION s3am' -c 'SELECT * FROM small' > /dev/null || exit 1
+epochs=$(epoch; on one; epoch)
+committers=$(worker committer; on one; worker committer)
+s3_refuse -1
+cold=$(said 'SELECT count(x) FROM t')
+on one
+(sql -v VERBOSITY=verbose -c "SET s3am.inline_limit = 0" -c "SET s3am.transaction_memory = '1MB'" -c "SET s3am.segment_size = '256kB'" \
+	-c "INSERT INTO t SELECT i, 'loaded' || md5(i::text) FROM generate_series(1, 60000) i" > "$work/loaded" 2>&1; echo "status $?" >> "$work/loaded") &
+loader=$!
+warned() { grep -q 'WARNING:  08006: the repository does not take segments at present.*waits' "$work/loaded"; }
+eventually 20 warned
+ok $? "503: a load that waits says so" || diag "$(cat "$work/loaded")"
+waiting() { [ "$(sql -c "SELECT count(*) FROM s3am.activity WHERE waits_for = 'uploads'")" = 1 ]; }
+eventually 5 waiting
+ok $? "503: and s3am.activity does"
+sleep 10
+is "$(sql -c 'SELECT count(*) FROM small'; on two; sql -c 'SELECT count(*) FROM small')" $'1\n1' "503: what is in memory is read on both servers"
+like "$cold" 'ERROR:  08006: cannot read object "segments/.*503' "503: what is not fails after s3am.retry_timeout, and names the object"
+kill -0 "$loader"
+ok $? "503: the load waits still"
+# server two is heard a little later
+kill -STOP "$(on two; worker committer)"
+s3_refuse 0
+wait "$loader"
+is "$(tail -n 1 "$work/loaded")" "status 0" "503: the load ends well" || diag "$(cat "$work/loaded")"
+acknowledged=$((acknowledged + 60000))
+sleep 3
+on two
+kill -CONT "$(worker committer)"
+sleep 7
+is "$(epoch; on one; epoch)" "$epochs" "503: both servers are in the epochs that they were in"
+is "$(worker committer; on one; worker committer)" "$committers" "503: with the processes that they had"
+on two
+cluster_stop "$dir"
+on one
+goes_on "503 on two servers"
 whole 503
 
 # ---------------------------------------------------------------- a bucket that can only be read
@@ -87,7 +127,7 @@ s3_admin quota disable --quota-scope=bucket --uid=s3am
 goes_on full
 whole full
 cluster_kill "$dir"
-node two
+node three
 sql -c 'CREATE EXTENSION s3am'
 is "$(count)" "$acknowledged" "another server has all that was acknowledged"
 done_testing
