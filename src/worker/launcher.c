@@ -198,7 +198,7 @@ typedef struct Care
 {
 	bool publisher, /* registered, and not known to have ended for good */
 		committer, compactor;
-	TimestampTz retry_at;
+	TimestampTz retry_at, publisher_at; /* not before */
 } Care;
 
 static Care *cares;
@@ -228,8 +228,10 @@ take_care(S3Node *node)
 		care->publisher = false;
 	if (!care->publisher)
 	{
+		if (now < care->publisher_at)
+			return;
 		care->publisher = start_needed(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION);
-		care->retry_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
+		care->publisher_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
 	}
 	else if (!care->committer && node->url[0] != '\0')
 	{
