@@ -350,7 +350,7 @@ bucket_read_end(BucketRead *read)
 }
 
 BucketRead *
-bucket_read_start(const char *key, uint64 offset, Size length)
+bucket_read_start(const char *key, uint64 offset, int64 length)
 {
 	return read_start(key, offset, length);
 }

@@ -40,7 +40,7 @@ extern uint8 *bucket_read_if(const char *key, Size *got);
 
 /* The same without waiting; several may be in flight.  What is left at the end of the transaction ends with it. */
 typedef struct BucketRead BucketRead;
-extern BucketRead *bucket_read_start(const char *key, uint64 offset, Size length); /* NULL: out of memory */
+extern BucketRead *bucket_read_start(const char *key, uint64 offset, int64 length); /* NULL: out of memory */
 /* Waits, cancellably; the bytes are valid until it is ended.  NULL: it failed. */
 extern const uint8 *bucket_read_wait(BucketRead *read, Size *got);
 extern void bucket_read_end(BucketRead *read); /* cancelled if it is in flight */

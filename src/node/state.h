@@ -128,10 +128,13 @@ extern void
 state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *edit, uint64 pos, uint32 xmin);
 /*
  * A checkpoint: all batches of the table, in order.  Those that are here stay as they are; if others must go, or come between, older
- * snapshots keep what they see.
+ * snapshots keep what they see.  All calls in one context of memory; if that goes before state_restore_end() nothing has changed.
  */
 typedef struct BatchesRestore BatchesRestore;
 extern BatchesRestore *state_restore_begin(S3Node *node, TableState *table);
+/* So many come next, and about so many later; for speed alone. */
+extern void state_restore_expect(BatchesRestore *restore, uint64 next, uint64 later);
+/* schema: NULL: that of the batch before */
 extern void state_restore_batch(BatchesRestore *restore, const S3am__Batch *batch, const S3am__BatchSchema *schema,
 								uint64 first_row, uint64 pos, uint32 xmin);
 extern void state_restore_end(BatchesRestore *restore, uint64 pos);

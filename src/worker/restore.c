@@ -1,7 +1,8 @@
 /*
  * restore.c: a checkpoint's trees into catalogs and shared state.
  *
- * Pages are read one after the other on the way down, so memory holds one per level whatever the repository has.  Schema changes come in
+ * Pages are used one after the other on the way down, the next ones being on their way, so memory holds some of each level whatever the
+ * repository has.  Schema changes come in
  * the order of their versions, each unless s3am.applied says that the local catalogs have it.  Rows keep the version that added them;
  * when a row ended is not known, so rows end at the checkpoint's version.
  */
@@ -22,6 +23,7 @@
 #include "ddl/sequence.h"
 #include "manifest/envelope.h"
 #include "manifest/keys.h"
+#include "manifest/leaf.h"
 #include "messages.h"
 #include "node/applied.h"
 #include "node/bucket.h"
@@ -30,53 +32,110 @@
 
 #define MAX_HEIGHT 16
 
-typedef void (*LeafEach)(void *arg, const S3am__Page *page);
+#define PAGES_AHEAD 32 /* of one level of a tree, on their way at a time */
+
+/* A page, and how to get at its batches. */
+typedef struct LoadedPage
+{
+	S3am__Page *page; /* of an object: all of it but the batches */
+	LeafReader batches; /* those: of an object */
+	size_t siblings; /* pages of its parent from here on, itself included */
+	char key[KEY_SIZE];
+} LoadedPage;
+
+typedef struct Walk
+{
+	void (*leaf)(void *arg, LoadedPage *leaf);
+	void *arg;
+	bool ahead; /* pages may be asked for before they are needed: all of the walk is one transaction */
+} Walk;
 
 /* ------------------------------------------------------------------------------------ pages */
 
-static S3am__Page *
-read_page(const S3am__PageRef *ref)
+static void
+damaged(const char *key, const char *what)
 {
-	char key[KEY_SIZE];
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("cannot read object \"%s\" of the repository", key),
+					errdetail("%s", what)));
+}
+
+/* Pages that are needed one after the other. */
+typedef struct PagesAhead
+{
+	S3am__PageRef *const *refs;
+	size_t n, asked;
+	BucketRead *reads[PAGES_AHEAD];
+} PagesAhead;
+
+/* The object of refs[i] on its way, the ones after it, too; NULL: nobody has asked for it. */
+static BucketRead *
+ahead_take(PagesAhead *ahead, size_t i)
+{
+	for (; ahead->asked < ahead->n && ahead->asked < i + PAGES_AHEAD; ahead->asked++)
+	{
+		const S3am__PageRef *ref = ahead->refs[ahead->asked];
+		char key[KEY_SIZE];
+
+		ahead->reads[ahead->asked % PAGES_AHEAD] = NULL;
+		if (ref == NULL || ref->inside)
+			continue;
+		key_page(key, ref->epoch, ref->number);
+		ahead->reads[ahead->asked % PAGES_AHEAD] = bucket_read_start(key, 0, -1);
+	}
+	return ahead->reads[i % PAGES_AHEAD];
+}
+
+/* read: the object on its way, which is ended here, or NULL.  All of it goes with the current context. */
+static void
+read_page(const S3am__PageRef *ref, BucketRead *read, LoadedPage *loaded)
+{
 	char *error = NULL;
+	const uint8 *object = NULL;
 	Size size;
 	size_t len;
-	uint8 *object, *payload;
-	S3am__Page *page = NULL;
+	uint8 *payload;
 
-	key_page(key, ref->epoch, ref->number);
-	object = bucket_read(key, 0, -1, &size);
-	payload = envelope_open(ENVELOPE_PAGE, bucket_repository_uuid(), key, object, size, &len, NULL, &error);
-	pfree(object);
+	key_page(loaded->key, ref->epoch, ref->number);
+	if (read)
+		object = bucket_read_wait(read, &size);
+	/* this one tells what is wrong */
+	if (object == NULL)
+		object = bucket_read(loaded->key, 0, -1, &size);
+	payload = envelope_open(ENVELOPE_PAGE, bucket_repository_uuid(), loaded->key, object, size, &len, NULL, &error);
+	if (read)
+		bucket_read_end(read);
 	if (payload)
 	{
-		/* what malloc gave must not be lost by an error */
-		uint8 *copy =
-			MemoryContextAllocExtended(CurrentMemoryContext, Max(len, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+		/* it goes with the context, whatever happens */
+		MemoryContextCallback *callback =
+			MemoryContextAllocExtended(CurrentMemoryContext, sizeof(MemoryContextCallback), MCXT_ALLOC_NO_OOM);
 
-		if (copy)
-			memcpy(copy, payload, len);
-		free(payload);
-		if (copy)
-			page = s3am__page__unpack(message_allocator(CurrentMemoryContext), len, copy);
+		if (callback == NULL)
+			free(payload);
+		else
+		{
+			callback->func = free;
+			callback->arg = payload;
+			MemoryContextRegisterResetCallback(CurrentMemoryContext, callback);
+			loaded->page = leaf_open(&loaded->batches, payload, len, message_allocator(CurrentMemoryContext));
+		}
 	}
-	if (page == NULL)
+	if (loaded->page == NULL)
 	{
 		char *text = pstrdup(error ? error : "it cannot be decoded");
 
 		free(error);
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("cannot read object \"%s\" of the repository", key),
-						errdetail("%s", text)));
+		damaged(loaded->key, text);
 	}
-	return page;
 }
 
-/* Calls `each` for the leaves of a tree, in order. */
+/* Calls w->leaf for the leaves of a tree, in order. */
 static void
-walk(const S3am__PageRef *ref, int height, LeafEach each, void *arg)
+walk(const Walk *w, const S3am__PageRef *ref, BucketRead *read, int height, size_t siblings)
 {
 	MemoryContext cxt, old;
-	S3am__Page *page;
+	LoadedPage loaded = {.siblings = siblings};
+	PagesAhead ahead = {0};
 
 	if (ref == NULL)
 		return;
@@ -86,11 +145,16 @@ walk(const S3am__PageRef *ref, int height, LeafEach each, void *arg)
 						errdetail("Its pages are nested too deeply.")));
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am checkpoint page", ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(cxt);
-	page = ref->inside ? ref->inside : read_page(ref);
-	for (size_t i = 0; i < page->n_children; i++)
-		walk(page->children[i], height + 1, each, arg);
-	if (page->n_children == 0)
-		each(arg, page);
+	if (ref->inside)
+		loaded.page = ref->inside;
+	else
+		read_page(ref, read, &loaded);
+	ahead.refs = loaded.page->children;
+	ahead.n = loaded.page->n_children;
+	for (size_t i = 0; i < ahead.n; i++)
+		walk(w, ahead.refs[i], w->ahead ? ahead_take(&ahead, i) : NULL, height + 1, ahead.n - i);
+	if (ahead.n == 0)
+		w->leaf(w->arg, &loaded);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
 }
@@ -136,9 +200,10 @@ replay(const S3am__DdlEntry *entry)
 }
 
 static void
-ddl_leaf(void *arg, const S3am__Page *page)
+ddl_leaf(void *arg, LoadedPage *leaf)
 {
 	CatalogWalk *w = arg;
+	const S3am__Page *page = leaf->page;
 
 	for (size_t i = 0; i < page->n_ddl; i++)
 	{
@@ -162,7 +227,7 @@ restore_catalogs(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 {
 	CatalogWalk w = {attaching, CurrentMemoryContext};
 
-	walk(root->ddl, 0, ddl_leaf, &w);
+	walk(&(Walk){ddl_leaf, &w, false}, root->ddl, NULL, 0, 1);
 	if (attaching)
 	{
 		StartTransactionCommand();
@@ -180,6 +245,11 @@ restore_catalogs(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 
 /* ------------------------------------------------------------------------------------ rows */
 
+typedef struct RowRange
+{
+	uint64 first, end;
+} RowRange;
+
 typedef struct RowWalk
 {
 	S3Node *node;
@@ -192,8 +262,9 @@ typedef struct RowWalk
 	BatchesRestore *batches;
 	const BatchArray *before; /* what older snapshots read; NULL: nothing */
 	uint32 nbefore;
-	const S3am__Page *page; /* the leaf at hand */
-	size_t at; /* its batch that holds the row at hand, or comes after it */
+	RowRange *ranges; /* of the batches of the leaf at hand */
+	size_t nranges, ranges_capacity;
+	size_t at; /* the one that holds the row at hand, or comes after it */
 	uint64 high;
 	uint64 removed; /* rows of the table, in all leaves */
 } RowWalk;
@@ -205,11 +276,9 @@ typedef struct RowWalk
 static bool
 has_row(RowWalk *w, uint64 row)
 {
-	const S3am__Page *page = w->page;
-
-	while (w->at < page->n_batches && page->batches[w->at]->first_row + page->batches[w->at]->batch->nrows <= row)
+	while (w->at < w->nranges && w->ranges[w->at].end <= row)
 		w->at++;
-	return (w->at < page->n_batches && page->batches[w->at]->first_row <= row) ||
+	return (w->at < w->nranges && w->ranges[w->at].first <= row) ||
 		   (w->before && state_find_batch(w->before, w->nbefore, row) >= 0);
 }
 
@@ -226,25 +295,46 @@ end_row(uint32_t low, void *arg)
 	return true;
 }
 
+/* again: the schema is that of the batch before */
 static void
-batch_leaf(void *arg, const S3am__Page *page)
+restore_batch(RowWalk *w, const S3am__BatchState *b, bool again)
+{
+	MemoryContext old;
+
+	if (b->batch == NULL || b->batch->schema == NULL)
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
+						errdetail("A batch of storage " UINT64_FORMAT " has no schema.", w->table->storage)));
+	old = MemoryContextSwitchTo(w->cxt);
+	state_restore_batch(w->batches, b->batch, again ? NULL : b->batch->schema, b->first_row,
+						POS(b->version, POS_STEP_MAX), b->xmin);
+	if (w->nranges == w->ranges_capacity)
+	{
+		w->ranges_capacity = w->ranges_capacity ? w->ranges_capacity * 2 : 512;
+		w->ranges = w->ranges ? repalloc_huge(w->ranges, w->ranges_capacity * sizeof(RowRange))
+							  : palloc(w->ranges_capacity * sizeof(RowRange));
+	}
+	w->ranges[w->nranges++] = (RowRange){b->first_row, b->first_row + b->batch->nrows};
+	MemoryContextSwitchTo(old);
+}
+
+static void
+batch_leaf(void *arg, LoadedPage *leaf)
 {
 	RowWalk *w = arg;
-	MemoryContext old = CurrentMemoryContext;
+	const S3am__Page *page = leaf->page;
+	const S3am__BatchState *b;
+	MemoryContext old = MemoryContextSwitchTo(w->cxt);
 
+	w->nranges = 0;
+	/* the pages that follow are about as full */
+	state_restore_expect(w->batches, page->n_batches + leaf->batches.n, leaf->batches.n * (leaf->siblings - 1));
+	MemoryContextSwitchTo(old);
 	for (size_t i = 0; i < page->n_batches; i++)
-	{
-		const S3am__BatchState *b = page->batches[i];
-
-		if (b->batch == NULL || b->batch->schema == NULL)
-			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
-							errdetail("A batch of storage " UINT64_FORMAT " has no schema.", w->table->storage)));
-		MemoryContextSwitchTo(w->cxt);
-		state_restore_batch(w->batches, b->batch, b->batch->schema, b->first_row, POS(b->version, POS_STEP_MAX),
-							b->xmin);
-		MemoryContextSwitchTo(old);
-	}
-	w->page = page;
+		restore_batch(w, page->batches[i], false);
+	while ((b = leaf_next(&leaf->batches)) != NULL)
+		restore_batch(w, b, leaf->batches.same_schema);
+	if (leaf->batches.damaged)
+		damaged(leaf->key, "it cannot be decoded");
 	w->at = 0;
 	state_ends_begin(w->node, w->table, w->pos);
 	for (size_t i = 0; page->removed && i < page->removed->n_parts; i++)
@@ -264,11 +354,18 @@ batch_leaf(void *arg, const S3am__Page *page)
 }
 
 static void
-table_leaf(void *arg, const S3am__Page *page)
+table_leaf(void *arg, LoadedPage *leaf)
 {
 	RowWalk *w = arg;
+	const S3am__Page *page = leaf->page;
+	PagesAhead ahead = {0};
+	S3am__PageRef **trees = palloc(sizeof(S3am__PageRef *) * Max(page->n_tables, 1));
 	MemoryContext old;
 
+	for (size_t i = 0; i < page->n_tables; i++)
+		trees[i] = page->tables[i]->batches;
+	ahead.refs = trees;
+	ahead.n = page->n_tables;
 	for (size_t i = 0; i < page->n_tables; i++)
 	{
 		const S3am__TableState *t = page->tables[i];
@@ -282,7 +379,9 @@ table_leaf(void *arg, const S3am__Page *page)
 		w->before = state_batches(w->node, w->table, &w->nbefore);
 		MemoryContextSwitchTo(old);
 		w->removed = 0;
-		walk(t->batches, 0, batch_leaf, w);
+		w->ranges = NULL;
+		w->ranges_capacity = 0;
+		walk(&(Walk){batch_leaf, w, true}, t->batches, ahead_take(&ahead, i), 0, 1);
 		MemoryContextSwitchTo(w->cxt);
 		state_restore_end(w->batches, w->pos);
 		MemoryContextSwitchTo(old);
@@ -321,7 +420,7 @@ restore_rows(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 	ctl.keysize = ctl.entrysize = sizeof(uint64);
 	ctl.hcxt = CurrentMemoryContext;
 	w.storages = hash_create("s3am storages of a checkpoint", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	walk(root->tables, 0, table_leaf, &w);
+	walk(&(Walk){table_leaf, &w, true}, root->tables, NULL, 0, 1);
 	state_each(node, drop_absent, &w);
 	hash_destroy(w.storages);
 }
