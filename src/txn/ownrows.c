@@ -358,7 +358,7 @@ void
 ownrows_written(OwnRows *rows)
 {
 	while (rows->nblocks > 0)
-		free_block(rows, rows->blocks[--rows->nblocks]);
+		free_block(rows, rows->blocks[--rows->nblocks], false);
 	rows->last_block = 0;
 }
 
