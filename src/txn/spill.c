@@ -324,10 +324,11 @@ spill_forget(const TxnTable *table, uint64 n)
 		abandon();
 }
 
-static void
+static bool
 count_removed(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 {
 	*(uint64 *) arg += count;
+	return true;
 }
 
 void
