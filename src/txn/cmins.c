@@ -54,7 +54,7 @@ file_runs(Cmins *c)
 							: MemoryContextAlloc(c->cxt, capacity * sizeof(uint64));
 		c->blocks_capacity = capacity;
 	}
-	Assert(c->first && c->nruns >= PORTION);
+	Assert(c->runs && c->first && c->nruns >= PORTION);
 	seek(c, c->nblocks);
 	BufFileWrite(c->file, c->runs, PORTION * sizeof(CminRun));
 	/* writes all of it: a full disk must not be noticed while a subtransaction is rolled back */
