@@ -93,20 +93,20 @@ start_range(ReadAhead *ahead, const BatchSource *source, uint32 n, Size len, uin
 
 /*
  * Plans pages until the window is full.  A request is begun only when there is room for a whole one, lest each page that was read makes room for
- * one of a page.
+ * one of a page; what is begun is made whole.
  */
 static void
 fill_window(ReadAhead *ahead)
 {
 	Size most = (Size) s3am_read_ahead * 1024;
 	Size target = Min(Max(ahead->window / RANGES_WANTED, RANGE_MIN), RANGE_MAX);
-	BatchSource first, source;
+	BatchSource first = {0}, source;
 	uint32 first_n = 0, n;
 	uint64 end_row = 0;
 	Size len = 0;
 
-	while (ahead->nranges < AHEAD_RANGES && ahead->planned + target <= ahead->window &&
-		   (ahead->nranges == 0 || bucket_reads_bytes() + target <= most))
+	while (len > 0 || (ahead->nranges < AHEAD_RANGES && ahead->planned + target <= ahead->window &&
+					   (ahead->nranges == 0 || bucket_reads_bytes() + target <= most)))
 	{
 		bool more = ahead->plan(ahead->arg, ahead->plan_row, &source, &n);
 		bool wanted = more && !(source.cache_owner != 0 && page_is_cached(&source, n));
@@ -136,8 +136,6 @@ fill_window(ReadAhead *ahead)
 		ahead->planned += page_size(&source, n);
 		ahead->plan_row = row_after(&source, n);
 	}
-	if (len > 0 && ahead->nranges < AHEAD_RANGES)
-		(void) start_range(ahead, &first, first_n, len, end_row);
 }
 
 void

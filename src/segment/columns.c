@@ -458,6 +458,23 @@ next_number(ColumnCursor *c, char *to)
 	}
 }
 
+/*
+ * Puts zeros from `off` up to the next multiple of `align`, at most 8, and returns that.  Behind it, too, which will be written later, but none
+ * at `room` or beyond.
+ */
+static inline Size
+pad(char *values, Size off, Size align, Size room)
+{
+	Size end = TYPEALIGN(align, off);
+
+	if (off + 8 <= room)
+		memset(values + off, 0, 8);
+	else
+		for (Size i = off; i < end && i < room; i++)
+			values[i] = 0;
+	return end;
+}
+
 /* Writes the column's next value at `off` from the row's values; where it ends, or 0 if that is beyond `room`. */
 static inline Size
 next_value(ColumnCursor *c, char *values, Size off, Size room)
@@ -467,7 +484,7 @@ next_value(ColumnCursor *c, char *values, Size off, Size room)
 
 	if (c->typlen > 0)
 	{
-		off = align_to(off, c->align);
+		off = pad(values, off, c->align, room);
 		if (off + c->typlen > room)
 			return 0;
 		if (c->encoding != PLAIN)
@@ -489,7 +506,7 @@ next_value(ColumnCursor *c, char *values, Size off, Size room)
 			uint32 word[1];
 
 			memcpy(word, c->lengths, sizeof(uint32));
-			off = align_to(off, c->align);
+			off = pad(values, off, c->align, room);
 			header = sizeof(uint32);
 			len = VARSIZE_4B(word) - header;
 			if (off + header + len > room)
@@ -565,7 +582,7 @@ columns_join(const uint8 *in, Size len, uint32 nrows, char *page, Size raw, Colu
 	}
 	if (!find_columns(p, in + len - p, columns, cursors, ncolumns))
 		return false;
-	memset(page, 0, raw);
+	(void) pad(page, sizeof(uint32) * (Size) nrows, 8, raw);
 	for (uint32 r = 0, flagged = 0; r < nrows; r++)
 	{
 		bool some_null = flags && IN_ROW(flags, r);
@@ -583,6 +600,7 @@ columns_join(const uint8 *in, Size len, uint32 nrows, char *page, Size raw, Colu
 				return false;
 			for (Size b = 0; b < bitmap; b++)
 				page[at + b] = bitmaps[b * (Size) nflagged + flagged];
+			(void) pad(page + at, bitmap, 8, raw - at);
 			flagged++;
 			at += TYPEALIGN(8, bitmap);
 		}
@@ -594,7 +612,7 @@ columns_join(const uint8 *in, Size len, uint32 nrows, char *page, Size raw, Colu
 				if (off == 0)
 					return false;
 			}
-		at += TYPEALIGN(8, off);
+		at += pad(page + at, off, 8, room);
 		if (at > raw)
 			return false;
 	}

@@ -159,11 +159,15 @@ forget_all(Datum arg, int cacheid, uint32 hashvalue)
 static EnumType *
 lookup(Oid type, bool again)
 {
+	static EnumType *last; /* entries stay where they are */
 	bool found;
 	EnumType *entry;
 	int n;
 	Label *labels;
 
+	/* all values of a column are of one type */
+	if (last && last->type == type && last->valid && !again)
+		return last;
 	if (types == NULL)
 	{
 		HASHCTL ctl = {0};
@@ -176,7 +180,7 @@ lookup(Oid type, bool again)
 	}
 	entry = hash_search(types, &type, HASH_FIND, NULL);
 	if (entry && entry->valid && !again)
-		return entry;
+		return last = entry;
 	labels = read_labels(type, &n);
 	entry = hash_search(types, &type, HASH_ENTER, &found);
 	if (found)

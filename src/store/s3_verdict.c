@@ -301,10 +301,10 @@ s3_verdict(StoreOp *op, CURLcode code, bool *slow_down)
 	}
 	if (code != CURLE_OK && !(a->status >= 300 && code == CURLE_SEND_ERROR))
 		return transport_failed(op, code);
+	if (success && op->kind == S3_GET)
+		return succeeded(op); /* an object may look like an error */
 	if (answer_error(a) || !success)
 	{
-		if (success && op->kind == S3_GET)
-			return check_bytes(op); /* an object may look like an error */
 		if (a->status == 507 && is_full(a))
 		{
 			answered(op, STORE_FULL);

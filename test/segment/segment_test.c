@@ -12,6 +12,7 @@
  *   swap      each page in each other's place, and those of another segment
  *   places    the directory of pages is changed
  *   columns   flips and cuts of pages by columns, within their compression: rows are made of them, or it is said that none can be
+ *   packed    the same in the object, compressed again and with checksums that fit: what a reader makes of it
  * same: the reader gave the rows that were written.  errors: SQLSTATE XX001 (or another that a reader may give).  other: rows that are
  * not those, without an error; harmless only where checksums were made to fit.
  */
@@ -111,6 +112,8 @@ bucket_reads_go_on(void)
 {
 }
 
+/* Of the reader that is at it; an error leaves it to who catches it, as a scan's memory does. */
+static ReadAhead ahead;
 static BatchSource planned;
 
 static bool
@@ -155,7 +158,6 @@ static uint64
 read_all(const Subject *subject)
 {
 	BatchSource source = {0};
-	ReadAhead ahead = {0};
 	Subject s = *subject;
 	RowPage *page = NULL;
 	uint64 h = 0;
@@ -188,6 +190,7 @@ read_all(const Subject *subject)
 		}
 		s.nrows = footer->nrows;
 	}
+	memset(&ahead, 0, sizeof(ahead));
 	source.nrows = s.nrows;
 	source.npages = s.npages;
 	source.pages = s.pages;
@@ -314,6 +317,7 @@ try(Subject *s, uint64 want, Counts *counts)
 			ERRCODE_TO_CATEGORY(geterrcode()) == ERRCODE_OUT_OF_MEMORY)
 			PG_RE_THROW();
 		FlushErrorState();
+		read_ahead_release(&ahead);
 		RollbackAndReleaseCurrentSubTransaction();
 		counts->errors++;
 	}
@@ -354,7 +358,7 @@ damage_columns(const Subject *s, int step, Counts *counts)
 	{
 		const char *stored = object + offset + sizeof(header);
 		uint8 *columns;
-		char *want;
+		char *want, *again;
 		Size len;
 		ColumnCursor *cursors;
 
@@ -367,8 +371,13 @@ damage_columns(const Subject *s, int step, Counts *counts)
 		if (ZSTD_decompress(columns, len, stored, header.stored) != len)
 			elog(ERROR, "a page that was just written cannot be decompressed");
 		cursors = palloc(sizeof(ColumnCursor) * columns_count(columns, len));
+		memset(want, 0xff, header.raw);
 		if (!columns_join(columns, len, header.nrows, want, header.raw, cursors))
 			elog(ERROR, "a page that was just written cannot be made of its columns");
+		again = palloc0(header.raw);
+		if (!columns_join(columns, len, header.nrows, again, header.raw, cursors) ||
+			memcmp(want, again, header.raw) != 0)
+			elog(ERROR, "a page that is made of its columns has bytes that nobody wrote");
 		for (Size i = 0; i < len; i += step)
 			for (int bits = 0; bits < 9; bits++)
 			{
@@ -389,6 +398,79 @@ damage_columns(const Subject *s, int step, Counts *counts)
 		header.raw -= 8;
 		try_join(columns, len, &header, NULL, counts);
 	}
+}
+
+/* The object with other columns in page `p`; object and directory are new, and all of them go with the current context. */
+static void
+repack(Subject *s, const char *intact, Size intact_len, uint32 p, const uint8 *columns, Size len, ExtentHeader header)
+{
+	Size offset = s->pages[p].offset8 * (Size) 8, after = s->pages[p + 1].offset8 * (Size) 8;
+	Size bound = ZSTD_compressBound(len), size;
+	PageStart *pages = palloc(sizeof(PageStart) * (s->npages + 1));
+	char *packed = palloc0(intact_len + bound + 8);
+
+	memcpy(packed, intact, offset);
+	header.stored = ZSTD_compress(packed + offset + sizeof(header), bound, columns, len, 1);
+	memcpy(packed + offset, &header, sizeof(header));
+	size = TYPEALIGN(8, sizeof(header) + header.stored);
+	memset(packed + offset + sizeof(header) + header.stored, 0, size - sizeof(header) - header.stored);
+	memcpy(packed + offset + size, intact + after, intact_len - after);
+	memcpy(pages, s->pages, sizeof(PageStart) * (s->npages + 1));
+	for (uint32 i = p + 1; i <= s->npages; i++)
+		pages[i].offset8 = (pages[i].offset8 * (Size) 8 - after + offset + size) / 8;
+	s->pages = pages;
+	object_len = offset + size + intact_len - after;
+	free(object);
+	object = memcpy(malloc(object_len), packed, object_len);
+	seal(s);
+}
+
+static void
+damage_packed(const Subject *s, uint64 want, int step, Counts *counts)
+{
+	Size intact_len = object_len;
+	char *intact = memcpy(palloc(object_len), object, object_len);
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "packed", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = CurrentMemoryContext;
+
+	for (uint32 p = 0; p < s->npages; p++)
+	{
+		Size offset = s->pages[p].offset8 * (Size) 8, len;
+		ExtentHeader header;
+		uint8 *columns;
+
+		memcpy(&header, intact + offset, sizeof(header));
+		if (header.compression != EXTENT_ZSTD_COLUMNS)
+			continue;
+		len = ZSTD_getFrameContentSize(intact + offset + sizeof(header), header.stored);
+		columns = palloc(len);
+		if (ZSTD_decompress(columns, len, intact + offset + sizeof(header), header.stored) != len)
+			elog(ERROR, "a page that was just written cannot be decompressed");
+		/* unharmed at first; then a byte that is another, and what is before it alone; at last other numbers of rows and bytes */
+		for (Size k = 0, places = (len + step - 1) / step; k < places + 3; k++)
+			for (int cut = 0; cut < 2; cut++)
+			{
+				Size i = k < places ? k * step : len + (k - places);
+				Subject other = *s;
+				ExtentHeader h = header;
+				Size n = cut && i < len ? i : len;
+
+				MemoryContextSwitchTo(cxt);
+				if (i > 0 && i < len && !cut)
+					columns[i] ^= 0xff;
+				h.nrows += i == len ? (cut ? 1 : -1) : 0;
+				h.raw += i == len + 1 ? (cut ? 8 : -8) : 0;
+				h.raw = i == len + 2 ? (cut ? 0 : PAGE_MAX_RAW) : h.raw;
+				repack(&other, intact, intact_len, p, columns, n, h);
+				if (i > 0 && i < len && !cut)
+					columns[i] ^= 0xff;
+				MemoryContextSwitchTo(old);
+				for (int twice = 0; twice < 2; twice++)
+					try(&other, want, counts);
+				MemoryContextReset(cxt);
+			}
+	}
+	MemoryContextDelete(cxt);
 }
 
 Datum
@@ -534,6 +616,8 @@ damage(PG_FUNCTION_ARGS)
 	}
 	else if (strcmp(how, "columns") == 0)
 		damage_columns(&s, step, &counts);
+	else if (strcmp(how, "packed") == 0)
+		damage_packed(&s, want, step, &counts);
 	else
 		elog(ERROR, "unknown damage");
 	row_writer_free(writer);

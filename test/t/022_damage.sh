@@ -78,6 +78,8 @@ check nested inline columns 1 any
 check long segment columns 1013 any
 check columns segment columns 61 any
 check columns segment seal 61 any
+check columns segment packed 499 any
+check long segment packed 4001 any
 check long segment swap 1 none
 check long inline swap 1 none
 check long segment places 1 any

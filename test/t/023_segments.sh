@@ -47,6 +47,10 @@ got=$(reads_of "SELECT count(*), sum(i) FROM rows")
 IFS='|' read -r gets bytes <<< "$(tail -n 1 <<< "$got")"
 [ "$bytes" -gt 1000000 ] && [ "$bytes" -lt $((total * 2 / 3)) ] && [ "$gets" -lt 100 ]
 ok $? "a scan does not read large values, and many pages at a time: $bytes of $total bytes in $gets GETs"
+got=$(reads_of "SET s3am.read_ahead = '4MB'; SELECT count(*), sum(i) FROM rows")
+IFS='|' read -r gets bytes <<< "$(tail -n 1 <<< "$got")"
+[ $((bytes / gets)) -gt 100000 ]
+ok $? "requests are whole while it goes on, a 32nd of what is read ahead: $bytes bytes in $gets GETs"
 is "$(sql -c "SELECT md5(huge) = md5(noise(i, 3000000)) FROM rows WHERE ctid = '(1,209)'")" t "until they are asked for"
 
 # what was open when an error was caught goes then, not when the transaction ends
@@ -70,6 +74,40 @@ SQL
 grown=${grown##*grown: }
 [ "${grown:-none}" -lt 1000000 ]
 ok $? "2000 scans that an error ended: $grown bytes"
+# errors while pages are read ahead and unpacked, for the scan that fails and for a cursor, which goes on; another cursor just stands there
+is "$(sql 2>&1 << 'SQL'
+BEGIN;
+DECLARE stands CURSOR FOR SELECT i FROM rows;
+MOVE 700 FROM stands;
+DECLARE goes CURSOR FOR SELECT i, t FROM rows;
+MOVE 700 FROM goes;
+DO $$ DECLARE r record; n int := 700; bad int := 0; goes refcursor := 'goes'; BEGIN
+	FOR k IN 1..60 LOOP
+		BEGIN
+			PERFORM i / (i - 400 - k * 20) FROM rows;
+		EXCEPTION WHEN division_by_zero THEN bad := bad + 1;
+		END;
+		FOR f IN 1..20 LOOP
+			FETCH goes INTO r;
+			n := n + 1;
+			IF r.i <> n OR length(r.t) <> 1000 THEN RAISE 'row % is %', n, r.i; END IF;
+		END LOOP;
+	END LOOP;
+	RAISE NOTICE '% errors, % rows', bad, n;
+END $$;
+MOVE ALL FROM goes;
+SAVEPOINT s;
+\set ON_ERROR_STOP 0
+SELECT sum(i / (i - 9000)) FROM rows;
+ROLLBACK TO s;
+FETCH stands;
+COMMIT;
+SELECT count(*), sum(i), sum(length(t)) FROM rows;
+SQL
+)" "NOTICE:  60 errors, 1900 rows
+ERROR:  division by zero
+701
+20000|200010000|20000000" "errors with pages on their way"
 # a cursor goes on whose page was read in a subtransaction that was rolled back
 is "$(sql << 'SQL'
 BEGIN;
