@@ -113,7 +113,7 @@ for i, a in enumerate(keys):
         # what one names alone is not known while that one is damaged
         found = problems()
         if not ({a, b} <= found if a.split('/')[0] == b.split('/')[0] else {a, b} & found):
-            missed.append(f'{a} <> {b}')
+            missed.append(f'{a} <> {b} (found: {" ".join(found)})')
         write(a, kept[a])
         write(b, kept[b])
 print(f'two objects in each other\'s place|{", ".join(missed)}')
