@@ -104,7 +104,7 @@ for how in damaged absent; do
 			: # no page of the newest checkpoint
 		elif grep -q "${page#"${repository#file://}/"}" "$work/said" "$dir/log"; then
 			n=$((n + 1))
-			if [ $how$n = damaged1 ]; then
+			if [ $how = damaged ]; then
 				before=$(shared)
 				sleep 4
 				after=$(shared)
