@@ -17,7 +17,7 @@
 #define WINDOW_MIN (2 * PAGE_TARGET)
 #define RANGES_WANTED 32 /* requests of a full window */
 #define RANGE_MIN ((Size) 64 * 1024)
-#define RANGE_MAX ((Size) 512 * 1024)
+#define RANGE_MAX ((Size) 384 * 1024) /* larger ones cost the store less each byte, but fewer are under way */
 
 static inline uint64
 page_start(const BatchSource *source, uint32 n)
