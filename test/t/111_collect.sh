@@ -211,7 +211,7 @@ like "$(sed -n 2p "$work/session6")" 'ERROR:  (40001|08006)' "what was written b
 writes() { sql -c 'UPDATE reread SET i = 101 WHERE i = 1' > /dev/null 2>&1; }
 eventually 20 writes
 ok $? "and the server writes again"
-withdrawn() { [ ! -e "$bucket/nodes/$was" ] && at_most pins 0; }
+withdrawn() { [ -n "$was" ] && [ ! -e "$bucket/nodes/$was" ] && at_most pins 0; }
 eventually 15 withdrawn
 ok $? "what its ended epoch wrote to keep objects is withdrawn" || why_kept
 pin_timeout 20s
