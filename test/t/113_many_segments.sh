@@ -11,13 +11,6 @@ covers() { local name; name=$(basename "$(newest)"); [ -n "$name" ] && [ "$((10#
 # the largest first
 objects() { find "${repository#file://}/pages" -type f -printf '%s %p\n' | sort -rn | cut -d' ' -f2; }
 shared() { awk '/^RssShmem/ { print $2 }' "/proc/$(worker publisher)/status"; }
-# milliseconds from taking connections to being attached, when it started last
-took() {
-	local from to
-	from=$(grep 'ready to accept connections' "$dir/log" | tail -n 1 | cut -d' ' -f1-3)
-	to=$(grep 's3am: attached to' "$dir/log" | tail -n 1 | cut -d' ' -f1-3)
-	echo $((($(date -d "$to" +%s%6N) - $(date -d "$from" +%s%6N)) / 1000))
-}
 attached() { [ "$(sql -c "SELECT phase FROM s3am.node()" 2> /dev/null)" = ready ]; }
 
 node one "${settings[@]}"
@@ -66,14 +59,6 @@ wanted=$(content)
 like "$wanted" '^[0-9]+.[0-9]' "it can be read"
 cluster_restart "$dir"
 is "$(content)" "$wanted" "a server that starts again has the same batches, rows and row ids"
-quick=1
-for _ in 1 2 3 4 5; do
-	took=$(took)
-	[ "$took" -ge 900 ] || { quick=0; break; }
-	cluster_restart "$dir"
-	eventually 20 attached
-done
-ok $quick "no worker waits for another one's time to pass: attached $took ms after the server takes connections"
 node two "${settings[@]}" "s3am.checkpoint_interval = 1"
 sql -c 'CREATE EXTENSION s3am'
 eventually 20 attached
