@@ -77,7 +77,7 @@ struct BucketRead
 };
 
 BucketRead *
-bucket_read_start(const char *key, uint64 offset, Size length)
+bucket_read_start(const char *key, uint64 offset, int64 length)
 {
 	BucketRead *read = MemoryContextAlloc(TopTransactionContext, sizeof(BucketRead));
 	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
