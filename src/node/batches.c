@@ -555,6 +555,12 @@ state_restore_batch(BatchesRestore *r, const S3am__Batch *batch, const S3am__Bat
 	r->n++;
 }
 
+bool
+state_restored(const BatchesRestore *r, uint64 row)
+{
+	return r->n > 0 && state_find_batch(r->array, r->n, row) >= 0;
+}
+
 void
 state_restore_end(BatchesRestore *r, uint64 pos)
 {

@@ -137,6 +137,8 @@ extern void state_restore_expect(BatchesRestore *restore, uint64 next, uint64 la
 /* schema: NULL: that of the batch before */
 extern void state_restore_batch(BatchesRestore *restore, const S3am__Batch *batch, const S3am__BatchSchema *schema,
 								uint64 first_row, uint64 pos, uint32 xmin);
+/* Is the row in one of the batches so far? */
+extern bool state_restored(const BatchesRestore *r, uint64 row);
 extern void state_restore_end(BatchesRestore *restore, uint64 pos);
 extern void state_forget(S3Node *node); /* what every snapshot sees the replacement of */
 /*

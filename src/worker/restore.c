@@ -245,11 +245,6 @@ restore_catalogs(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 
 /* ------------------------------------------------------------------------------------ rows */
 
-typedef struct RowRange
-{
-	uint64 first, end;
-} RowRange;
-
 typedef struct RowWalk
 {
 	S3Node *node;
@@ -262,24 +257,18 @@ typedef struct RowWalk
 	BatchesRestore *batches;
 	const BatchArray *before; /* what older snapshots read; NULL: nothing */
 	uint32 nbefore;
-	RowRange *ranges; /* of the batches of the leaf at hand */
-	size_t nranges, ranges_capacity;
-	size_t at; /* the one that holds the row at hand, or comes after it */
 	uint64 high;
 	uint64 removed; /* rows of the table, in all leaves */
 } RowWalk;
 
 /*
  * A checkpoint has the numbers of all rows that were ever removed; those that no batch has any more are nobody's concern, and memory for them
- * would grow for ever.  Rows come in order.
+ * would grow for ever.  A merged batch may begin in one leaf and have rows whose numbers are in those that follow.
  */
 static bool
 has_row(RowWalk *w, uint64 row)
 {
-	while (w->at < w->nranges && w->ranges[w->at].end <= row)
-		w->at++;
-	return (w->at < w->nranges && w->ranges[w->at].first <= row) ||
-		   (w->before && state_find_batch(w->before, w->nbefore, row) >= 0);
+	return state_restored(w->batches, row) || (w->before && state_find_batch(w->before, w->nbefore, row) >= 0);
 }
 
 static bool
@@ -307,13 +296,6 @@ restore_batch(RowWalk *w, const S3am__BatchState *b, bool again)
 	old = MemoryContextSwitchTo(w->cxt);
 	state_restore_batch(w->batches, b->batch, again ? NULL : b->batch->schema, b->first_row,
 						POS(b->version, POS_STEP_MAX), b->xmin);
-	if (w->nranges == w->ranges_capacity)
-	{
-		w->ranges_capacity = w->ranges_capacity ? w->ranges_capacity * 2 : 512;
-		w->ranges = w->ranges ? repalloc_huge(w->ranges, w->ranges_capacity * sizeof(RowRange))
-							  : palloc(w->ranges_capacity * sizeof(RowRange));
-	}
-	w->ranges[w->nranges++] = (RowRange){b->first_row, b->first_row + b->batch->nrows};
 	MemoryContextSwitchTo(old);
 }
 
@@ -325,7 +307,6 @@ batch_leaf(void *arg, LoadedPage *leaf)
 	const S3am__BatchState *b;
 	MemoryContext old = MemoryContextSwitchTo(w->cxt);
 
-	w->nranges = 0;
 	/* the pages that follow are about as full */
 	state_restore_expect(w->batches, page->n_batches + leaf->batches.n, leaf->batches.n * (leaf->siblings - 1));
 	MemoryContextSwitchTo(old);
@@ -335,7 +316,6 @@ batch_leaf(void *arg, LoadedPage *leaf)
 		restore_batch(w, b, leaf->batches.same_schema);
 	if (leaf->batches.damaged)
 		damaged(leaf->key, "it cannot be decoded");
-	w->at = 0;
 	state_ends_begin(w->node, w->table, w->pos);
 	for (size_t i = 0; page->removed && i < page->removed->n_parts; i++)
 	{
@@ -379,8 +359,6 @@ table_leaf(void *arg, LoadedPage *leaf)
 		w->before = state_batches(w->node, w->table, &w->nbefore);
 		MemoryContextSwitchTo(old);
 		w->removed = 0;
-		w->ranges = NULL;
-		w->ranges_capacity = 0;
 		walk(&(Walk){batch_leaf, w, true}, t->batches, ahead_take(&ahead, i), 0, 1);
 		MemoryContextSwitchTo(w->cxt);
 		state_restore_end(w->batches, w->pos);
