@@ -2,7 +2,7 @@
 # pg_stat_user_tables and autoanalyze: own writes count as on heap, rolled back ones too, and so do another server's.
 . "$(dirname "$0")/../lib/tap.sh"
 
-settings=("autovacuum_naptime = '1s'" "autovacuum_analyze_threshold = 500" "autovacuum_analyze_scale_factor = 0" "autovacuum_vacuum_threshold = 1000000000"
+settings=("autovacuum_naptime = '1s'" "autovacuum_analyze_threshold = 1000" "autovacuum_analyze_scale_factor = 0" "autovacuum_vacuum_threshold = 1000000000"
 	"autovacuum_vacuum_insert_threshold = -1")
 node one "${settings[@]}" "autovacuum = off"
 sql -c 'CREATE EXTENSION s3am' -c 'CREATE TABLE h (i int, x text)' -c 'CREATE TABLE s (i int, x text) USING s3am' || exit 1
