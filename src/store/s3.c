@@ -343,11 +343,14 @@ attempt_ended(StoreOp *op, CURLcode code)
 	bool slow_down;
 	S3Next next = s3_verdict(op, code, &slow_down);
 	int64_t limit = slow_down ? SLOW_DOWN_MIN_MS : BACKOFF_MIN_MS;
-	int64_t wait;
+	int64_t wait, left = op->submitted + s3->retry_timeout - s3_now();
 
 	for (int i = 1; i < op->attempts && limit < BACKOFF_MAX_MS; i++)
 		limit *= 2;
 	wait = 1 + random_below(s3, limit < BACKOFF_MAX_MS ? limit : BACKOFF_MAX_MS);
+	/* chance does not end it before its time: the last attempt is made when that is over */
+	if (wait > left && left > 0)
+		wait = left;
 	if (op->answer.retry_after_ms > wait)
 		wait = op->answer.retry_after_ms;
 	adjust_window(s3, op, slow_down, wait);
@@ -359,7 +362,7 @@ attempt_ended(StoreOp *op, CURLcode code)
 		if (!other_credentials(s3, op))
 			next = S3_DONE;
 	}
-	if (next == S3_DONE || s3_conditional(op) || op->cancelled || s3_now() + wait - op->submitted > s3->retry_timeout)
+	if (next == S3_DONE || s3_conditional(op) || op->cancelled || left <= 0 || wait > left)
 		finish(op);
 	else
 	{

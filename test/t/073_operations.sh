@@ -26,8 +26,7 @@ is "$(sql -c "SELECT count(*) FROM s3am.read_manifests(0, 5)")" 0 "none"
 is "$(sql -c 'SELECT version = head, applied = head, queued, taken, undelivered, commits > 4, conflicts, error FROM s3am.node()')" \
 	't|t|0|0|0|t|0|' "node()"
 at_rest() {
-	workers=$(sql -c "SELECT string_agg(process || ': ' || waits_for, ', ' ORDER BY process) FROM s3am.activity WHERE process <> 'session'" |
-		sed 's/reading the chain/work/')
+	workers=$(sql -c "SELECT string_agg(process || ': ' || replace(waits_for, 'reading the chain', 'work'), ', ' ORDER BY process) FROM s3am.activity WHERE process <> 'session'")
 	[ "$workers" = 'committer: work, compactor: work, publisher: work' ]
 }
 eventually 10 at_rest
