@@ -193,15 +193,21 @@ work_on(uint64 storage)
 	PG_CATCH();
 	{
 		ErrorData *error;
+		bool dropped;
 
 		HOLD_INTERRUPTS();
 		MemoryContextSwitchTo(pass_cxt);
 		error = CopyErrorData();
 		FlushErrorState();
+		dropped = table && table->dropped != 0;
 		compact_discard();
 		AbortCurrentTransaction();
 		state_unpin_all();
-		note_failure(storage, error);
+		/* whatever went wrong with a table that was dropped meanwhile is no failure */
+		if (dropped)
+			pg_atomic_fetch_add_u64(&node->compaction.lost, 1);
+		else
+			note_failure(storage, error);
 		job_ended();
 		RESUME_INTERRUPTS();
 	}

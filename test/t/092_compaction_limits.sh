@@ -81,6 +81,24 @@ is "$(cat "$work/vacuum")" "" "VACUUM ends well"
 is "$(pieces) $(sql -c 'SELECT lost_races FROM s3am.compaction')" "0 $lost" "and what was compacted is taken, though it began long ago"
 is "$(sql -c 'SELECT count(*), count(DISTINCT a) FROM long')" "990|990" "without what was deleted meanwhile"
 
+# ---- a table that is dropped while it is compacted
+sql -c 'SET s3am.inline_limit = 0' -c 'CREATE TABLE brief (i int, a text) USING s3am' -c "INSERT INTO brief SELECT g, md5(g::text) FROM generate_series(1, 500) g" \
+	-c "INSERT INTO brief SELECT g, md5(g::text) FROM generate_series(501, 1000) g" -c "INSERT INTO brief SELECT g, md5(g::text) FROM generate_series(1001, 1500) g"
+set_to compaction_rate 4kB
+failures=$(sql -c 'SELECT failures FROM s3am.compaction') lost=$(sql -c 'SELECT lost_races FROM s3am.compaction')
+(cluster_use "$dir" && PGAPPNAME=vacuum exec "$cluster_bin/psql" -Xq -d test -c 'VACUUM brief') > "$work/vacuum" 2>&1 &
+vacuum=$!
+reading() { [ "$(sql -c "SELECT phase FROM s3am.compaction WHERE \"table\" = 'brief'::regclass")" = reading ]; }
+eventually 10 reading
+sql -c "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = 'vacuum'" > /dev/null
+wait "$vacuum"
+sql -c 'DROP TABLE brief'
+given_up() { [ "$(sql -c 'SELECT lost_races FROM s3am.compaction')" -gt "$lost" ]; }
+eventually 20 given_up
+ok $? "a job whose table is dropped is given up"
+is "$(sql -c 'SELECT failures FROM s3am.compaction')" "$failures" "which is no failure"
+set_to compaction_rate 32MB
+
 # ---- autovacuum
 sql -c 'CREATE TABLE a (i int) USING s3am WITH (autovacuum_vacuum_threshold = 10, autovacuum_vacuum_scale_factor = 0)' \
 	-c 'INSERT INTO a SELECT generate_series(1, 1000)' -c 'DELETE FROM a WHERE i % 2 = 0'

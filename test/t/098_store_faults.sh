@@ -75,16 +75,16 @@ is "$(sql -c 'SELECT count(*) FROM small'; on two; sql -c 'SELECT count(*) FROM 
 like "$cold" 'ERROR:  08006: cannot read object "segments/.*503' "503: what is not fails after s3am.retry_timeout, and names the object"
 kill -0 "$loader"
 ok $? "503: the load waits still"
-# server two is heard a little later
+# server two is heard a little later; the load may try again later still
 kill -STOP "$(on two; worker committer)"
 s3_refuse 0
+sleep 3
+kill -CONT "$(on two; worker committer)"
 wait "$loader"
 is "$(tail -n 1 "$work/loaded")" "status 0" "503: the load ends well" || diag "$(cat "$work/loaded")"
 acknowledged=$((acknowledged + 60000))
-sleep 3
-on two
-kill -CONT "$(worker committer)"
 sleep 7
+on two
 is "$(epoch; on one; epoch)" "$epochs" "503: both servers are in the epochs that they were in"
 is "$(worker committer; on one; worker committer)" "$committers" "503: with the processes that they had"
 on two
