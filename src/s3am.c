@@ -27,7 +27,9 @@
 
 #include "cache/cache.h"
 #include "ddl/ddl.h"
+#include "manifest/memory.h"
 #include "node/node.h"
+#include "refusal.h"
 #include "s3am.h"
 #include "segment/codec.h"
 #include "table/table.h"
@@ -265,6 +267,7 @@ _PG_init(void)
 						errmsg("s3am must be loaded via shared_preload_libraries"),
 						errhint("Add s3am to shared_preload_libraries in postgresql.conf and restart the server.")));
 	settings_define();
+	(void) memory_on_refusal(refusal_throws);
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup = shmem_startup_hook;

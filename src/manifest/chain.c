@@ -8,6 +8,7 @@
 #include "manifest/chain.h"
 #include "manifest/envelope.h"
 #include "manifest/keys.h"
+#include "manifest/memory.h"
 #include "manifest/rules.h"
 
 void
@@ -35,7 +36,7 @@ complain(char **error, const char *key, const char *what)
 	char text[256];
 
 	snprintf(text, sizeof(text), "object \"%s\" %s", key, what);
-	*error = strdup(text);
+	*error = memory_copy_text(text);
 }
 
 S3am__Manifest *
@@ -50,7 +51,7 @@ chain_open(const ChainState *state, const uint8_t uuid[16], const uint8_t *objec
 	payload = envelope_open(ENVELOPE_MANIFEST, uuid, key, object, object_len, &len, NULL, error);
 	if (payload == NULL)
 		return NULL;
-	m = s3am__manifest__unpack(NULL, len, payload);
+	m = s3am__manifest__unpack(&memory_allocator, len, payload);
 	free(payload);
 	if (m == NULL || m->version != state->version + 1)
 		complain(error, key, "is damaged: it is not the manifest that belongs there");
@@ -67,7 +68,7 @@ chain_open(const ChainState *state, const uint8_t uuid[16], const uint8_t *objec
 S3am__CheckpointRef *
 checkpoint_ref_copy(const S3am__CheckpointRef *ref)
 {
-	S3am__CheckpointRef *copy = malloc(sizeof(*copy));
+	S3am__CheckpointRef *copy = memory_need(sizeof(*copy));
 
 	s3am__checkpoint_ref__init(copy);
 	copy->version = ref->version;
@@ -75,7 +76,7 @@ checkpoint_ref_copy(const S3am__CheckpointRef *ref)
 	copy->parent = ref->parent;
 	copy->size = ref->size;
 	copy->digest.len = ref->digest.len;
-	copy->digest.data = malloc(ref->digest.len + 1);
+	copy->digest.data = memory_need(ref->digest.len + 1);
 	memcpy(copy->digest.data, ref->digest.data, ref->digest.len);
 	return copy;
 }
@@ -108,7 +109,7 @@ chain_apply(ChainState *state, const S3am__Manifest *m, const uint8_t digest[16]
 
 	for (size_t i = 0; i < m->n_steps; i++)
 		n += m->steps[i]->n_txns;
-	voided = calloc(n + 1, sizeof(bool));
+	voided = memory_need_zeroed(n + 1, sizeof(bool));
 	n = 0;
 	for (size_t i = 0; i < m->n_steps; i++)
 		for (size_t j = 0; j < m->steps[i]->n_txns; j++, n++)
@@ -124,9 +125,11 @@ chain_apply(ChainState *state, const S3am__Manifest *m, const uint8_t digest[16]
 		}
 	if (m->checkpoint && chain_checkpoint_fits(state, m->checkpoint))
 	{
-		if (state->checkpoint)
-			s3am__checkpoint_ref__free_unpacked(state->checkpoint, NULL);
+		S3am__CheckpointRef *before = state->checkpoint;
+
 		state->checkpoint = checkpoint_ref_copy(m->checkpoint);
+		if (before)
+			s3am__checkpoint_ref__free_unpacked(before, NULL);
 	}
 	if (m->time_ms > state->time_ms)
 		state->time_ms = m->time_ms;
@@ -161,7 +164,7 @@ chain_open_checkpoint(const S3am__CheckpointRef *ref, const uint8_t uuid[16], co
 	payload = envelope_open(ENVELOPE_CHECKPOINT, uuid, key, object, object_len, &len, NULL, error);
 	if (payload == NULL)
 		return NULL;
-	root = s3am__checkpoint__unpack(NULL, len, payload);
+	root = s3am__checkpoint__unpack(&memory_allocator, len, payload);
 	free(payload);
 	if (root == NULL || root->version != ref->version || root->manifest_digest.len != 16)
 	{

@@ -17,6 +17,7 @@
 #include "manifest/envelope.h"
 #include "manifest/jobs.h"
 #include "manifest/keys.h"
+#include "manifest/memory.h"
 #include "manifest/rules.h"
 #include "manifest/tree.h"
 #include "manifest/treebuild.h"
@@ -168,7 +169,7 @@ static void
 write_root(CheckpointBuild *b, S3am__Checkpoint *root)
 {
 	size_t len = s3am__checkpoint__get_packed_size(root);
-	uint8_t *payload = malloc(len + 1);
+	uint8_t *payload = memory_need(len + 1);
 	uint8_t *object;
 	char key[KEY_SIZE];
 
@@ -199,7 +200,7 @@ carry_dropped(CheckpointBuild *b, S3am__Checkpoint *root)
 {
 	size_t n = 0;
 
-	root->dropped = malloc((b->delta->ndropped + (b->old ? b->old->n_dropped : 0) + 1) * sizeof(void *));
+	root->dropped = memory_need((b->delta->ndropped + (b->old ? b->old->n_dropped : 0) + 1) * sizeof(void *));
 	/* what a whole sweep could delete needs no remembering */
 	for (size_t i = 0; b->old && i < b->old->n_dropped; i++)
 		if (b->old->dropped[i]->version > b->cfg.swept)
@@ -221,7 +222,7 @@ merge_sequences(CheckpointBuild *b, S3am__Checkpoint *root)
 	Delta *d = b->delta;
 	S3am__SequenceState **olds = b->old ? b->old->sequences : NULL;
 
-	root->sequences = malloc((nold + d->nsequences + 1) * sizeof(void *));
+	root->sequences = memory_need((nold + d->nsequences + 1) * sizeof(void *));
 	while (i < nold || j < d->nsequences)
 	{
 		S3am__SequenceState *old = olds && i < nold ? olds[i] : NULL;
@@ -249,12 +250,12 @@ merge_sequences(CheckpointBuild *b, S3am__Checkpoint *root)
 static void
 build_root(CheckpointBuild *b)
 {
-	S3am__Checkpoint *root = malloc(sizeof(*root));
+	S3am__Checkpoint *root = memory_need(sizeof(*root));
 
 	s3am__checkpoint__init(root);
 	root->version = b->state.version;
 	root->manifest_digest.len = 16;
-	root->manifest_digest.data = malloc(16);
+	root->manifest_digest.data = memory_need(16);
 	memcpy(root->manifest_digest.data, b->state.digest, 16);
 	root->time_ms = b->state.time_ms;
 	outcomes_encode(b->state.outcomes, root);
@@ -275,12 +276,12 @@ build_root(CheckpointBuild *b)
 	else
 	{
 		size_t len = s3am__checkpoint__get_packed_size(root);
-		uint8_t *bytes = malloc(len + 1);
+		uint8_t *bytes = memory_need(len + 1);
 
 		s3am__checkpoint__pack(root, bytes);
 		if (b->old)
 			s3am__checkpoint__free_unpacked(b->old, NULL);
-		b->old = s3am__checkpoint__unpack(NULL, len, bytes); /* from here on the new one */
+		b->old = s3am__checkpoint__unpack(&memory_allocator, len, bytes); /* from here on the new one */
 		free(bytes);
 		write_more(b);
 	}
@@ -301,7 +302,7 @@ output(void *arg, uint64_t number, uint8_t *payload, size_t len)
 	if (b->noutputs == b->output_capacity)
 	{
 		b->output_capacity = b->output_capacity ? b->output_capacity * 2 : 16;
-		b->outputs = realloc(b->outputs, b->output_capacity * sizeof(Output));
+		b->outputs = memory_grow(b->outputs, b->output_capacity * sizeof(Output));
 	}
 	b->outputs[b->noutputs++] = (Output){number, payload, len};
 }
@@ -357,12 +358,12 @@ add_todo(CheckpointBuild *b, const S3am__PageRef *ref, DeltaTable *table)
 
 	if (ref == NULL)
 		return;
-	b->todo = realloc(b->todo, (b->ntodo + 1) * sizeof(void *));
-	b->todo_table = realloc(b->todo_table, (b->ntodo + 1) * sizeof(void *));
+	b->todo = memory_grow(b->todo, (b->ntodo + 1) * sizeof(void *));
+	b->todo_table = memory_grow(b->todo_table, (b->ntodo + 1) * sizeof(void *));
 	len = s3am__page_ref__get_packed_size(ref);
-	bytes = malloc(len + 1);
+	bytes = memory_need(len + 1);
 	s3am__page_ref__pack(ref, bytes);
-	b->todo[b->ntodo] = s3am__page_ref__unpack(NULL, len, bytes);
+	b->todo[b->ntodo] = s3am__page_ref__unpack(&memory_allocator, len, bytes);
 	free(bytes);
 	b->todo_table[b->ntodo++] = table;
 }
@@ -565,7 +566,7 @@ use_manifests(CheckpointBuild *b)
 	}
 }
 
-/* One that the committer still has. */
+/* one that the committer still has.  No memory for a copy is no harm: it is read. */
 static bool
 recall(CheckpointBuild *b, Slot *slot)
 {
@@ -653,7 +654,7 @@ checkpoint_begin(const CheckpointConfig *config, Committer *c, Store *store, con
 
 	if (committer_epoch(c) == 0 || committer_version(c) == 0 || (current && current->version >= committer_version(c)))
 		return NULL;
-	b = calloc(1, sizeof(*b));
+	b = memory_need_zeroed(1, sizeof(*b));
 	b->cfg = *config;
 	if (b->cfg.max_delta == 0)
 		b->cfg.max_delta = 64 << 20;

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "manifest/claims.h"
+#include "manifest/memory.h"
 #include "manifest/rules.h"
 #include "manifest/successors.h"
 
@@ -88,17 +89,18 @@ base_of(const S3am__Txn *txn, uint64_t own)
 Claims *
 claims_decode(S3am__Txn *txn)
 {
-	Claims *c = calloc(1, sizeof(*c));
+	Claims *c = memory_need_zeroed(1, sizeof(*c));
 	bool ok = true;
 	size_t n = 0;
 
 	c->txn = txn;
 	c->oldest_base = txn->base_version;
-	c->rows = malloc(sizeof(RowsClaim) * (txn->n_rows + 2 * txn->n_tables + 1));
+	c->rows = memory_need(sizeof(RowsClaim) * (txn->n_rows + 2 * txn->n_tables + 1));
 	c->nreads = txn->n_reads;
-	c->reads = calloc(txn->n_reads + 1, sizeof(RowSet *));
-	c->subjects = malloc(sizeof(Subject) * (txn->n_rows + txn->n_tables + txn->n_reads + txn->n_keys + txn->n_schemas +
-											txn->n_names + 2 * txn->n_storages + txn->n_sequences + 1));
+	c->reads = memory_need_zeroed(txn->n_reads + 1, sizeof(RowSet *));
+	c->subjects =
+		memory_need(sizeof(Subject) * (txn->n_rows + txn->n_tables + txn->n_reads + txn->n_keys + txn->n_schemas +
+									   txn->n_names + 2 * txn->n_storages + txn->n_sequences + 1));
 	for (size_t i = 0; ok && i < txn->n_rows; i++)
 	{
 		S3am__RowClaim *r = txn->rows[i];

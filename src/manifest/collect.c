@@ -16,6 +16,7 @@
 #include "manifest/idset.h"
 #include "manifest/jobs.h"
 #include "manifest/keys.h"
+#include "manifest/memory.h"
 #include "manifest/rules.h"
 #include "manifest/tree.h"
 
@@ -186,9 +187,9 @@ add_victim(Pass *p, const char *key, uint64_t size, const char *why, uint64_t *c
 	if (p->nvictims == p->victim_capacity)
 	{
 		p->victim_capacity = p->victim_capacity ? p->victim_capacity * 2 : 64;
-		p->victims = realloc(p->victims, p->victim_capacity * sizeof(char *));
+		p->victims = memory_grow(p->victims, p->victim_capacity * sizeof(char *));
 	}
-	p->victims[p->nvictims++] = strdup(key);
+	p->victims[p->nvictims++] = memory_copy_text(key);
 }
 
 /* <prefix>/<2 hex>/<epoch>-<number> */
@@ -378,7 +379,7 @@ manifest_came(void *arg, StoreResult *result)
 	if (!fine(p, result))
 		return;
 	payload = envelope_open(ENVELOPE_MANIFEST, p->col->uuid, key, result->data, result->len, &len, NULL, &error);
-	m = payload ? s3am__manifest__unpack(NULL, len, payload) : NULL;
+	m = payload ? s3am__manifest__unpack(&memory_allocator, len, payload) : NULL;
 	free(payload);
 	if (m == NULL)
 	{
@@ -415,7 +416,7 @@ checked(void *arg, StoreResult *result)
 		return;
 	payload =
 		envelope_open(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
-	m = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
+	m = payload ? s3am__boundary__unpack(&memory_allocator, len, payload) : NULL;
 	free(payload);
 	free(error);
 	above = m && m->boundary <= p->current->version;
@@ -475,7 +476,7 @@ found_page(void *arg, const S3am__PageRef *ref, S3am__Page *page, uint64_t first
 	for (size_t i = 0; i < page->n_tables; i++)
 		if (page->tables[i]->batches)
 		{
-			p->trees = realloc(p->trees, (p->ntrees + 1) * sizeof(void *));
+			p->trees = memory_grow(p->trees, (p->ntrees + 1) * sizeof(void *));
 			p->trees[p->ntrees++] = page->tables[i]->batches;
 			page->tables[i]->batches = NULL; /* the page goes, its part stays */
 		}
@@ -549,7 +550,7 @@ root_came(void *arg, StoreResult *result)
 	key_checkpoint(key, k->version, k->epoch);
 	payload = envelope_open(ENVELOPE_CHECKPOINT, p->col->uuid, key, result->data, result->len, &len, NULL, &error);
 	if (payload)
-		p->root = s3am__checkpoint__unpack(NULL, len, payload);
+		p->root = s3am__checkpoint__unpack(&memory_allocator, len, payload);
 	free(payload);
 	if (p->root == NULL)
 	{
@@ -586,7 +587,7 @@ add_live(void *arg, uint64_t epoch, uint64_t begun_ms)
 	Pass *p = arg;
 
 	(void) begun_ms;
-	p->live = realloc(p->live, (p->nlive + 1) * sizeof(uint64_t));
+	p->live = memory_grow(p->live, (p->nlive + 1) * sizeof(uint64_t));
 	p->live[p->nlive++] = epoch;
 	return true;
 }
@@ -609,7 +610,7 @@ checkpoints_came(void *arg, StoreResult *result)
 			continue;
 		current = v == p->current->version && e == p->current->epoch;
 		found = found || current;
-		p->checkpoints = realloc(p->checkpoints, (p->ncheckpoints + 1) * sizeof(Checkpointed));
+		p->checkpoints = memory_grow(p->checkpoints, (p->ncheckpoints + 1) * sizeof(Checkpointed));
 		p->checkpoints[p->ncheckpoints++] = (Checkpointed){
 			v, e, current || v >= oldest || (p->start && v == p->start->version && e == p->start->epoch)};
 	}
@@ -677,7 +678,7 @@ note_pin_object(Pass *p, bool node, const char *key, const StoreResult *result)
 
 	if (payload && node)
 	{
-		S3am__Node *m = s3am__node__unpack(NULL, len, payload);
+		S3am__Node *m = s3am__node__unpack(&memory_allocator, len, payload);
 
 		version = m ? m->oldest : 0;
 		if (m)
@@ -685,7 +686,7 @@ note_pin_object(Pass *p, bool node, const char *key, const StoreResult *result)
 	}
 	else if (payload)
 	{
-		S3am__Pin *m = s3am__pin__unpack(NULL, len, payload);
+		S3am__Pin *m = s3am__pin__unpack(&memory_allocator, len, payload);
 
 		version = m ? m->version : 0;
 		if (m)
@@ -833,7 +834,7 @@ move_boundary(Pass *p)
 	message.boundary = to;
 	message.checkpoint = (S3am__CheckpointRef *) current;
 	len = s3am__boundary__get_packed_size(&message);
-	payload = malloc(len + 1);
+	payload = memory_need(len + 1);
 	s3am__boundary__pack(&message, payload);
 	object = envelope_seal(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, payload, len, &len);
 	free(payload);
@@ -901,7 +902,7 @@ boundary_came(void *arg, StoreResult *result)
 	{
 		payload =
 			envelope_open(ENVELOPE_BOUNDARY, p->col->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
-		m = payload ? s3am__boundary__unpack(NULL, len, payload) : NULL;
+		m = payload ? s3am__boundary__unpack(&memory_allocator, len, payload) : NULL;
 		free(payload);
 		if (m == NULL)
 		{
@@ -931,7 +932,7 @@ boundary_came(void *arg, StoreResult *result)
 Collector *
 collector_create(Committer *c, Store *store, const uint8_t uuid[16])
 {
-	Collector *col = calloc(1, sizeof(*col));
+	Collector *col = memory_need_zeroed(1, sizeof(*col));
 
 	col->c = c;
 	col->store = store;
@@ -966,7 +967,7 @@ collector_run(Collector *col, const CollectConfig *config)
 
 	if (col->pass || committer_phase(col->c) != COMMITTER_READY || committer_checkpoint(col->c) == NULL)
 		return false;
-	p = calloc(1, sizeof(*p));
+	p = memory_need_zeroed(1, sizeof(*p));
 	p->col = col;
 	p->cfg = *config;
 	if (p->cfg.pin_ms == 0)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "manifest/committer_int.h"
+#include "manifest/memory.h"
 
 uint64_t
 committer_now(Committer *c)
@@ -113,7 +114,7 @@ committer_advance(Committer *c)
 Committer *
 committer_create(const CommitterConfig *config, Store *store, const S3am__Repository *repository)
 {
-	Committer *c = calloc(1, sizeof(*c));
+	Committer *c = memory_need_zeroed(1, sizeof(*c));
 
 	c->cfg = *config;
 	if (c->cfg.poll_min_ms == 0)
@@ -157,7 +158,7 @@ static void
 submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared)
 {
 	Pending *p;
-	S3am__Txn *txn = s3am__txn__unpack(NULL, len, bytes);
+	S3am__Txn *txn = s3am__txn__unpack(&memory_allocator, len, bytes);
 	Claims *claims = txn && txn->id ? claims_decode(txn) : NULL;
 	IdState state;
 	bool fenced;
@@ -169,7 +170,7 @@ submit(Committer *c, const uint8_t *bytes, size_t len, void *member, bool shared
 			s3am__txn__free_unpacked(txn, NULL);
 		return;
 	}
-	p = calloc(1, sizeof(*p));
+	p = memory_need_zeroed(1, sizeof(*p));
 	p->txn = txn;
 	p->claims = claims;
 	p->len = len;
@@ -290,7 +291,7 @@ committer_mark(Committer *c, uint64_t epoch, uint64_t seq)
 	/* of an epoch that never began there is nothing to mark */
 	if (epoch > outcomes_last_epoch(c->state.outcomes) || outcomes_get(c->state.outcomes, epoch, seq) != ID_UNKNOWN)
 		return;
-	mark = malloc(sizeof(*mark));
+	mark = memory_need(sizeof(*mark));
 	*mark = (Mark){c->marks, epoch, seq};
 	c->marks = mark;
 }
@@ -306,7 +307,7 @@ committer_fence(Committer *c, uint64_t epoch, void (*done)(void *arg, uint64_t v
 			done(arg, c->state.version);
 		return;
 	}
-	f = malloc(sizeof(*f));
+	f = memory_need(sizeof(*f));
 	*f = (Fence){c->fences, epoch, false, done, arg};
 	c->fences = f;
 }
@@ -349,7 +350,7 @@ committer_end_publish(Committer *c, bool published)
 void
 committer_probe(Committer *c, void (*done)(void *arg, uint64_t version), void *arg)
 {
-	Probe *p = malloc(sizeof(*p));
+	Probe *p = memory_need(sizeof(*p));
 
 	*p = (Probe){c->probes, RULE(P31_PROBE) ? c->number + 1 : 0, done, arg};
 	c->probes = p;

@@ -5,11 +5,12 @@
 #include <string.h>
 
 #include "manifest/delta.h"
+#include "manifest/memory.h"
 
 Delta *
 delta_create(void)
 {
-	return calloc(1, sizeof(Delta));
+	return memory_need_zeroed(1, sizeof(Delta));
 }
 
 static void
@@ -66,7 +67,7 @@ grow(void *list, size_t n, size_t *capacity, size_t size)
 	if (n < *capacity)
 		return list;
 	*capacity = *capacity ? *capacity * 2 : 8;
-	return realloc(list, *capacity * size);
+	return memory_grow(list, *capacity * size);
 }
 
 static DeltaTable *
@@ -80,7 +81,7 @@ table_of(Delta *d, uint64_t storage)
 	d->tables = grow(d->tables, d->ntables, &d->capacity, sizeof(void *));
 	memmove(&d->tables[i + 1], &d->tables[i], (d->ntables - i) * sizeof(void *));
 	d->ntables++;
-	t = d->tables[i] = calloc(1, sizeof(*t));
+	t = d->tables[i] = memory_need_zeroed(1, sizeof(*t));
 	t->storage = storage;
 	t->removed = rowset_create();
 	d->bytes += 200;
@@ -90,7 +91,7 @@ table_of(Delta *d, uint64_t storage)
 void
 delta_dropped(Delta *d, const S3am__SegmentRef *segment, uint64_t version)
 {
-	S3am__Dropped *g = malloc(sizeof(*g));
+	S3am__Dropped *g = memory_need(sizeof(*g));
 
 	s3am__dropped__init(g);
 	g->epoch = segment->epoch;
@@ -185,7 +186,7 @@ drop_table(Delta *d, DeltaTable *t, uint64_t version)
 static void
 add_batch(Delta *d, DeltaTable *t, S3am__Batch *batch, uint64_t first_row, uint64_t version, uint32_t xmin)
 {
-	S3am__BatchState *state = malloc(sizeof(*state));
+	S3am__BatchState *state = memory_need(sizeof(*state));
 	size_t i = batch_from(t, first_row);
 
 	s3am__batch_state__init(state);
@@ -231,11 +232,11 @@ static S3am__BatchSchema *
 copy_schema(const S3am__BatchSchema *schema)
 {
 	size_t len = s3am__batch_schema__get_packed_size(schema);
-	uint8_t *bytes = malloc(len + 1);
+	uint8_t *bytes = memory_need(len + 1);
 	S3am__BatchSchema *copy;
 
 	(void) s3am__batch_schema__pack(schema, bytes);
-	copy = s3am__batch_schema__unpack(NULL, len, bytes);
+	copy = s3am__batch_schema__unpack(&memory_allocator, len, bytes);
 	free(bytes);
 	return copy;
 }
@@ -276,7 +277,7 @@ add_edit(Delta *d, S3am__TableEdit *edit, uint64_t version, uint32_t xmin)
 static void
 add_ddl(Delta *d, S3am__Txn *txn, uint64_t version, uint64_t step)
 {
-	S3am__DdlEntry *e = malloc(sizeof(*e));
+	S3am__DdlEntry *e = memory_need(sizeof(*e));
 
 	s3am__ddl_entry__init(e);
 	e->id = txn->id;
@@ -333,9 +334,9 @@ add_position(Delta *d, const S3am__SequencePosition *position, uint64_t epoch, u
 		d->sequences = grow(d->sequences, d->nsequences, &d->sequence_capacity, sizeof(void *));
 		memmove(&d->sequences[i + 1], &d->sequences[i], (d->nsequences - i) * sizeof(void *));
 		d->nsequences++;
-		state = d->sequences[i] = malloc(sizeof(*state));
+		state = d->sequences[i] = memory_need(sizeof(*state));
 		s3am__sequence_state__init(state);
-		state->position = malloc(sizeof(*state->position));
+		state->position = memory_need(sizeof(*state->position));
 		d->bytes += 150;
 	}
 	*state->position = *position;

@@ -7,8 +7,10 @@
 
 #include <xxhash.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "manifest/envelope.h"
+#include "manifest/memory.h"
 
 #define MAX_PAYLOAD ((uint64_t) 1 << 30)
 #define COMPRESS_FROM 4096
@@ -38,6 +40,8 @@ checksum(const uint8_t *object, size_t stored)
 	XXH3_state_t *state = XXH3_createState();
 	uint64_t h;
 
+	if (state == NULL)
+		memory_refused(1024);
 	XXH3_64bits_reset(state);
 	XXH3_64bits_update(state, object, 56);
 	XXH3_64bits_update(state, object + ENVELOPE_SIZE, stored);
@@ -90,7 +94,7 @@ refuse(char **error, const char *key, const char *why)
 	char text[512];
 
 	snprintf(text, sizeof(text), "object \"%.300s\" %s", key, why);
-	*error = strdup(text);
+	*error = memory_copy_text(text);
 	return NULL;
 }
 
@@ -129,15 +133,20 @@ envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uin
 		return refuse(error, key, "is encrypted, which this version of s3am cannot read");
 	if (object[5] > 1 || (object[5] == 0 && raw != stored))
 		return refuse(error, key, "is damaged: unknown compression");
-	payload = malloc(raw ? raw : 1);
-	if (payload == NULL)
-		return refuse(error, key, "does not fit into memory");
+	payload = memory_need(raw);
 	if (object[5] == 0)
 		memcpy(payload, object + ENVELOPE_SIZE, raw);
-	else if (ZSTD_decompress(payload, raw, object + ENVELOPE_SIZE, stored) != raw)
+	else
 	{
-		free(payload);
-		return refuse(error, key, "is damaged: it cannot be decompressed");
+		size_t n = ZSTD_decompress(payload, raw, object + ENVELOPE_SIZE, stored);
+
+		if (n != raw)
+		{
+			free(payload);
+			if (ZSTD_isError(n) && ZSTD_getErrorCode(n) == ZSTD_error_memory_allocation)
+				memory_refused(raw);
+			return refuse(error, key, "is damaged: it cannot be decompressed");
+		}
 	}
 	if (found_uuid)
 		memcpy(found_uuid, object + 32, 16);

@@ -12,6 +12,7 @@
 
 #include "manifest/committer_int.h"
 #include "manifest/envelope.h"
+#include "manifest/memory.h"
 
 /* ------------------------------------------------------------------------------------ the boundary */
 
@@ -55,7 +56,7 @@ boundary_came(void *arg, StoreResult *result)
 		payload =
 			envelope_open(ENVELOPE_BOUNDARY, c->uuid, KEY_BOUNDARY, result->data, result->len, &len, NULL, &error);
 		if (payload)
-			message = s3am__boundary__unpack(NULL, len, payload);
+			message = s3am__boundary__unpack(&memory_allocator, len, payload);
 		free(payload);
 		if (message == NULL)
 		{
@@ -292,7 +293,7 @@ may_be_gap(Committer *c)
 	snprintf(text, sizeof(text), "object \"%s\" is missing, though version %llu exists: restore it", key,
 			 (unsigned long long) c->gap_later);
 	c->gap_slot = c->gap_later = 0;
-	committer_fail(c, strdup(text));
+	committer_fail(c, memory_copy_text(text));
 	return true;
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "manifest/committer_int.h"
+#include "manifest/memory.h"
 
 #define MAX_MANIFEST (8 << 20)
 
@@ -194,26 +195,26 @@ add_txn(S3am__Manifest *m, S3am__Txn *txn)
 
 	if (step == NULL || txn->own_step || step->txns[step->n_txns - 1]->own_step)
 	{
-		step = malloc(sizeof(*step));
+		step = memory_need(sizeof(*step));
 		s3am__step__init(step);
-		m->steps = realloc(m->steps, (m->n_steps + 1) * sizeof(void *));
+		m->steps = memory_grow(m->steps, (m->n_steps + 1) * sizeof(void *));
 		m->steps[m->n_steps++] = step;
 	}
 	/* a power of two is allocated */
 	if ((step->n_txns & (step->n_txns - 1)) == 0)
-		step->txns = realloc(step->txns, (step->n_txns ? step->n_txns * 2 : 1) * sizeof(void *));
+		step->txns = memory_grow(step->txns, (step->n_txns ? step->n_txns * 2 : 1) * sizeof(void *));
 	step->txns[step->n_txns++] = txn;
 }
 
 static void
 add_mark(S3am__Manifest *m, uint64_t epoch, uint64_t seq)
 {
-	S3am__CommitId *id = malloc(sizeof(*id));
+	S3am__CommitId *id = memory_need(sizeof(*id));
 
 	s3am__commit_id__init(id);
 	id->epoch = epoch;
 	id->seq = seq;
-	m->abort_marks = realloc(m->abort_marks, (m->n_abort_marks + 1) * sizeof(void *));
+	m->abort_marks = memory_grow(m->abort_marks, (m->n_abort_marks + 1) * sizeof(void *));
 	m->abort_marks[m->n_abort_marks++] = id;
 }
 
@@ -295,12 +296,12 @@ add_members(Committer *c, S3am__Manifest *m)
 static void
 add_epoch_edit(S3am__Manifest *m, uint64_t epoch, S3am__EpochEdit__Kind kind)
 {
-	S3am__EpochEdit *e = malloc(sizeof(*e));
+	S3am__EpochEdit *e = memory_need(sizeof(*e));
 
 	s3am__epoch_edit__init(e);
 	e->epoch = epoch;
 	e->kind = kind;
-	m->epochs = realloc(m->epochs, (m->n_epochs + 1) * sizeof(void *));
+	m->epochs = memory_grow(m->epochs, (m->n_epochs + 1) * sizeof(void *));
 	m->epochs[m->n_epochs++] = e;
 }
 
@@ -332,13 +333,13 @@ add_begin(Committer *c, S3am__Manifest *m)
 	add_epoch_edit(m, outcomes_last_epoch(c->state.outcomes) + 1, S3AM__EPOCH_EDIT__KIND__BEGIN);
 	e = m->epochs[m->n_epochs - 1];
 	e->node.len = c->cfg.node_len;
-	e->node.data = malloc(c->cfg.node_len + 1);
+	e->node.data = memory_need(c->cfg.node_len + 1);
 	memcpy(e->node.data, c->cfg.node, c->cfg.node_len);
 	e->nonce.len = 16;
-	e->nonce.data = malloc(16);
+	e->nonce.data = memory_need(16);
 	memcpy(e->nonce.data, c->nonce, 16);
 	if (c->cfg.description)
-		e->description = strdup(c->cfg.description);
+		e->description = memory_copy_text(c->cfg.description);
 }
 
 static void
@@ -351,7 +352,7 @@ init_manifest(Committer *c, S3am__Manifest *m)
 	if (c->state.version > 0)
 	{
 		m->predecessor.len = 16;
-		m->predecessor.data = malloc(16);
+		m->predecessor.data = memory_need(16);
 		memcpy(m->predecessor.data, c->state.digest, 16);
 	}
 }
@@ -393,7 +394,7 @@ put_manifest(Committer *c, S3am__Manifest *m, bool fill)
 bool
 group_build(Committer *c)
 {
-	S3am__Manifest *m = malloc(sizeof(*m));
+	S3am__Manifest *m = memory_need(sizeof(*m));
 	bool any;
 
 	init_manifest(c, m);
@@ -423,7 +424,7 @@ group_build(Committer *c)
 bool
 group_fill(Committer *c)
 {
-	S3am__Manifest *m = malloc(sizeof(*m));
+	S3am__Manifest *m = memory_need(sizeof(*m));
 	bool begun;
 
 	init_manifest(c, m);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "manifest/idset.h"
+#include "manifest/memory.h"
 
 typedef struct Id
 {
@@ -21,10 +22,10 @@ struct IdSet
 IdSet *
 idset_create(void)
 {
-	IdSet *s = calloc(1, sizeof(*s));
+	IdSet *s = memory_need_zeroed(1, sizeof(*s));
 
+	s->ids = memory_need_zeroed(64, sizeof(Id));
 	s->size = 64;
-	s->ids = calloc(s->size, sizeof(Id));
 	return s;
 }
 
@@ -64,8 +65,8 @@ idset_add(IdSet *s, uint64_t epoch, uint64_t number)
 		Id *old = s->ids;
 		size_t n = s->size;
 
-		s->size *= 2;
-		s->ids = calloc(s->size, sizeof(Id));
+		s->ids = memory_need_zeroed(2 * n, sizeof(Id));
+		s->size = 2 * n;
 		for (size_t i = 0; i < n; i++)
 			if (old[i].epoch)
 				*find(s, old[i].epoch, old[i].number) = old[i];

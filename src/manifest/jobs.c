@@ -7,6 +7,7 @@
 
 #include "manifest/jobs.h"
 #include "manifest/keys.h"
+#include "manifest/memory.h"
 
 #define MAX_ATTEMPTS 10
 #define LIST_LIMIT 1000
@@ -51,7 +52,7 @@ struct Jobs
 Jobs *
 jobs_create(Store *store)
 {
-	Jobs *jobs = calloc(1, sizeof(*jobs));
+	Jobs *jobs = memory_need_zeroed(1, sizeof(*jobs));
 
 	jobs->store = store;
 	return jobs;
@@ -169,7 +170,7 @@ jobs_cancel(Jobs *jobs)
 static Job *
 add(Jobs *jobs, JobKind kind, const char *key, StoreCallback cb, void *arg)
 {
-	Job *job = calloc(1, sizeof(*job));
+	Job *job = memory_need_zeroed(1, sizeof(*job));
 
 	job->jobs = jobs;
 	job->kind = kind;
@@ -194,7 +195,7 @@ jobs_get(Jobs *jobs, const char *key, StoreCallback cb, void *arg)
 static void
 copy_arg(Job *job, const void *arg, size_t size)
 {
-	job->copy = malloc(size);
+	job->copy = memory_need(size);
 	memcpy(job->copy, arg, size);
 	job->arg = job->copy;
 }

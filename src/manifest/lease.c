@@ -12,6 +12,7 @@
 
 #include "manifest/committer_int.h"
 #include "manifest/envelope.h"
+#include "manifest/memory.h"
 
 struct Lease
 {
@@ -55,7 +56,7 @@ lease_begin(Committer *c)
 		c->lease->renew_at = 0; /* with an epoch there is another object to write */
 		return;
 	}
-	l = calloc(1, sizeof(*l));
+	l = memory_need_zeroed(1, sizeof(*l));
 	l->c = c;
 	l->refs = 1;
 	l->pinned = true;
@@ -334,7 +335,7 @@ look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 			last = look->result->entries[i].modified_ms;
 	if (look->result->date_ms > last + (int64_t) c->cfg.lease_ms)
 	{
-		Fence *f = malloc(sizeof(*f));
+		Fence *f = memory_need(sizeof(*f));
 
 		*f = (Fence){c->fences, epoch, true, NULL, NULL};
 		c->fences = f;

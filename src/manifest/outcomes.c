@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/memory.h"
 #include "manifest/outcomes.h"
 #include "manifest/rowset.h"
 #include "manifest/rules.h"
@@ -30,7 +31,7 @@ struct Outcomes
 Outcomes *
 outcomes_create(void)
 {
-	return calloc(1, sizeof(Outcomes));
+	return memory_need_zeroed(1, sizeof(Outcomes));
 }
 
 static void
@@ -98,8 +99,10 @@ add_epoch(Outcomes *o, uint64_t epoch)
 
 	if (o->n == o->capacity)
 	{
-		o->capacity = o->capacity ? o->capacity * 2 : 8;
-		o->epochs = realloc(o->epochs, o->capacity * sizeof(Epoch));
+		size_t capacity = o->capacity ? o->capacity * 2 : 8;
+
+		o->epochs = memory_grow(o->epochs, capacity * sizeof(Epoch));
+		o->capacity = capacity;
 	}
 	while (i > 0 && o->epochs[i - 1].epoch > epoch)
 		i--;
@@ -116,7 +119,7 @@ add_epoch(Outcomes *o, uint64_t epoch)
 static void
 set_node(Epoch *e, const void *node, size_t len)
 {
-	e->node = malloc(len ? len : 1);
+	e->node = memory_need(len ? len : 1);
 	if (len)
 		memcpy(e->node, node, len);
 	e->node_len = len;
@@ -200,18 +203,18 @@ outcomes_encode(const Outcomes *o, S3am__Checkpoint *root)
 {
 	root->last_epoch = o->last_epoch;
 	root->n_epochs = o->n;
-	root->epochs = malloc((o->n + 1) * sizeof(void *));
+	root->epochs = memory_need((o->n + 1) * sizeof(void *));
 	for (size_t i = 0; i < o->n; i++)
 	{
 		const Epoch *e = &o->epochs[i];
-		S3am__EpochOutcomes *m = malloc(sizeof(*m));
+		S3am__EpochOutcomes *m = memory_need(sizeof(*m));
 
 		s3am__epoch_outcomes__init(m);
 		m->epoch = e->epoch;
 		m->fenced = e->fenced;
 		m->begun_ms = e->begun_ms;
 		m->fenced_ms = e->fenced_ms;
-		m->node.data = malloc(e->node_len ? e->node_len : 1);
+		m->node.data = memory_need(e->node_len ? e->node_len : 1);
 		memcpy(m->node.data, e->node, e->node_len);
 		m->node.len = e->node_len;
 		if (RULE(P7_CHECKPOINT))

@@ -11,6 +11,7 @@
 #include <sys/random.h>
 
 #include "manifest/envelope.h"
+#include "manifest/memory.h"
 #include "manifest/repository.h"
 
 #define KEY "repository"
@@ -38,7 +39,7 @@ finished(void *arg, StoreResult *result)
 	{
 		w->len = result->len;
 		w->data = store_take(result);
-		w->next = result->next ? strdup(result->next) : NULL;
+		w->next = result->next ? memory_copy_text(result->next) : NULL;
 		for (int i = 0; i < result->nentries; i++)
 			if (strncmp(result->entries[i].key, "check/", 6) != 0 && strcmp(result->entries[i].key, KEY) != 0)
 				w->foreign = true;
@@ -52,7 +53,7 @@ text(const char *format, const char *a, const char *b)
 	char buffer[1200];
 
 	snprintf(buffer, sizeof(buffer), format, a, b);
-	return strdup(buffer);
+	return memory_copy_text(buffer);
 }
 
 static RepositoryStatus
@@ -69,7 +70,7 @@ check_fit(const S3am__Repository *have, const S3am__Repository *want, char **err
 	else if (strcmp(have->ctype, want->ctype) != 0)
 		*error = text("the repository was made by a database with ctype %s, this one has %s", have->ctype, want->ctype);
 	else if (have->little_endian != want->little_endian)
-		*error = strdup("the repository was made by a server of the other byte order");
+		*error = memory_copy_text("the repository was made by a server of the other byte order");
 	else
 		return REPOSITORY_OK;
 	return REPOSITORY_MISMATCH;
@@ -85,16 +86,16 @@ decode(const Wait *w, const S3am__Repository *want, S3am__Repository **result, c
 
 	if (payload == NULL)
 		return strstr(*error, "newer") ? REPOSITORY_NEWER : REPOSITORY_DAMAGED;
-	*result = s3am__repository__unpack(NULL, len, payload);
+	*result = s3am__repository__unpack(&memory_allocator, len, payload);
 	free(payload);
 	if (*result == NULL || (*result)->uuid.len != 16 || memcmp((*result)->uuid.data, uuid, 16) != 0)
 	{
-		*error = strdup("object \"" KEY "\" is damaged: it cannot be decoded");
+		*error = memory_copy_text("object \"" KEY "\" is damaged: it cannot be decoded");
 		return REPOSITORY_DAMAGED;
 	}
 	if ((*result)->format_level > S3AM_FORMAT_LEVEL)
 	{
-		*error = strdup("the repository's format is newer than this server's s3am: upgrade it");
+		*error = memory_copy_text("the repository's format is newer than this server's s3am: upgrade it");
 		status = REPOSITORY_NEWER;
 	}
 	else
@@ -111,7 +112,7 @@ decode(const Wait *w, const S3am__Repository *want, S3am__Repository **result, c
 static RepositoryStatus
 unreachable(const Wait *w, char **error)
 {
-	*error = strdup(w->error[0] ? w->error : "out of memory");
+	*error = memory_copy_text(w->error[0] ? w->error : "out of memory");
 	return REPOSITORY_UNREACHABLE;
 }
 
@@ -239,13 +240,13 @@ repository_open(Store *store, const S3am__Repository *create, bool (*interrupted
 		return status;
 	if (foreign)
 	{
-		*error = strdup(
+		*error = memory_copy_text(
 			"the prefix holds other objects and no repository: choose another prefix, or restore object \"" KEY "\"");
 		return REPOSITORY_FOREIGN;
 	}
 	if (create == NULL)
 	{
-		*error = strdup("there is no repository");
+		*error = memory_copy_text("there is no repository");
 		return REPOSITORY_ABSENT;
 	}
 	return create_object(store, create, interrupted, result, error);

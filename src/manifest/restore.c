@@ -14,6 +14,7 @@
 
 #include "manifest/committer_int.h"
 #include "manifest/envelope.h"
+#include "manifest/memory.h"
 
 typedef enum Stage
 {
@@ -196,7 +197,7 @@ got_proof(Restore *r, StoreResult *result)
 	if (result->status == STORE_OK && committer_judge(c, &e, true) == VERDICT_GOOD)
 		payload = envelope_open(ENVELOPE_MANIFEST, c->uuid, key, result->data, result->len, &len, NULL, &error);
 	if (payload)
-		m = s3am__manifest__unpack(NULL, len, payload);
+		m = s3am__manifest__unpack(&memory_allocator, len, payload);
 	free(payload);
 	free(error);
 	if (m && m->version == r->hint_version && m->checkpoint &&
@@ -223,7 +224,7 @@ got_hint(Restore *r, StoreResult *result)
 	if (result->status == STORE_OK)
 		payload = envelope_open(ENVELOPE_ROOT, c->uuid, KEY_ROOT, result->data, result->len, &len, NULL, &error);
 	if (payload)
-		root = s3am__root__unpack(NULL, len, payload);
+		root = s3am__root__unpack(&memory_allocator, len, payload);
 	free(payload);
 	free(error);
 	r->hint_version = root ? root->version : 0;
@@ -396,7 +397,7 @@ committer_reading_checkpoint(const Committer *c)
 void
 restore_begin(Committer *c)
 {
-	Restore *r = calloc(1, sizeof(*r));
+	Restore *r = memory_need_zeroed(1, sizeof(*r));
 
 	r->c = c;
 	r->hint = true;

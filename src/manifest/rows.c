@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/memory.h"
 #include "manifest/rows.h"
 
 typedef struct Entry
@@ -22,11 +23,11 @@ struct NextRows
 static NextRows *
 create(const NextRows *below, size_t size)
 {
-	NextRows *rows = calloc(1, sizeof(*rows));
+	NextRows *rows = memory_need_zeroed(1, sizeof(*rows));
 
 	rows->below = below;
 	rows->size = size;
-	rows->entries = calloc(size, sizeof(Entry));
+	rows->entries = memory_need_zeroed(size, sizeof(Entry));
 	return rows;
 }
 
@@ -45,6 +46,8 @@ rows_copy(const NextRows *rows)
 void
 rows_free(NextRows *rows)
 {
+	if (rows == NULL)
+		return;
 	free(rows->entries);
 	free(rows);
 }
@@ -83,8 +86,8 @@ set(NextRows *rows, uint64_t storage, uint64_t next)
 		Entry *old = rows->entries;
 		size_t n = rows->size;
 
-		rows->size *= 2;
-		rows->entries = calloc(rows->size, sizeof(Entry));
+		rows->entries = memory_need_zeroed(2 * n, sizeof(Entry));
+		rows->size = 2 * n;
 		for (size_t i = 0; i < n; i++)
 			if (old[i].storage)
 				*find(rows, old[i].storage) = old[i];

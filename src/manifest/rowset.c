@@ -6,6 +6,7 @@
 
 #include <roaring/roaring.h>
 
+#include "manifest/memory.h"
 #include "manifest/rowset.h"
 
 typedef struct Part
@@ -20,10 +21,56 @@ struct RowSet
 	size_t n, capacity;
 };
 
+/*
+ * CRoaring does not look whether it got the memory that it asked for, so what the next call of it may need must be there before: this
+ * leaves if it is not.  A container takes at most 8 kB; one that changes is made anew, or changes its kind; a list of them grows by half.
+ */
+#define CONTAINER_BYTES 8192
+#define LIST_BYTES (sizeof(void *) + 3) /* of each container, in the lists of a bitmap */
+#define SLACK (4 * CONTAINER_BYTES)
+
+void
+rowset_expect_range(const struct roaring_bitmap_s *bitmap, uint64_t n)
+{
+	memory_expect(SLACK + 2 * LIST_BYTES * (size_t) bitmap->high_low_container.size +
+				  (n >> 16) * (2 * LIST_BYTES + 64));
+}
+
+static void
+expect_change(const roaring_bitmap_t *bitmap)
+{
+	rowset_expect_range(bitmap, 0);
+}
+
+/* All of `other` goes into the bitmap. */
+static void
+expect_union(const roaring_bitmap_t *bitmap, const roaring_bitmap_t *other)
+{
+	size_t containers = (size_t) bitmap->high_low_container.size + other->high_low_container.size;
+
+	memory_expect(SLACK + 2 * (roaring_bitmap_portable_size_in_bytes(bitmap) +
+							   roaring_bitmap_portable_size_in_bytes(other) + (LIST_BYTES + 32) * containers));
+}
+
+void
+rowset_expect_bitmap(const uint8_t *bytes, size_t len)
+{
+	uint32_t cookie = 0, n = 0;
+
+	if (len >= 2 * sizeof(uint32_t))
+	{
+		memcpy(&cookie, bytes, sizeof(cookie));
+		memcpy(&n, bytes + sizeof(cookie), sizeof(n));
+	}
+	/* one with runs has their number in it, else it follows */
+	n = (cookie & 0xffff) == 12347 ? (cookie >> 16) + 1 : n;
+	memory_expect(SLACK + 2 * len + (LIST_BYTES + 64) * (size_t) (n < 65536 ? n : 65536));
+}
+
 RowSet *
 rowset_create(void)
 {
-	return calloc(1, sizeof(RowSet));
+	return memory_need_zeroed(1, sizeof(RowSet));
 }
 
 void
@@ -51,25 +98,33 @@ static roaring_bitmap_t *
 part_of(RowSet *set, uint32_t high)
 {
 	size_t i = position(set, high);
+	roaring_bitmap_t *bitmap;
 
 	if (i < set->n && set->parts[i].high == high)
 		return set->parts[i].bitmap;
 	if (set->n == set->capacity)
 	{
-		set->capacity = set->capacity ? set->capacity * 2 : 2;
-		set->parts = realloc(set->parts, set->capacity * sizeof(Part));
+		size_t capacity = set->capacity ? set->capacity * 2 : 2;
+
+		set->parts = memory_grow(set->parts, capacity * sizeof(Part));
+		set->capacity = capacity;
 	}
+	bitmap = roaring_bitmap_create();
+	if (bitmap == NULL)
+		memory_refused(sizeof(roaring_bitmap_t));
 	memmove(&set->parts[i + 1], &set->parts[i], (set->n - i) * sizeof(Part));
 	set->n++;
-	set->parts[i].high = high;
-	set->parts[i].bitmap = roaring_bitmap_create();
-	return set->parts[i].bitmap;
+	set->parts[i] = (Part){high, bitmap};
+	return bitmap;
 }
 
 void
 rowset_add(RowSet *set, uint64_t row)
 {
-	roaring_bitmap_add(part_of(set, row >> 32), (uint32_t) row);
+	roaring_bitmap_t *bitmap = part_of(set, row >> 32);
+
+	expect_change(bitmap);
+	roaring_bitmap_add(bitmap, (uint32_t) row);
 }
 
 void
@@ -78,7 +133,10 @@ rowset_remove(RowSet *set, uint64_t row)
 	size_t i = position(set, row >> 32);
 
 	if (i < set->n && set->parts[i].high == (uint32_t) (row >> 32))
+	{
+		expect_change(set->parts[i].bitmap);
 		roaring_bitmap_remove(set->parts[i].bitmap, (uint32_t) row);
+	}
 }
 
 bool
@@ -123,11 +181,18 @@ rowset_copy(const RowSet *set)
 	return copy;
 }
 
+static void
+add_bitmap(roaring_bitmap_t *bitmap, const roaring_bitmap_t *other)
+{
+	expect_union(bitmap, other);
+	roaring_bitmap_or_inplace(bitmap, other);
+}
+
 void
 rowset_add_all(RowSet *set, const RowSet *other)
 {
 	for (size_t i = 0; i < other->n; i++)
-		roaring_bitmap_or_inplace(part_of(set, other->parts[i].high), other->parts[i].bitmap);
+		add_bitmap(part_of(set, other->parts[i].high), other->parts[i].bitmap);
 }
 
 /* The bounds of [from, to) within the rows that have these high bits.  False: there are none. */
@@ -151,8 +216,10 @@ rowset_remove_range(RowSet *set, uint64_t from, uint64_t to)
 	{
 		uint64_t a, b;
 
-		if (bounds_within(set->parts[i].high, from, to, &a, &b))
-			roaring_bitmap_remove_range(set->parts[i].bitmap, a, b);
+		if (!bounds_within(set->parts[i].high, from, to, &a, &b))
+			continue;
+		expect_change(set->parts[i].bitmap);
+		roaring_bitmap_remove_range(set->parts[i].bitmap, a, b);
 	}
 }
 
@@ -183,8 +250,10 @@ rowset_part(const RowSet *set, uint64_t from, uint64_t to)
 		if (!bounds_within(set->parts[i].high, from, to, &a, &b))
 			continue;
 		part = part_of(result, set->parts[i].high);
-		roaring_bitmap_or_inplace(part, set->parts[i].bitmap);
+		add_bitmap(part, set->parts[i].bitmap);
+		expect_change(part);
 		roaring_bitmap_remove_range(part, 0, a);
+		expect_change(part);
 		roaring_bitmap_remove_range(part, b, (uint64_t) 1 << 32);
 	}
 	return result;
@@ -194,7 +263,10 @@ void
 rowset_optimize(RowSet *set)
 {
 	for (size_t i = 0; i < set->n; i++)
+	{
+		expect_change(set->parts[i].bitmap);
 		(void) roaring_bitmap_run_optimize(set->parts[i].bitmap);
+	}
 }
 
 typedef struct Each
@@ -237,15 +309,16 @@ rowset_decode(const S3am__RowSet *message)
 	for (size_t i = 0; i < message->n_parts; i++)
 	{
 		const S3am__RowSet__Part *part = message->parts[i];
-		roaring_bitmap_t *bitmap =
-			roaring_bitmap_portable_deserialize_safe((const char *) part->bitmap.data, part->bitmap.len);
+		roaring_bitmap_t *bitmap;
 
+		rowset_expect_bitmap(part->bitmap.data, part->bitmap.len);
+		bitmap = roaring_bitmap_portable_deserialize_safe((const char *) part->bitmap.data, part->bitmap.len);
 		if (bitmap == NULL)
 		{
 			rowset_free(set);
 			return NULL;
 		}
-		roaring_bitmap_or_inplace(part_of(set, part->high), bitmap);
+		add_bitmap(part_of(set, part->high), bitmap);
 		roaring_bitmap_free(bitmap);
 	}
 	return set;
@@ -254,21 +327,21 @@ rowset_decode(const S3am__RowSet *message)
 S3am__RowSet *
 rowset_encode(const RowSet *set)
 {
-	S3am__RowSet *message = malloc(sizeof(*message));
+	S3am__RowSet *message = memory_need(sizeof(*message));
 
 	s3am__row_set__init(message);
-	message->parts = calloc(set->n ? set->n : 1, sizeof(void *));
+	message->parts = memory_need_zeroed(set->n ? set->n : 1, sizeof(void *));
 	for (size_t i = 0; i < set->n; i++)
 	{
 		S3am__RowSet__Part *part;
 
 		if (roaring_bitmap_is_empty(set->parts[i].bitmap))
 			continue;
-		part = malloc(sizeof(*part));
+		part = memory_need(sizeof(*part));
 		s3am__row_set__part__init(part);
 		part->high = set->parts[i].high;
 		part->bitmap.len = roaring_bitmap_portable_size_in_bytes(set->parts[i].bitmap);
-		part->bitmap.data = malloc(part->bitmap.len);
+		part->bitmap.data = memory_need(part->bitmap.len);
 		(void) roaring_bitmap_portable_serialize(set->parts[i].bitmap, (char *) part->bitmap.data);
 		message->parts[message->n_parts++] = part;
 	}

@@ -29,6 +29,14 @@ extern void rowset_optimize(RowSet *set); /* runs where they are smaller */
 /* Calls each(arg, row) in ascending order until it returns false. */
 extern void rowset_each(const RowSet *set, bool (*each)(void *arg, uint64_t row), void *arg);
 
+/*
+ * Leaves (memory.h) unless there is memory to decode a bitmap, for those who do that themselves: then it fails for damage alone.
+ */
+extern void rowset_expect_bitmap(const uint8_t *bytes, size_t len);
+struct roaring_bitmap_s;
+extern void
+rowset_expect_range(const struct roaring_bitmap_s *bitmap, uint64_t n); /* to add so many, or to change it */
+
 /* NULL message: an empty set.  NULL result: the bytes are damaged. */
 extern RowSet *rowset_decode(const S3am__RowSet *message);
 extern S3am__RowSet *rowset_encode(const RowSet *set); /* malloc'ed, freed by s3am__row_set__free_unpacked() */

@@ -7,6 +7,7 @@
 
 #include "manifest/envelope.h"
 #include "manifest/keys.h"
+#include "manifest/memory.h"
 #include "manifest/tree.h"
 
 #define MAX_HEIGHT 16
@@ -95,7 +96,7 @@ got_page(void *arg, StoreResult *result)
 	if (result->status == STORE_OK)
 		payload = envelope_open(ENVELOPE_PAGE, w->uuid, key, result->data, result->len, &len, NULL, &error);
 	if (payload)
-		page = s3am__page__unpack(NULL, len, payload);
+		page = s3am__page__unpack(&memory_allocator, len, payload);
 	free(payload);
 	if (page == NULL)
 	{
@@ -196,7 +197,7 @@ tree_run(TreeWalk *w)
 TreeWalk *
 tree_walk(Store *store, const uint8_t uuid[16], const S3am__PageRef *root, const TreeVisitor *visitor)
 {
-	TreeWalk *w = calloc(1, sizeof(*w));
+	TreeWalk *w = memory_need_zeroed(1, sizeof(*w));
 
 	w->store = store;
 	memcpy(w->uuid, uuid, 16);

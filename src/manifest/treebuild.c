@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/memory.h"
 #include "manifest/treebuild.h"
 
 typedef struct CachedPage
@@ -45,7 +46,7 @@ static S3am__PageRef *rebuild(TreeBuild *t, TreeKind kind, DeltaTable *table, co
 void
 treebuild_keep(TreeBuild *t, const S3am__PageRef *ref, S3am__Page *page)
 {
-	CachedPage *c = malloc(sizeof(*c));
+	CachedPage *c = memory_need(sizeof(*c));
 	CachedPage **list = &t->cache[(ref->epoch * 31 + ref->number) % 1024];
 
 	*c = (CachedPage){*list, ref->epoch, ref->number, page};
@@ -84,11 +85,11 @@ page_of(TreeBuild *t, const S3am__PageRef *ref)
 	static S3am__##type *copy_##message(const S3am__##type *m)                                                         \
 	{                                                                                                                  \
 		size_t len = s3am__##message##__get_packed_size(m);                                                            \
-		uint8_t *bytes = malloc(len + 1);                                                                              \
+		uint8_t *bytes = memory_need(len + 1);                                                                         \
 		S3am__##type *copy;                                                                                            \
                                                                                                                        \
 		s3am__##message##__pack(m, bytes);                                                                             \
-		copy = s3am__##message##__unpack(NULL, len, bytes);                                                            \
+		copy = s3am__##message##__unpack(&memory_allocator, len, bytes);                                               \
 		free(bytes);                                                                                                   \
 		return copy;                                                                                                   \
 	}
@@ -101,7 +102,7 @@ COPY(DdlEntry, ddl_entry)
 static S3am__Page *
 new_page(void)
 {
-	S3am__Page *page = malloc(sizeof(*page));
+	S3am__Page *page = memory_need(sizeof(*page));
 
 	s3am__page__init(page);
 	return page;
@@ -113,7 +114,7 @@ add_piece(Pieces *p, Piece piece)
 	if (p->n == p->capacity)
 	{
 		p->capacity = p->capacity ? p->capacity * 2 : 8;
-		p->list = realloc(p->list, p->capacity * sizeof(Piece));
+		p->list = memory_grow(p->list, p->capacity * sizeof(Piece));
 	}
 	p->list[p->n++] = piece;
 }
@@ -123,7 +124,7 @@ append(void ***list, size_t *n, void *item)
 {
 	/* a power of two is allocated */
 	if ((*n & (*n - 1)) == 0)
-		*list = realloc(*list, (*n ? *n * 2 : 1) * sizeof(void *));
+		*list = memory_grow(*list, (*n ? *n * 2 : 1) * sizeof(void *));
 	(*list)[(*n)++] = item;
 }
 
@@ -242,7 +243,7 @@ update_table(TreeBuild *t, DeltaTable *table, const S3am__TableState *old)
 
 	if (table->dropped)
 		return NULL;
-	state = malloc(sizeof(*state));
+	state = memory_need(sizeof(*state));
 	s3am__table_state__init(state);
 	state->storage = table->storage;
 	state->table = table->table ? table->table : old ? old->table : table->storage;
@@ -332,7 +333,7 @@ emit(TreeBuild *t, Piece *piece, bool only)
 
 	if (piece->ref)
 		return piece->ref;
-	ref = malloc(sizeof(*ref));
+	ref = memory_need(sizeof(*ref));
 	s3am__page_ref__init(ref);
 	ref->first = piece->first;
 	len = s3am__page__get_packed_size(piece->page);
@@ -341,7 +342,7 @@ emit(TreeBuild *t, Piece *piece, bool only)
 		ref->inside = piece->page;
 		return ref;
 	}
-	payload = malloc(len + 1);
+	payload = memory_need(len + 1);
 	s3am__page__pack(piece->page, payload);
 	s3am__page__free_unpacked(piece->page, NULL);
 	ref->epoch = t->epoch;

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "manifest/memory.h"
 #include "manifest/window.h"
 
 typedef struct Accepted
@@ -38,10 +39,10 @@ struct Window
 Window *
 window_create(void)
 {
-	Window *w = calloc(1, sizeof(*w));
+	Window *w = memory_need_zeroed(1, sizeof(*w));
 
 	w->nbuckets = 16;
-	w->buckets = calloc(w->nbuckets, sizeof(Bucket));
+	w->buckets = memory_need_zeroed(w->nbuckets, sizeof(Bucket));
 	return w;
 }
 
@@ -68,7 +69,7 @@ rehash(Window *w)
 	w->nbuckets = 16;
 	while (w->nbuckets < live * 3)
 		w->nbuckets *= 2;
-	w->buckets = calloc(w->nbuckets, sizeof(Bucket));
+	w->buckets = memory_need_zeroed(w->nbuckets, sizeof(Bucket));
 	w->used = live;
 	for (size_t i = 0; i < n; i++)
 		if (old[i].used && old[i].n > 0)
@@ -91,7 +92,7 @@ append(Accepted ***list, size_t *first, size_t *n, size_t *capacity, Accepted *a
 		else
 		{
 			*capacity = *capacity ? *capacity * 2 : 4;
-			*list = realloc(*list, *capacity * sizeof(void *));
+			*list = memory_grow(*list, *capacity * sizeof(void *));
 		}
 	}
 	(*list)[*first + (*n)++] = a;
@@ -106,7 +107,7 @@ size_of(const Claims *c)
 void
 window_add(Window *w, uint64_t version, Claims *claims, bool own)
 {
-	Accepted *a = malloc(sizeof(*a));
+	Accepted *a = memory_need(sizeof(*a));
 
 	*a = (Accepted){version, claims, own ? size_of(claims) : 0, own};
 	w->bytes += a->bytes;

@@ -226,7 +226,7 @@ node_take_back(S3Node *node)
 	pg_atomic_write_u64(&node->restoring, 0);
 	pg_atomic_write_u64(&node->restoring_last, 0);
 	pg_atomic_write_u64(&node->lost, 0);
-	node->deferred = InvalidDsaPointer;
+	node->deferred = node->orphans = InvalidDsaPointer;
 	node->gap = false;
 	pg_atomic_write_u32(&node->served, 0);
 	pg_atomic_write_u64(&node->undelivered_bytes, 0);
@@ -410,12 +410,23 @@ node_push(S3Node *node, NodeQueue *queue, dsa_pointer item)
 	pg_atomic_fetch_add_u64(&queue->length, 1);
 }
 
-/* All that is queued, linked in the order in which it came; invalid if nothing is. */
+/*
+ * All that is queued, linked in the order in which it came; invalid if nothing is.  Nothing is taken before all of it can be looked at:
+ * there may be no memory to map it.
+ */
 dsa_pointer
 node_take_all(S3Node *node, NodeQueue *queue)
 {
-	dsa_pointer item = pg_atomic_exchange_u64(&queue->last, InvalidDsaPointer);
+	uint64 item = pg_atomic_read_u64(&queue->last);
+	dsa_pointer mapped = InvalidDsaPointer;
 	dsa_pointer first = InvalidDsaPointer;
+
+	do
+	{
+		for (dsa_pointer p = item; p != mapped; p = *(dsa_pointer *) dsa_get_address(node_dsa(node), p))
+			;
+		mapped = item;
+	} while (!pg_atomic_compare_exchange_u64(&queue->last, &item, InvalidDsaPointer));
 
 	while (DsaPointerIsValid(item))
 	{

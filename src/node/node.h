@@ -218,6 +218,7 @@ typedef struct S3Node
 	NodeQueue deliveries; /* to the publisher */
 	NodeQueue requests; /* questions to the committer, see request.h */
 	dsa_pointer pending; /* those that the publisher has taken and not finished */
+	dsa_pointer orphans; /* the committers': Members that one which ended had taken and not decided */
 
 	/* positions: version << 16 | step */
 	pg_atomic_uint64 head; /* version known to the committer */

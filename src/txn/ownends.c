@@ -12,7 +12,9 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "manifest/memory.h"
 #include "manifest/rowset.h"
+#include "refusal.h"
 #include "s3am.h"
 #include "txn/endfile.h"
 #include "txn/ownends.h"
@@ -480,11 +482,12 @@ static void
 leave_memory(OwnEnds *ends)
 {
 	EndFile *file;
+	MemoryHandler before;
 	uint64 *numbers;
 	uint64 n;
 
-	if (ends->filed == NULL && (ends->filed = rowset_create()) == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (ends->filed == NULL)
+		ends->filed = rowset_create();
 	if (ends->nfiles == ends->files_capacity)
 	{
 		int capacity = ends->files_capacity ? ends->files_capacity * 2 : 8;
@@ -512,6 +515,8 @@ leave_memory(OwnEnds *ends)
 		}
 	}
 	endfile_finish(file);
+	/* an error in the middle would leave rows filed that no file has */
+	before = memory_on_refusal(refusal_leaves);
 	for (uint64 c = 0; c < n; c++)
 	{
 		Chunk *chunk = find_chunk(ends, numbers[c]);
@@ -520,6 +525,7 @@ leave_memory(OwnEnds *ends)
 			for (uint32 j = 0; j < run_count(&chunk->runs[i]); j++)
 				rowset_add(ends->filed, chunk->number * CHUNK_ROWS + chunk->runs[i].offset + j);
 	}
+	(void) memory_on_refusal(before);
 	pfree(numbers);
 	ends->files[ends->nfiles] = file;
 	ends->levels[ends->nfiles++] = 0;

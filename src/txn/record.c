@@ -62,6 +62,7 @@ finish_part(RowSetBuilder *builder)
 		return;
 	part = palloc(sizeof(*part));
 	s3am__row_set__part__init(part);
+	rowset_expect_range(builder->bitmap, 0);
 	(void) roaring_bitmap_run_optimize(builder->bitmap);
 	part->high = builder->high;
 	part->bitmap.len = roaring_bitmap_portable_size_in_bytes(builder->bitmap);
@@ -93,6 +94,7 @@ record_set_add(RowSetBuilder *builder, uint64 first, uint64 count)
 			if (builder->bitmap == NULL)
 				ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 		}
+		rowset_expect_range(builder->bitmap, n);
 		roaring_bitmap_add_range_closed(builder->bitmap, (uint32) first, (uint32) (first + n - 1));
 		first += n;
 		count -= n;

@@ -303,6 +303,8 @@ begin_state(ChainState *state, const S3am__Checkpoint *root, NextRows *rows, uin
 	chain_init(state, retention_ms);
 	if (root == NULL)
 		return;
+	/* first what may throw: from here on each thing has one owner */
+	state->checkpoint = root->current ? checkpoint_ref_copy(root->current) : NULL;
 	if (outcomes)
 	{
 		outcomes_free(state->outcomes);
@@ -313,7 +315,6 @@ begin_state(ChainState *state, const S3am__Checkpoint *root, NextRows *rows, uin
 		rows_free(state->rows);
 		state->rows = rows;
 	}
-	state->checkpoint = root->current ? checkpoint_ref_copy(root->current) : NULL;
 	state->version = root->version;
 	state->time_ms = root->time_ms;
 	memcpy(state->digest, root->manifest_digest.data, 16);

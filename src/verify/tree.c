@@ -193,8 +193,6 @@ verify_next_rows(Verify *v, const S3am__Checkpoint *root)
 	Tree tree = {TREE_TABLES, key, false, NULL, 0};
 
 	tree.rows = v->rows = rows_create();
-	if (v->rows == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	snprintf(key, sizeof(key), "checkpoints of version " UINT64_FORMAT, root->version);
 	v->quiet = true; /* they are judged when the whole tree is read */
 	if (root->tables)

@@ -305,8 +305,6 @@ begin(Verify *v)
 	v->segments = idset_create();
 	v->pages = idset_create();
 	v->roots = idset_create();
-	if (v->named == NULL || v->segments == NULL || v->pages == NULL || v->roots == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 }
 
 static void

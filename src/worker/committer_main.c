@@ -1,9 +1,11 @@
 /*
  * committer_main.c: the process that follows the chain and appends to it.
  *
- * It embeds the commit protocol (src/manifest/committer.h) between the queue of submissions and the queue of deliveries.  An
- * unexpected error here would leave transactions without an answer that may already be in the chain, so it ends the
- * process in a way that makes the server start over: then nobody waits any more, and the chain tells.
+ * It embeds the commit protocol (src/manifest/committer.h) between the queue of submissions and the queue of deliveries.  Its
+ * process may end at any moment for lack of memory: all that sessions have handed over, and all that they have asked, is in shared memory, and
+ * what this process holds of that is put where the next one finds it (hand_over).  That one begins another epoch, which
+ * fences this one's, and then the chain tells what became of the transactions (settle_orphans).  An unexpected error of another
+ * kind ends the process in a way that makes the server start over, since what is in memory may be wrong.
  */
 #include "postgres.h"
 
@@ -17,6 +19,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lwlock.h"
 #include "storage/pmsignal.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
@@ -24,10 +27,12 @@
 
 #include "manifest/committer.h"
 #include "manifest/keys.h"
+#include "manifest/memory.h"
 #include "manifest/repository.h"
 #include "node/bucket.h"
 #include "node/identity.h"
 #include "node/request.h"
+#include "refusal.h"
 #include "s3am.h"
 #include "worker/upkeep.h"
 #include "worker/worker.h"
@@ -44,9 +49,12 @@ static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
 static bool again; /* the node was attached before, and its epoch was fenced */
 static bool leaving; /* this process ends its epoch itself */
+static bool in_order; /* it has nothing under way any more, or all of that is dead */
+static dsa_pointer asking; /* requests that were taken from the queue a moment ago */
 static dsa_pointer asked; /* requests that wait for a probe of the head */
 static dsa_pointer unresolved; /* requests that wait for an abort mark or a commit */
 static uint64 probes_asked;
+static dsa_pointer submitted; /* members that were taken from the queue a moment ago */
 static dsa_pointer *taken; /* members without an outcome */
 static uint32 ntaken, taken_capacity;
 static int failures; /* to open the repository, one after the other */
@@ -143,7 +151,7 @@ on_outcome_probed(void *arg, uint64_t version)
 	dsa_pointer p = (dsa_pointer) (uintptr_t) arg;
 	Request *request = dsa_get_address(node_dsa(node), p);
 
-	no_longer_asked(p);
+	no_longer_asked(p); /* nothing allocates before it is in another list, or answered */
 	if (request->epoch > committer_last_epoch(committer))
 		request_answer(node, p, ANSWER_NO_EPOCH, version);
 	else if (answer_known(p))
@@ -154,9 +162,9 @@ on_outcome_probed(void *arg, uint64_t version)
 		request_answer(node, p, ANSWER_READ_ONLY, version);
 	else
 	{
-		committer_mark(committer, request->epoch, request->seq);
 		request->next = unresolved;
 		unresolved = p;
+		committer_mark(committer, request->epoch, request->seq);
 	}
 }
 
@@ -193,24 +201,23 @@ on_head_probed(void *arg, uint64_t version)
 static void
 take_requests(void)
 {
-	dsa_pointer p = node_take_all(node, &node->requests);
 	uint64 wanted = pg_atomic_read_u64(&node->probe_wanted);
 
-	while (DsaPointerIsValid(p))
+	asking = node_take_all(node, &node->requests);
+	while (DsaPointerIsValid(asking))
 	{
+		dsa_pointer p = asking;
 		Request *request = dsa_get_address(node_dsa(node), p);
-		dsa_pointer next = request->next;
 
+		asking = request->next;
 		if (request->kind == REQUEST_COLLECT)
 		{
 			upkeep_collect(p);
-			p = next;
 			continue;
 		}
 		request->next = asked;
 		asked = p;
 		committer_probe(committer, on_outcome_probed, (void *) (uintptr_t) p);
-		p = next;
 	}
 	/* one probe answers all who had asked before it (rule 31) */
 	if (wanted > probes_asked)
@@ -339,14 +346,21 @@ oldest_object(void)
 }
 
 static void
-remember_taken(dsa_pointer p)
+make_room_for_taken(void)
 {
 	if (ntaken == taken_capacity)
 	{
-		taken_capacity = taken_capacity ? taken_capacity * 2 : 64;
-		taken = taken ? repalloc(taken, taken_capacity * sizeof(dsa_pointer))
-					  : MemoryContextAlloc(TopMemoryContext, taken_capacity * sizeof(dsa_pointer));
+		uint32 capacity = taken_capacity ? taken_capacity * 2 : 64;
+
+		taken = taken ? repalloc_huge(taken, capacity * sizeof(dsa_pointer))
+					  : MemoryContextAlloc(TopMemoryContext, capacity * sizeof(dsa_pointer));
+		taken_capacity = capacity;
 	}
+}
+
+static void
+remember_taken(dsa_pointer p)
+{
 	((Member *) dsa_get_address(node_dsa(node), p))->taken_at = ntaken;
 	taken[ntaken++] = p;
 }
@@ -383,17 +397,18 @@ on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const cha
 {
 	dsa_pointer member = (dsa_pointer) (uintptr_t) handle;
 
-	forget_taken(member);
 	if (outcome == OUTCOME_COMMITTED)
 	{
 		dsa_pointer p;
 		Delivery *delivery = make_delivery(DELIVER_DECISION, version, 0, &p);
 
+		forget_taken(member);
 		delivery->member = member;
 		deliver(p);
 	}
 	else
 	{
+		forget_taken(member);
 		if (outcome == OUTCOME_CONFLICT)
 			node->conflicts++;
 		decide(member, outcome, version, detail);
@@ -462,14 +477,15 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 static void
 take_submissions(void)
 {
-	dsa_pointer p = node_take_all(node, &node->submissions);
-
-	while (DsaPointerIsValid(p))
+	submitted = node_take_all(node, &node->submissions);
+	while (DsaPointerIsValid(submitted))
 	{
+		dsa_pointer p = submitted;
 		Member *member = dsa_get_address(node_dsa(node), p);
-		dsa_pointer next = member->next;
 		uint32 expected = MEMBER_QUEUED;
 
+		make_room_for_taken();
+		submitted = member->next;
 		if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_TAKEN))
 		{
 			remember_taken(p);
@@ -477,7 +493,46 @@ take_submissions(void)
 		}
 		else if (pg_atomic_sub_fetch_u32(&member->refs, 1) == 0)
 			dsa_free(node_dsa(node), p);
-		p = next;
+	}
+}
+
+/*
+ * Members of committers that ended without an answer for them.  This one's epoch fences theirs, if nobody else's manifest has: then what the
+ * chain does not have it will never have.
+ */
+static void
+settle_orphans(void)
+{
+	dsa_pointer *link = &node->orphans;
+
+	while (DsaPointerIsValid(*link))
+	{
+		dsa_pointer p = *link;
+		Member *member = dsa_get_address(node_dsa(node), p);
+		Outcome outcome;
+		uint64_t version;
+
+		if (!committer_outcome(committer, member->epoch, member->seq, &outcome, &version))
+		{
+			link = &member->next;
+			continue;
+		}
+		if (outcome == OUTCOME_COMMITTED)
+		{
+			dsa_pointer d;
+			Delivery *delivery =
+				make_delivery(DELIVER_DECISION, version ? version : committer_version(committer), 0, &d);
+
+			delivery->member = p;
+			*link = member->next;
+			deliver(d);
+		}
+		else
+		{
+			*link = member->next;
+			decide(p, outcome == OUTCOME_TOO_OLD ? outcome : OUTCOME_FENCED, 0,
+				   "The server's committer had to start again, and began another epoch.");
+		}
 	}
 }
 
@@ -585,6 +640,38 @@ hand_back(dsa_pointer *list)
 	}
 }
 
+/* This process ends, in whatever way: what sessions wait for is the next one's.  Nothing is allocated here. */
+static void
+hand_over(int code, Datum arg)
+{
+	node->committer_procno = -1;
+	/*
+	 * Sessions go on reading what its sign of life and its pin protect.  The next process must not withdraw them as soon as it has written
+	 * its own: a collector may have listed these a moment ago, without the new ones, and not have read them yet.  They go when they are too
+	 * old.
+	 */
+	if (!in_order)
+		node->own_sign[0] = node->own_pin[0] = '\0';
+	hand_back(&asking);
+	hand_back(&asked);
+	hand_back(&unresolved);
+	upkeep_hand_back();
+	while (DsaPointerIsValid(submitted))
+	{
+		dsa_pointer p = submitted;
+
+		submitted = ((Member *) dsa_get_address(node_dsa(node), p))->next;
+		node_push(node, &node->submissions, p);
+	}
+	while (ntaken > 0)
+	{
+		dsa_pointer p = taken[--ntaken];
+
+		((Member *) dsa_get_address(node_dsa(node), p))->next = node->orphans;
+		node->orphans = p;
+	}
+}
+
 /*
  * Fenced for being silent too long, and alive again: all that the old epoch had on its way is dead, and its backends were told.
  * The next process begins another epoch.
@@ -592,10 +679,7 @@ hand_back(dsa_pointer *list)
 static void
 begin_anew(void)
 {
-	hand_back(&asked);
-	hand_back(&unresolved);
-	upkeep_hand_back();
-	node->committer_procno = -1;
+	in_order = true;
 	proc_exit(1);
 }
 
@@ -642,6 +726,7 @@ turn(int64 limit)
 	bucket_dispatch(store);
 	look_for_lost();
 	wait = committer_tick(committer);
+	settle_orphans();
 	if (committer_phase(committer) == COMMITTER_FENCED && !committer_displaced(committer))
 	{
 		if (leaving)
@@ -700,9 +785,6 @@ leave(void)
 				bucket_dispatch(store);
 			}
 	}
-	hand_back(&asked);
-	hand_back(&unresolved);
-	upkeep_hand_back();
 }
 
 static void
@@ -716,10 +798,7 @@ run(void)
 	while ((repository = open_repository()) == NULL)
 	{
 		if (stop_requested || pg_atomic_read_u32(&node->detached))
-		{
-			node->committer_procno = -1;
 			proc_exit(0);
-		}
 		/* a try may cost a race of many writers; what a reload corrects is tried at once */
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(1000 * Max(failures, 1), 8000),
 						 PG_WAIT_EXTENSION);
@@ -768,6 +847,7 @@ run(void)
 		turn(1000);
 	}
 	leave();
+	in_order = true;
 }
 
 PGDLLEXPORT void
@@ -784,6 +864,8 @@ s3am_committer_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 	pgstat_report_appname("s3am committer");
 	(void) node_dsa(node);
+	(void) memory_on_refusal(refusal_leaves);
+	before_shmem_exit(hand_over, (Datum) 0);
 	pg_prng_seed(&pg_global_prng_state, ((uint64) MyProcPid << 32) ^ GetCurrentTimestamp());
 	node->committer_procno = MyProc->pgprocno;
 	probes_asked = pg_atomic_read_u64(&node->probe_done);
@@ -794,12 +876,16 @@ s3am_committer_main(Datum arg)
 	}
 	PG_CATCH();
 	{
+		bool memory = geterrcode() == ERRCODE_OUT_OF_MEMORY;
+
 		EmitErrorReport();
 		/* not 0 or 1: the postmaster starts everything over */
-		_exit(2);
+		if (!memory)
+			_exit(2);
+		LWLockReleaseAll();
+		proc_exit(1);
 	}
 	PG_END_TRY();
-	node->committer_procno = -1;
 	/* who was only told to end, without the server, is started again */
 	proc_exit(pg_atomic_read_u32(&node->detached) ? 0 : 1);
 }

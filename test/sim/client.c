@@ -602,6 +602,7 @@ submit(Proc *proc, ClientTxn *ct, bool shared)
 	size_t len = s3am__txn__get_packed_size(ct->txn);
 	uint8_t *bytes = malloc(len + 1);
 	Submission *s = calloc(1, sizeof(*s));
+	Proc *before;
 
 	s3am__txn__pack(ct->txn, bytes);
 	s->ct = ct;
@@ -609,10 +610,12 @@ submit(Proc *proc, ClientTxn *ct, bool shared)
 	s->all = submissions;
 	submissions = s;
 	pending++;
+	before = core_enter(proc);
 	if (shared)
 		committer_submit_shared(proc->c, bytes, len, s);
 	else
 		committer_submit(proc->c, bytes, len, s);
+	core_return(before);
 	free(bytes);
 	proc_after(proc);
 }

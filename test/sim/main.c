@@ -26,7 +26,7 @@ static const char *const fault_texts[] = {
 	FAULT_LIST(FAULT_TEXT)};
 static const char *const counter_names[] = {"committed", "conflict", "aborted",     "fenced",    "versions",
 											"probes",    "void",     "checkpoints", "collected", "marked",
-											"restored",  "stalled",  "reread"};
+											"restored",  "stalled",  "reread",      "refused"};
 
 #define SLOW_COLLECTION .grace_ms = 1000, .retention_ms = 600, .pin_ms = 8000, .lease_ms = 1500, .every = 4
 #define QUICK_COLLECTION .grace_ms = 120, .retention_ms = 100, .pin_ms = 3000, .lease_ms = 800, .every = 4
@@ -257,6 +257,24 @@ const Scenario scenarios[] = {
 	 .collect_ms = 400,
 	 .segments = 300,
 	 .memory = 150,
+	 QUICK_COLLECTION},
+	{.name = "refused",
+	 .lost = 60,
+	 .slow = 60,
+	 .odd = 20,
+	 .duplicate = 20,
+	 .late_duplicate = 10,
+	 .pause = 20,
+	 .crash = 5,
+	 .clone = 5,
+	 .shared = 60,
+	 .rows = 8,
+	 .serializable = 100,
+	 .ddl = 20,
+	 .think_ms = 60,
+	 .collect_ms = 400,
+	 .segments = 300,
+	 .refused = 500,
 	 QUICK_COLLECTION},
 	{.name = "forged",
 	 .lost = 10,

@@ -79,15 +79,19 @@ static void
 on_applied(void *arg, u64 version, const S3am__Manifest *manifest, const bool *voided, const uint8_t *object,
 		   size_t len)
 {
+	Proc *before = core_leave();
+
 	(void) manifest;
 	truth_applied(arg, version, voided, object, len);
 	server_applied(((Proc *) arg)->server, version);
+	core_return(before);
 }
 
 static void
 on_restored(void *arg, const S3am__Checkpoint *root)
 {
 	Proc *proc = arg;
+	Proc *before = core_leave();
 
 	if (proc->applied)
 		COUNT(CATCH_UP);
@@ -95,18 +99,23 @@ on_restored(void *arg, const S3am__Checkpoint *root)
 	truth_restored(proc, root);
 	server_restored(proc->server, root);
 	note("process %llu restored version %llu", (unsigned long long) proc->number, (unsigned long long) root->version);
+	core_return(before);
 }
 
 static void
 on_decided(void *arg, void *member, Outcome outcome, u64 version, const char *detail)
 {
+	Proc *before = core_leave();
+
 	client_decided(arg, member, outcome, version, detail);
+	core_return(before);
 }
 
 static void
 on_phase(void *arg, CommitterPhase phase, const char *error)
 {
 	Proc *proc = arg;
+	Proc *before = core_leave();
 
 	if (phase == COMMITTER_FAILED && tampered)
 		tamper_found = true;
@@ -125,6 +134,7 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			 (unsigned long long) committer_epoch(proc->c));
 	if (phase == COMMITTER_FENCED)
 		note("process %llu was fenced", (unsigned long long) proc->number);
+	core_return(before);
 }
 
 static u64
@@ -176,6 +186,7 @@ collect(void *arg, u64 x)
 {
 	Proc *proc = arg;
 	const S3am__CheckpointRef *current;
+	Proc *before;
 	CheckpointConfig build = {proc, built, 0, 300, 200, 4, 20000, proc->swept};
 	CollectConfig config = {proc, sc.retention_ms, GRACE_MS, PIN_MS, false, UINT64_MAX, in_use, NULL, collected};
 
@@ -187,6 +198,7 @@ collect(void *arg, u64 x)
 	}
 	at(now_us + rnd_below(2000 * sc.collect_ms), proc, collect, proc, 0);
 	current = committer_checkpoint(proc->c);
+	before = core_enter(proc);
 	if (proc->build == NULL && committer_version(proc->c) > (current ? current->version : 0) + sc.every && chance(600))
 	{
 		if (chance(200))
@@ -202,6 +214,7 @@ collect(void *arg, u64 x)
 		if (collector_run(proc->collector, &config))
 			proc->collection_began = now_us;
 	}
+	core_return(before);
 	proc_after(proc);
 }
 
@@ -303,13 +316,16 @@ void
 proc_after(Proc *proc)
 {
 	int64_t wait;
+	Proc *before;
 
 	if (!proc->alive)
 		return;
+	before = core_enter(proc);
 	wait = committer_tick(proc->c);
 	if (checkpoint_tick(proc->build))
 		wait = 0;
 	collector_tick(proc->collector);
+	core_return(before);
 	if (wait >= 0)
 		at(now_us + (u64) wait * 1000 + 200, proc, on_tick, proc, ++proc->tick_number);
 }
@@ -369,26 +385,38 @@ start(int node, Server *server)
 	proc_after(proc);
 }
 
+/* whole: what it has can still be used, to free it. */
 static void
-kill_proc(Proc *proc, bool server)
+end_proc(Proc *proc, bool server, bool whole)
 {
 	if (server)
 		server_stop(proc->server);
-	note("process %llu is killed", (unsigned long long) proc->number);
 	proc->alive = false;
 	client_crashed(proc);
-	checkpoint_cancel(proc->build);
-	collector_free(proc->collector);
+	if (whole)
+	{
+		checkpoint_cancel(proc->build);
+		collector_free(proc->collector);
+		committer_destroy(proc->c);
+		store_close(proc->store);
+	}
+	else
+		sim_store_abandon(proc->store);
 	proc->build = NULL;
 	proc->collector = NULL;
-	committer_destroy(proc->c);
-	store_close(proc->store);
 	proc->c = NULL;
 	for (Asked *a = questions; a; a = a->next)
 		if (a->proc == proc)
 			a->answered = true;
 	if (running[proc->node] == proc)
 		running[proc->node] = NULL;
+}
+
+static void
+kill_proc(Proc *proc, bool server)
+{
+	note("process %llu is killed", (unsigned long long) proc->number);
+	end_proc(proc, server, true);
 }
 
 /* ---------------------------------------------------------------- freshness */
@@ -415,12 +443,15 @@ static void
 ask(Proc *proc)
 {
 	Asked *a = calloc(1, sizeof(*a));
+	Proc *before;
 
 	a->proc = proc;
 	a->head = head;
 	a->next = questions;
 	questions = a;
+	before = core_enter(proc);
 	committer_probe(proc->c, on_probed, a);
+	core_return(before);
 	proc_after(proc);
 }
 
@@ -447,6 +478,22 @@ restart(void *arg, u64 node)
 		if (server)
 			server_stop(server);
 		steps--;
+	}
+}
+
+void
+proc_refused(Proc *proc)
+{
+	bool runs = running[proc->node] == proc;
+
+	counters[N_REFUSED]++;
+	note("process %llu has no memory", (unsigned long long) proc->number);
+	end_proc(proc, !runs, false);
+	/* those who read go on, and another committer begins */
+	if (runs)
+	{
+		server_keep_signs(proc->server);
+		at(now_us + rnd_below(300000), NULL, restart, proc->server, proc->node);
 	}
 }
 

@@ -31,6 +31,7 @@ struct Server
 	Delivery *first, *last;
 	u64 readers[NREADERS]; /* versions; 0: free */
 	char signs[NSIGNS][KEY_SIZE]; /* of life: objects that it renews, newest first */
+	char kept[2 * NSIGNS][KEY_SIZE]; /* what those that had no memory left: nobody withdraws it */
 };
 
 static Server *servers;
@@ -225,15 +226,30 @@ server_sign(Server *s, const char *key)
 static bool
 vouched(const Server *s, u64 version)
 {
-	for (int i = 0; i < NSIGNS; i++)
+	for (int i = 0; i < 3 * NSIGNS; i++)
 	{
+		const char *sign = i < NSIGNS ? s->signs[i] : s->kept[i - NSIGNS];
 		size_t len;
 
-		if (s->signs[i][0] && world_object(s->signs[i], &len) && world_age_ms(s->signs[i]) <= PIN_MS / 2 &&
-			world_pinned_at(s->signs[i]) <= version)
+		if (sign[0] && world_object(sign, &len) && world_age_ms(sign) <= PIN_MS / 2 && world_pinned_at(sign) <= version)
 			return true;
 	}
 	return false;
+}
+
+/*
+ * A committer was left in the middle.  What it wrote stays until it is too old: a collector may have listed it and not read it yet, and the
+ * next one's may not be in that list.
+ */
+void
+server_keep_signs(Server *s)
+{
+	for (int i = 0; i < 2; i++)
+	{
+		memmove(s->kept[1], s->kept[0], sizeof(s->kept) - sizeof(s->kept[0]));
+		memcpy(s->kept[0], s->signs[i], KEY_SIZE);
+		s->signs[i][0] = '\0';
+	}
 }
 
 /* What a committer that is started anew withdraws, as soon as its own objects say as much. */

@@ -96,6 +96,7 @@ typedef struct Scenario
 	int segments; /* per mille of batches */
 	int memory; /* per mille of requests, and of objects to write, for which there is no memory */
 	bool hurried; /* checkpoints are read at once, and nobody holds a snapshot: what is old goes soon */
+	int refused; /* per million of allocations of the core: each ends its process, unless the core can go on without */
 	int tamper; /* per mille of chaos rounds: the newest manifest is replaced by another */
 } Scenario;
 
@@ -123,10 +124,20 @@ at(u64 when_us, Proc *proc, EventFn fn, void *arg, u64 x); /* proc: postponed wh
 extern bool world_step(void); /* false: nothing left */
 
 extern Store *sim_store_open(Proc *proc);
+extern void sim_store_abandon(Store *store); /* its process is no more: nobody is answered */
 extern bool sim_store_putting(Store *store);
 extern const uint8_t *world_object(const char *key, size_t *len); /* NULL: none */
 extern void world_each(const char *prefix, void (*each)(void *arg, const char *key), void *arg);
 extern u64 store_date_ms(void);
+
+/*
+ * The process whose core is on the stack, NULL: none.  Whoever calls the core says so, and whom the core calls says that it is left for
+ * the while: what an oracle allocates is never refused.
+ */
+extern Proc *acting;
+extern Proc *core_enter(Proc *proc); /* returns what core_return() wants */
+extern Proc *core_leave(void);
+extern void core_return(Proc *before);
 
 extern void world_put(const char *key, const uint8_t *data, size_t len);
 extern u64 world_age_ms(const char *key);
@@ -169,6 +180,7 @@ extern Proc *running[NNODES]; /* what clients of a node talk to */
 extern uint8_t repository_uuid[16];
 
 extern void proc_start_all(void);
+extern void proc_refused(Proc *proc); /* it had no memory, and was left in the middle */
 extern void proc_after(Proc *proc); /* something happened in it: its timers */
 extern void proc_reset(void);
 extern void proc_calm(void);
@@ -186,6 +198,7 @@ extern Server *server_start(void);
 extern void server_stop(Server *s);
 extern void server_ready(Server *s);
 extern void server_sign(Server *s, const char *key); /* it renews this object */
+extern void server_keep_signs(Server *s);
 extern void server_applied(Server *s, u64 version);
 extern void server_restored(Server *s, const S3am__Checkpoint *root);
 extern u64 server_oldest_read(Server *s, u64 applied);
@@ -332,7 +345,8 @@ enum
 	N_MARKED,
 	N_RESTORED,
 	N_STALLED,
-	N_LOST
+	N_LOST,
+	N_REFUSED
 };
 
 #endif

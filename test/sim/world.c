@@ -4,11 +4,13 @@
  * A request has two moments: it takes effect at the store, and its response arrives.  Either may be lost, late, or happen twice.
  * The store itself is atomic and consistent, as the conformance race demands: what was written is read.
  */
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "manifest/envelope.h"
+#include "manifest/memory.h"
 #include "sim.h"
 
 extern uint8_t *__real_envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const void *payload,
@@ -122,6 +124,78 @@ at(u64 when, Proc *proc, EventFn fn, void *arg, u64 x)
 	push((Event){when < now_us ? now_us : when, order++, proc, fn, arg, x});
 }
 
+/* ---------------------------------------------------------------- memory */
+
+Proc *acting;
+static jmp_buf out_of_core;
+
+Proc *
+core_enter(Proc *proc)
+{
+	Proc *before = acting;
+
+	acting = proc;
+	return before;
+}
+
+Proc *
+core_leave(void)
+{
+	return core_enter(NULL);
+}
+
+void
+core_return(Proc *before)
+{
+	acting = before;
+}
+
+static bool
+refused(void)
+{
+	return acting && sc.refused && !calm && rnd_below(1000000) < (u64) sc.refused;
+}
+
+void *
+sim_malloc(size_t size)
+{
+	return refused() ? NULL : malloc(size);
+}
+
+void *
+sim_calloc(size_t n, size_t size)
+{
+	return refused() ? NULL : calloc(n, size);
+}
+
+void *
+sim_realloc(void *p, size_t size)
+{
+	return refused() ? NULL : realloc(p, size);
+}
+
+/* The core cannot go on: its process ends where it is, as one of the server does. */
+static void
+on_refusal(size_t size)
+{
+	if (acting)
+		longjmp(out_of_core, 1);
+}
+
+static void
+run_event(const Event *e)
+{
+	acting = NULL;
+	if (setjmp(out_of_core) == 0)
+		e->fn(e->arg, e->x);
+	else
+	{
+		Proc *proc = core_leave();
+
+		proc_refused(proc);
+	}
+}
+
 bool
 world_step(void)
 {
@@ -137,7 +211,7 @@ world_step(void)
 			push(e); /* keeps its order among those postponed */
 			continue;
 		}
-		e.fn(e.arg, e.x);
+		run_event(&e);
 		steps++;
 		return true;
 	}
@@ -337,7 +411,12 @@ answer(StoreOp *op)
 		op->cb(op->arg, &cancelled);
 		return;
 	}
-	op->cb(op->arg, &op->result);
+	{
+		Proc *before = core_enter(op->store->proc);
+
+		op->cb(op->arg, &op->result);
+		core_return(before);
+	}
 }
 
 static void
@@ -910,6 +989,23 @@ static const StoreDriver driver = {
 	.close = sim_close,
 };
 
+void
+sim_store_abandon(Store *s)
+{
+	SimStore *store = (SimStore *) s;
+
+	store->closed = true;
+	while (store->ops)
+	{
+		StoreOp *op = store->ops;
+
+		op->answered = true;
+		store->ops = op->next;
+	}
+	if (--store->refs == 0)
+		free(store);
+}
+
 /* Is a conditional create under way? */
 bool
 sim_store_putting(Store *s)
@@ -944,6 +1040,7 @@ world_reset(u64 seed)
 	calm = false;
 	etags = 0;
 	state = seed * 0x2545F4914F6CDD1DULL + 0x1234567;
+	(void) memory_on_refusal(on_refusal);
 	memset(undecided_key, 0, sizeof(undecided_key));
 	for (int i = 0; i < NLOSERS; i++)
 		free(losers[i].data);
