@@ -128,6 +128,24 @@ rowset_add(RowSet *set, uint64_t row)
 }
 
 void
+rowset_add_range(RowSet *set, uint64_t from, uint64_t to)
+{
+	while (from < to)
+	{
+		roaring_bitmap_t *bitmap = part_of(set, from >> 32);
+		uint64_t end = ((from >> 32) + 1) << 32; /* 0: beyond the last */
+		uint64_t n = (end != 0 && to > end ? end : to) - from;
+
+		rowset_expect_range(bitmap, n);
+		if (n == 1)
+			roaring_bitmap_add(bitmap, (uint32_t) from);
+		else
+			roaring_bitmap_add_range_closed(bitmap, (uint32_t) from, (uint32_t) (from + n - 1));
+		from += n;
+	}
+}
+
+void
 rowset_remove(RowSet *set, uint64_t row)
 {
 	size_t i = position(set, row >> 32);
@@ -342,6 +360,7 @@ rowset_encode(const RowSet *set)
 		part->high = set->parts[i].high;
 		part->bitmap.len = roaring_bitmap_portable_size_in_bytes(set->parts[i].bitmap);
 		part->bitmap.data = memory_need(part->bitmap.len);
+		expect_change(set->parts[i].bitmap);
 		(void) roaring_bitmap_portable_serialize(set->parts[i].bitmap, (char *) part->bitmap.data);
 		message->parts[message->n_parts++] = part;
 	}

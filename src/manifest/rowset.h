@@ -15,6 +15,7 @@ typedef struct RowSet RowSet;
 extern RowSet *rowset_create(void);
 extern void rowset_free(RowSet *set);
 extern void rowset_add(RowSet *set, uint64_t row);
+extern void rowset_add_range(RowSet *set, uint64_t from, uint64_t to); /* from <= row < to */
 extern void rowset_remove(RowSet *set, uint64_t row);
 extern bool rowset_contains(const RowSet *set, uint64_t row);
 extern bool rowset_empty(const RowSet *set);

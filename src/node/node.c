@@ -209,6 +209,7 @@ node_take_back(S3Node *node)
 	node->history = InvalidDsaPointer;
 	pg_atomic_write_u64(&node->small_bytes, 0);
 	pg_atomic_write_u64(&node->epoch, 0);
+	pg_atomic_write_u64(&node->former_epoch, 0);
 	pg_atomic_write_u64(&node->next_seq, 0);
 	pg_atomic_write_u64(&node->next_object, 0);
 	pg_atomic_write_u64(&node->submissions.last, InvalidDsaPointer);

@@ -208,6 +208,7 @@ typedef struct S3Node
 	int committer_procno, /* -1 none */
 		publisher_procno;
 	pg_atomic_uint64 epoch;
+	pg_atomic_uint64 former_epoch; /* of the committer before, if it was left in the middle: its members may wait yet */
 	pg_atomic_uint64 next_seq; /* of commit ids */
 	pg_atomic_uint64 next_object; /* numbers of storages and segments of this epoch */
 	uint64 key_hash_seed;

@@ -81,12 +81,14 @@ commit_new_object_id(void)
 static void
 epoch_ended(const char *detail)
 {
-	ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-					errmsg("the transaction is rolled back: this server's epoch in the repository has ended"),
-					detail && detail[0]
-						? errdetail("%s", detail)
-						: errdetail("It gave no sign of life for s3am.node_timeout, or another server took its place."),
-					errhint("s3am.node() says whether the server writes again; then the transaction may be retried.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_CONNECTION_FAILURE),
+			 errmsg("the transaction is rolled back: this server's epoch in the repository has ended"),
+			 detail && detail[0]
+				 ? errdetail("%s", detail)
+				 : errdetail("It gave no sign of life for s3am.node_timeout, another server took its place, or its "
+							 "committer had to start again."),
+			 errhint("s3am.node() says whether the server writes again; then the transaction may be retried.")));
 }
 
 static void

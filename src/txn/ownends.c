@@ -522,8 +522,11 @@ leave_memory(OwnEnds *ends)
 		Chunk *chunk = find_chunk(ends, numbers[c]);
 
 		for (uint16 i = 0; i < chunk->n; i++)
-			for (uint32 j = 0; j < run_count(&chunk->runs[i]); j++)
-				rowset_add(ends->filed, chunk->number * CHUNK_ROWS + chunk->runs[i].offset + j);
+		{
+			uint64 first = chunk->number * CHUNK_ROWS + chunk->runs[i].offset;
+
+			rowset_add_range(ends->filed, first, first + run_count(&chunk->runs[i]));
+		}
 	}
 	(void) memory_on_refusal(before);
 	pfree(numbers);

@@ -67,6 +67,7 @@ finish_part(RowSetBuilder *builder)
 	part->high = builder->high;
 	part->bitmap.len = roaring_bitmap_portable_size_in_bytes(builder->bitmap);
 	part->bitmap.data = MemoryContextAllocHuge(CurrentMemoryContext, part->bitmap.len);
+	rowset_expect_range(builder->bitmap, 0);
 	(void) roaring_bitmap_portable_serialize(builder->bitmap, (char *) part->bitmap.data);
 	free_bitmap(builder);
 	if (set->n_parts == builder->capacity)

@@ -169,12 +169,12 @@ claim_row(void *arg, uint64 row)
 }
 
 void
-apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch)
+apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, bool own)
 {
 	EndContext c = {node, txn, NULL, NULL, version, 0, {NULL, 0, 0}};
 
 	c.own_proc = -1;
-	if (txn->id && txn->id->epoch == epoch)
+	if (own)
 		for (int i = 0; i < ProcGlobal->allProcCount; i++)
 			if (pg_atomic_read_u64(&node_backend(i)->commit_seq) == txn->id->seq)
 			{

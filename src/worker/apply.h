@@ -12,7 +12,10 @@
 /* Puts its rows, deletes and storages into the shared state; doing so twice is doing it once. */
 extern void apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos);
 
-/* Holds its claims and edits against this node's running transactions: dooms losers, moves weak claims on (rules 16, 22). */
-extern void apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 epoch);
+/*
+ * Holds its claims and edits against this node's running transactions: dooms losers, moves weak claims on (rules 16, 22).
+ * own: it is one of them.
+ */
+extern void apply_claims(S3Node *node, const S3am__Txn *txn, uint64 version, bool own);
 
 #endif

@@ -418,6 +418,8 @@ on_decided(void *arg, void *handle, Outcome outcome, uint64_t version, const cha
 static void
 on_phase(void *arg, CommitterPhase phase, const char *error)
 {
+	uint64 former;
+
 	if (leaving && phase == COMMITTER_FENCED)
 		error = "this server has ended its epoch";
 	/* what is tried again and again is said once */
@@ -436,6 +438,9 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 				node_set_phase(node, NODE_ATTACHING, NULL);
 			break;
 		case COMMITTER_READY:
+			former = pg_atomic_read_u64(&node->epoch);
+			if (former != 0 && former != committer_epoch(committer))
+				pg_atomic_write_u64(&node->former_epoch, former);
 			pg_atomic_write_u64(&node->epoch, committer_epoch(committer));
 			key_node(node->own_sign, committer_epoch(committer));
 			if (again)
@@ -503,6 +508,7 @@ take_submissions(void)
 static void
 settle_orphans(void)
 {
+	static int committed, lost;
 	dsa_pointer *link = &node->orphans;
 
 	while (DsaPointerIsValid(*link))
@@ -525,14 +531,25 @@ settle_orphans(void)
 
 			delivery->member = p;
 			*link = member->next;
+			committed++;
 			deliver(d);
 		}
 		else
 		{
 			*link = member->next;
+			lost++;
 			decide(p, outcome == OUTCOME_TOO_OLD ? outcome : OUTCOME_FENCED, 0,
 				   "The server's committer had to start again, and began another epoch.");
 		}
+	}
+	if (committed + lost > 0 && !DsaPointerIsValid(node->orphans))
+	{
+		ereport(
+			LOG,
+			(errmsg("s3am: of the transactions that the committer before had under way %d were committed to repository "
+					"\"%s\" and %d were rolled back",
+					committed, node->url, lost)));
+		committed = lost = 0;
 	}
 }
 
@@ -644,7 +661,6 @@ hand_back(dsa_pointer *list)
 static void
 hand_over(int code, Datum arg)
 {
-	node->committer_procno = -1;
 	/*
 	 * Sessions go on reading what its sign of life and its pin protect.  The next process must not withdraw them as soon as it has written
 	 * its own: a collector may have listed these a moment ago, without the new ones, and not have read them yet.  They go when they are too
@@ -670,6 +686,8 @@ hand_over(int code, Datum arg)
 		((Member *) dsa_get_address(node_dsa(node), p))->next = node->orphans;
 		node->orphans = p;
 	}
+	/* last: then the entry may be taken back */
+	node->committer_procno = -1;
 }
 
 /*

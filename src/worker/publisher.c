@@ -245,15 +245,22 @@ apply_catalogs(const S3am__Manifest *manifest, const S3am__Step *s, const bool *
 	}
 }
 
+/* A transaction of this server, whose session may wait for it? */
+static bool
+is_own(const S3am__Txn *txn)
+{
+	return txn->id && txn->id->epoch != 0 &&
+		   (txn->id->epoch == pg_atomic_read_u64(&node->epoch) ||
+			txn->id->epoch == pg_atomic_read_u64(&node->former_epoch));
+}
+
 static void
 apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool attaching)
 {
 	const S3am__Step *s = manifest->steps[step];
 	/* with its last step a version is there as a whole, and both its stamp and `published` say so */
 	uint64 pos = POS(manifest->version, step + 1 == manifest->n_steps ? POS_STEP_MAX : step);
-	uint64 epoch = pg_atomic_read_u64(&node->epoch);
-	bool own = !attaching && s->n_txns == 1 && !voided[0] && s->txns[0]->own_step && s->txns[0]->id &&
-			   s->txns[0]->id->epoch == epoch;
+	bool own = !attaching && s->n_txns == 1 && !voided[0] && s->txns[0]->own_step && is_own(s->txns[0]);
 
 	/* a transaction is needed anyway: for its xid, for reading catalogs, for waiting */
 	StartTransactionCommand();
@@ -267,7 +274,7 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 	pg_memory_barrier();
 	for (size_t i = 0; i < s->n_txns; i++)
 		if (!voided[i])
-			apply_claims(node, s->txns[i], manifest->version, epoch);
+			apply_claims(node, s->txns[i], manifest->version, is_own(s->txns[i]));
 	if (attaching)
 	{
 		PopActiveSnapshot();
@@ -288,7 +295,7 @@ apply_step(const S3am__Manifest *manifest, int step, const bool *voided, bool at
 	CommitTransactionCommand();
 	shown(pos);
 	for (size_t i = 0; i < s->n_txns; i++)
-		if (!voided[i] && s->txns[i]->id->epoch != epoch)
+		if (!voided[i] && !is_own(s->txns[i]))
 			statistics_note(s->txns[i]);
 }
 

@@ -4,7 +4,7 @@
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
 protoc-c --c_out="$work" -I"$top/src" manifest/s3am.proto && gcc -I"$work" -I"$top/src" -o "$work/states" "$top/test/segment/states.c" \
-	"$top/src/manifest/delta.c" "$top/src/manifest/rowset.c" "$work/manifest/s3am.pb-c.c" -lroaring -lprotobuf-c && said=$("$work/states" 2>&1)
+	"$top/src/manifest/delta.c" "$top/src/manifest/rowset.c" "$top/src/manifest/memory.c" "$work/manifest/s3am.pb-c.c" -lroaring -lprotobuf-c && said=$("$work/states" 2>&1)
 ok $? "batches keep their schema in a checkpoint: ${said:-yes}"
 
 node one "s3am.inline_limit = 0" "autovacuum = off" "s3am.cache_size = 0" # what is read comes from the store
