@@ -57,6 +57,8 @@ typedef struct Pass
 	uint64_t oldest_pin;
 	int pins_to_read;
 	bool pins_listed;
+	bool pins_again; /* some are too old, and that may not be their owner's fault */
+	void (*pins_wait)(struct Pass *p); /* what comes after them, when they were read again; NULL: it does not wait */
 	/* the state */
 	uint64_t version; /* S */
 	S3am__CheckpointRef *current;
@@ -663,7 +665,11 @@ typedef struct PinRead
 static void
 pins_done(Pass *p, void (*next)(Pass *p))
 {
-	if (p->pins_listed && p->pins_to_read == 0)
+	if (!p->pins_listed || p->pins_to_read > 0)
+		return;
+	if (p->pins_again)
+		p->pins_wait = next;
+	else
 		next(p);
 }
 
@@ -714,6 +720,21 @@ pin_came(void *arg, StoreResult *result)
 	pins_done(p, r->next);
 }
 
+/*
+ * Nobody renews it.  Its owner may have been silent because the store was away: as with fencing, who cannot tell waits until that one could be
+ * heard.  An epoch that was fenced has been judged.
+ */
+static void
+too_old(Pass *p, bool node, const char *key)
+{
+	unsigned long long epoch;
+
+	if (p->cfg.dry_run || committer_may_judge(p->col->c) || !RULE(P36_SILENCE))
+		return;
+	if (!node || sscanf(key, "nodes/%20llu", &epoch) != 1 || committer_epoch_live(p->col->c, epoch))
+		p->pins_again = true;
+}
+
 static void
 pins_came(void *arg, StoreResult *result)
 {
@@ -725,7 +746,10 @@ pins_came(void *arg, StoreResult *result)
 	for (int i = 0; i < result->nentries; i++)
 	{
 		if (result->entries[i].modified_ms + (int64_t) p->cfg.pin_ms < result->date_ms)
-			continue; /* nobody renews it */
+		{
+			too_old(p, r.node, result->entries[i].key);
+			continue;
+		}
 		snprintf(r.key, sizeof(r.key), "%s", result->entries[i].key);
 		p->pins_to_read++;
 		jobs_get_copy(p->jobs, r.key, pin_came, &r, sizeof(r));
@@ -750,7 +774,7 @@ read_pins(Pass *p, void (*next)(Pass *p))
 	PinRead r = {p, next, true, ""};
 
 	p->oldest_pin = UINT64_MAX;
-	p->pins_listed = false;
+	p->pins_listed = p->pins_again = false;
 	p->pins_to_read = 0;
 	jobs_list_copy(p->jobs, "nodes/", NULL, pins_came, &r, sizeof(r));
 }
@@ -945,6 +969,18 @@ collector_tick(Collector *col)
 {
 	if (col == NULL || col->pass == NULL)
 		return;
+	if (col->pass->pins_wait && committer_phase(col->c) != COMMITTER_READY)
+	{
+		end(col->pass, "this server's epoch has ended");
+		return;
+	}
+	if (col->pass->pins_wait && committer_may_judge(col->c))
+	{
+		void (*next)(Pass * p) = col->pass->pins_wait;
+
+		col->pass->pins_wait = NULL;
+		read_pins(col->pass, next);
+	}
 	jobs_tick(col->pass->jobs);
 	if (col->pass->walk)
 		tree_tick(col->pass->walk);

@@ -29,6 +29,24 @@ committer_set_phase(Committer *c, CommitterPhase phase, const char *error)
 }
 
 void
+committer_trouble(Committer *c, Trouble trouble, const char *error)
+{
+	c->troubles |= trouble;
+	committer_set_phase(c, c->phase, error);
+}
+
+void
+committer_well(Committer *c, Trouble trouble)
+{
+	if ((c->troubles & trouble) == 0)
+		return;
+	c->troubles &= ~trouble;
+	/* of these phases the reason is another one */
+	if (c->troubles == 0 && c->phase != COMMITTER_FAILED && c->phase != COMMITTER_FENCED)
+		c->cfg.phase(c->cfg.arg, c->phase, NULL);
+}
+
+void
 committer_saw_date(Committer *c, const StoreResult *result)
 {
 	if (result->date_ms > c->date)

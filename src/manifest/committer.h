@@ -48,6 +48,7 @@ typedef struct CommitterConfig
 
 	uint32_t group_wait_us; /* at most this longer for those on their way; 0: never */
 	uint32_t max_tries; /* lost races of one member before it is given up; default 100 */
+	uint32_t try_ms; /* and how long it is tried at least, however often it loses */
 	uint32_t poll_min_ms, /* adaptive polling of the head */
 		poll_max_ms;
 	uint32_t lease_ms; /* a node that is silent for longer may be fenced by others; default 60000 */
@@ -72,7 +73,10 @@ typedef struct CommitterConfig
 	 * versions up to `version`, for which applied() or restored() was called before.
 	 */
 	void (*decided)(void *arg, void *member, Outcome outcome, uint64_t version, const char *detail);
-	/* The phase changed; error with FENCED and FAILED, and for people while retrying (store unreachable), else NULL. */
+	/*
+	 * The phase changed; error with FENCED and FAILED, and for people while retrying (store unreachable), else NULL.  The same phase without an
+	 * error: what was retried has worked.
+	 */
 	void (*phase)(void *arg, CommitterPhase phase, const char *error);
 	/* The oldest version that this node still reads (its pin, rule 36).  NULL: the last one applied. */
 	uint64_t (*oldest_read)(void *arg);
@@ -133,6 +137,9 @@ extern void
 committer_live_epochs(const Committer *c, bool (*each)(void *arg, uint64_t epoch, uint64_t begun_ms), void *arg);
 extern uint64_t committer_last_epoch(const Committer *c); /* the newest that has begun */
 extern bool committer_epoch_live(const Committer *c, uint64_t epoch);
+
+/* May what others have not renewed be taken for given up?  Not while the store may have been away for them as it was for this one. */
+extern bool committer_may_judge(Committer *c);
 
 /*
  * Has a manifest publish a checkpoint that is complete in the store.  done(arg, true) once that is applied, done(arg, false): its

@@ -29,6 +29,7 @@ typedef struct Pending
 	void *handle;
 	uint64_t held; /* held against all versions up to this */
 	unsigned tries;
+	uint64_t tried_at; /* first, by our clock, ms */
 	bool shared; /* others may put it too */
 	bool in_put;
 	bool abandoned;
@@ -122,6 +123,16 @@ typedef struct Put
 	uint64_t started; /* by our clock, ms */
 } Put;
 
+/* What is tried again, each until it works. */
+typedef enum Trouble
+{
+	TROUBLE_READ = 1,
+	TROUBLE_BOUNDARY = 2,
+	TROUBLE_LIST = 4,
+	TROUBLE_PUT = 8,
+	TROUBLE_RESTORE = 16
+} Trouble;
+
 typedef struct Restore Restore;
 typedef struct Lease Lease;
 typedef struct Left Left;
@@ -185,6 +196,7 @@ struct Committer
 	uint64_t gap_later; /* a version that exists after it, 0 none */
 	unsigned gap_alarms; /* slots that were filled when they were looked at again */
 
+	unsigned troubles; /* Trouble: what was told, and is not over yet */
 	CommitterPhase resume; /* what it was before it failed */
 	char *failure;
 	bool closing;
@@ -193,6 +205,9 @@ struct Committer
 /* committer.c */
 extern uint64_t committer_now(Committer *c);
 extern void committer_set_phase(Committer *c, CommitterPhase phase, const char *error);
+/* Something is tried again, for this reason.  And it worked: if nothing else is left, the owner is told so, by the phase without an error. */
+extern void committer_trouble(Committer *c, Trouble trouble, const char *error);
+extern void committer_well(Committer *c, Trouble trouble);
 extern void committer_saw_date(Committer *c, const StoreResult *result);
 extern uint64_t committer_back_off(Committer *c, unsigned attempts); /* when to try again: full jitter */
 extern void committer_advance(Committer *c);

@@ -60,7 +60,7 @@ boundary_came(void *arg, StoreResult *result)
 		free(payload);
 		if (message == NULL)
 		{
-			committer_set_phase(c, c->phase, error ? error : "object \"" KEY_BOUNDARY "\" is damaged");
+			committer_trouble(c, TROUBLE_BOUNDARY, error ? error : "object \"" KEY_BOUNDARY "\" is damaged");
 			free(error);
 			c->boundary_retry_at = committer_now(c) + 500;
 			return;
@@ -68,7 +68,7 @@ boundary_came(void *arg, StoreResult *result)
 	}
 	else if (result->status != STORE_NOT_FOUND)
 	{
-		committer_set_phase(c, c->phase, result->error);
+		committer_trouble(c, TROUBLE_BOUNDARY, result->error);
 		c->boundary_retry_at = committer_back_off(c, 3);
 		return;
 	}
@@ -87,6 +87,7 @@ boundary_came(void *arg, StoreResult *result)
 	b->sent_ms = c->boundary_sent_ms;
 	c->boundary_wanted = false;
 	c->boundary_retry_at = 0;
+	committer_well(c, TROUBLE_BOUNDARY);
 	restore_boundary_came(c);
 	committer_advance(c);
 }
@@ -248,6 +249,7 @@ gap_listed(void *arg, StoreResult *result)
 	key_manifest(key, c->gap_slot);
 	if (result->status == STORE_OK)
 	{
+		committer_well(c, TROUBLE_LIST);
 		for (int i = 0; i < result->nentries; i++)
 			if (strcmp(result->entries[i].key, key) > 0)
 				c->gap_later = strtoull(result->entries[i].key + strlen("manifests/"), NULL, 10);
@@ -255,7 +257,7 @@ gap_listed(void *arg, StoreResult *result)
 	else
 	{
 		c->gap_slot = 0;
-		committer_set_phase(c, c->phase, result->error);
+		committer_trouble(c, TROUBLE_LIST, result->error);
 		c->retry_at = committer_back_off(c, 4);
 	}
 	committer_advance(c);
@@ -335,6 +337,7 @@ committer_use_read(Committer *c)
 	{
 		Verdict verdict = committer_judge(c, &r->evidence, r->status == STORE_OK ? RULE(P2_APPLY) : RULE(P30_HEAD));
 
+		committer_well(c, TROUBLE_READ);
 		if (verdict == VERDICT_ASK)
 		{
 			committer_read_boundary(c);
@@ -373,7 +376,7 @@ committer_use_read(Committer *c)
 			found_nothing(c, number);
 			return true;
 		}
-		committer_set_phase(c, c->phase, error);
+		committer_trouble(c, TROUBLE_READ, error);
 		c->poll_at = c->retry_at = committer_back_off(c, 4);
 	}
 	return false;

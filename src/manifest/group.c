@@ -258,7 +258,8 @@ add_members(Committer *c, S3am__Manifest *m)
 		next = p->next;
 		p->in_put = false;
 		claims_forget_ahead(p->claims);
-		if (p->tries >= c->cfg.max_tries && !p->abandoned)
+		/* where versions take milliseconds a few unlucky ones are no reason */
+		if (p->tries >= c->cfg.max_tries && committer_now(c) - p->tried_at >= c->cfg.try_ms && !p->abandoned)
 		{
 			snprintf(detail, sizeof(detail), "Other servers were faster %u times.", p->tries);
 			pending_abandon(p, detail);
@@ -285,7 +286,8 @@ add_members(Committer *c, S3am__Manifest *m)
 		window_add(group, UINT64_MAX, p->claims, false);
 		add_txn(m, p->txn);
 		p->in_put = true;
-		p->tries++;
+		if (p->tries++ == 0)
+			p->tried_at = committer_now(c);
 		bytes += p->len;
 		n++;
 	}

@@ -164,15 +164,15 @@ unpinned(void *arg, StoreResult *result)
 }
 
 /*
- * Who could not give signs of life itself for a while cannot tell whether others were silent or the store was: it gives them as much time to
- * be heard again.
+ * Who could not give signs of life itself for a while, or has just begun to, cannot tell whether others were silent or the store was: it gives
+ * them as much time to be heard again.
  */
 static void
 signed_now(Lease *l)
 {
 	uint64_t t = committer_now(l->c);
 
-	if (l->signed_at && t - l->signed_at > l->c->cfg.lease_ms / 2)
+	if (l->signed_at == 0 || t - l->signed_at > l->c->cfg.lease_ms / 2)
 		l->judge_at = t + l->c->cfg.lease_ms;
 	l->signed_at = t;
 }
@@ -192,6 +192,9 @@ renewed(void *arg, StoreResult *result)
 		l->renew_at = committer_now(c) + (result->status == STORE_OK ? c->cfg.lease_ms / 4 : c->cfg.lease_ms / 16 + 1);
 		if (result->status == STORE_OK)
 			signed_now(l);
+		/* what was refused before is not tried again by itself: this one was taken */
+		if (result->status == STORE_OK && c->put == NULL)
+			committer_well(c, TROUBLE_PUT);
 		if (result->status == STORE_OK && l->covers && c->restore == NULL)
 		{
 			if (l->pinned && l->unpin_op == NULL)
@@ -343,12 +346,13 @@ look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 	return true;
 }
 
-static bool
-may_judge(const Lease *l)
+bool
+committer_may_judge(Committer *c)
 {
-	uint64_t t = committer_now(l->c);
+	const Lease *l = c->lease;
+	uint64_t t = committer_now(c);
 
-	return l->signed_at && t - l->signed_at <= l->c->cfg.lease_ms / 2 && t >= l->judge_at;
+	return l && l->signed_at && t - l->signed_at <= c->cfg.lease_ms / 2 && t >= l->judge_at;
 }
 
 static void
@@ -359,7 +363,7 @@ looked(void *arg, StoreResult *result)
 
 	l->look_op = NULL;
 	if (c && c->phase == COMMITTER_READY && result->status == STORE_OK && result->date_ms && result->next == NULL &&
-		may_judge(l))
+		committer_may_judge(c))
 	{
 		Look look = {c, result};
 

@@ -33,7 +33,7 @@ put_end(Committer *c)
 void
 committer_out_of_memory(Committer *c)
 {
-	committer_set_phase(c, c->phase, "out of memory");
+	committer_trouble(c, TROUBLE_PUT, "out of memory");
 	c->poll_at = c->retry_at = committer_back_off(c, 4);
 }
 
@@ -82,7 +82,7 @@ refused(Committer *c, Outcome outcome, const char *error)
 {
 	pending_fail_put(c, outcome, error);
 	put_end(c);
-	committer_set_phase(c, c->phase, error);
+	committer_trouble(c, TROUBLE_PUT, error);
 	c->retry_at = committer_now(c) + BACKOFF_MAX_MS;
 }
 
@@ -103,6 +103,8 @@ put_done(void *arg, StoreResult *result)
 	committer_saw_date(c, result);
 	put->evidence = (Evidence){put->slot, result->date_ms, ++c->number};
 	snprintf(error, sizeof(error), "%s", result->error ? result->error : "the store refused the manifest");
+	if (result->status == STORE_OK || result->status == STORE_PRECONDITION)
+		committer_well(c, TROUBLE_PUT);
 	switch (result->status)
 	{
 		case STORE_OK:
@@ -135,7 +137,7 @@ put_done(void *arg, StoreResult *result)
 				break;
 			}
 			if (put->attempts % 10 == 9)
-				committer_set_phase(c, c->phase, error);
+				committer_trouble(c, TROUBLE_PUT, error);
 			c->retry_at = committer_back_off(c, put->attempts);
 			break;
 	}

@@ -84,7 +84,7 @@ start_over(Restore *r, const char *error)
 	Committer *c = r->c;
 
 	if (error)
-		committer_set_phase(c, c->phase, error);
+		committer_trouble(c, TROUBLE_RESTORE, error);
 	r->hint = r->hint && r->attempts == 0;
 	r->attempts++;
 	r->stage = STAGE_BOUNDARY;
@@ -126,6 +126,7 @@ finish(Restore *r)
 	c->attached = true;
 	c->must_restore = false;
 	restore_free(c);
+	committer_well(c, TROUBLE_RESTORE);
 	/* the pin was written a moment ago; from here on it is renewed */
 	c->pinned = root_version;
 	lease_begin(c);
@@ -331,6 +332,7 @@ enter(Restore *r, Stage stage)
 				}
 				c->attached = true;
 				restore_free(c);
+				committer_well(c, TROUBLE_RESTORE);
 				committer_advance(c);
 				break;
 			}

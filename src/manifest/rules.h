@@ -46,6 +46,7 @@
 	X(P36_PIN_CHECK, "the boundary is read again after a pin was written")                                             \
 	X(P36_PINS_LAST, "pins are read after the boundary was advanced")                                                  \
 	X(P36_OLDEST, "a node's sign of life names the oldest version that its snapshots see")                             \
+	X(P36_SILENCE, "pins that are too old are read again when others could be heard, after the store was away")        \
 	X(P36_RESTORING, "a checkpoint counts as read until the publisher has read its pages")                             \
 	X(P13_IN_USE, "what running transactions uploaded is noted before the state is taken")
 

@@ -22,8 +22,10 @@
 #include "storage/lwlock.h"
 #include "storage/pmsignal.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/pidfile.h"
 
 #include "manifest/committer.h"
 #include "manifest/keys.h"
@@ -37,6 +39,7 @@
 #include "worker/upkeep.h"
 #include "worker/worker.h"
 
+#define TRY_MS 10000 /* that a commit is tried at least while other servers are faster */
 #define LEAVE_MS 5000 /* that a shutdown waits for the end of the epoch to be written */
 #define RECENT_BYTES ((size_t) 16 * 1024 * 1024) /* manifests that the next checkpoint need not read */
 #define BACKLOG_BYTES ((uint64) 64 * 1024 * 1024) /* read ahead of the publisher while attaching */
@@ -228,6 +231,14 @@ take_requests(void)
 }
 
 static void
+forget_error(void)
+{
+	SpinLockAcquire(&node->mutex);
+	node->error[0] = '\0';
+	SpinLockRelease(&node->mutex);
+}
+
+static void
 on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bool *voided, const uint8_t *object,
 		   size_t object_len)
 {
@@ -248,9 +259,7 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 	if (pg_atomic_exchange_u32(&node->stalled, 0))
 	{
 		ereport(LOG, (errmsg("s3am: repository \"%s\" can be followed again", node->url)));
-		SpinLockAcquire(&node->mutex);
-		node->error[0] = '\0';
-		SpinLockRelease(&node->mutex);
+		forget_error();
 	}
 	deliver(p);
 	upkeep_applied(manifest, object_len);
@@ -429,6 +438,12 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 		SpinLockAcquire(&node->mutex);
 		strlcpy(node->error, error, NODE_ERROR_MAX);
 		SpinLockRelease(&node->mutex);
+	}
+	if (error == NULL && phase == COMMITTER_READY && attached_delivered && node->error[0] &&
+		!pg_atomic_read_u32(&node->stalled))
+	{
+		ereport(LOG, (errmsg("s3am: repository \"%s\" can be used again", node->url)));
+		forget_error();
 	}
 	switch (phase)
 	{
@@ -766,16 +781,56 @@ turn(int64 limit)
 	ResetLatch(MyLatch);
 }
 
+/* Does the whole server end?  The postmaster says so in its lock file before it tells anybody. */
+static bool
+server_ends(void)
+{
+	FILE *file = fopen("postmaster.pid", "r");
+	char line[MAXPGPATH];
+	bool ends = false;
+
+	if (file == NULL)
+		return false;
+	for (int i = 1; fgets(line, sizeof(line), file); i++)
+		if (i == LOCK_FILE_LINE_PM_STATUS)
+			ends = strncmp(line, PM_STATUS_STOPPING, strlen(PM_STATUS_STOPPING)) == 0;
+	fclose(file);
+	return ends;
+}
+
 /*
- * Ends the epoch behind all that was handed over, so that other servers need not wait for s3am.node_timeout before they take over
- * what it owned.  If the store does not answer they will have to; a shutdown does not wait for it.
+ * Will nobody read here any more?  Sessions outlive a committer that is told to end alone, and those of a server that ends may take a
+ * moment longer than it.
  */
+static bool
+readers_gone(uint64_t until)
+{
+	WaitEvent event;
+
+	if (pg_atomic_read_u32(&node->detached))
+		return true;
+	if (!server_ends())
+		return false;
+	while (CountDBConnections(node->database) > 0)
+	{
+		if (now_ms(NULL) >= until)
+			return false;
+		(void) WaitEventSetWait(waits, 10, &event, 1, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	return true;
+}
+
 static void
 left(void *arg, StoreResult *result)
 {
 	*(bool *) arg = true;
 }
 
+/*
+ * Ends the epoch behind all that was handed over, so that other servers need not wait for s3am.node_timeout before they take over
+ * what it owned.  If the store does not answer they will have to; a shutdown does not wait for it.
+ */
 static void
 leave(void)
 {
@@ -789,8 +844,8 @@ leave(void)
 		committer_fence(committer, committer_epoch(committer), NULL, NULL);
 	while (committer_phase(committer) == COMMITTER_READY && now_ms(NULL) < until)
 		turn(50);
-	/* nobody reads here any more either: what it pinned may go at once */
-	if (epoch && committer_phase(committer) != COMMITTER_READY)
+	/* what it pinned may go at once; else the next committer withdraws it, when it says the same */
+	if (epoch && committer_phase(committer) != COMMITTER_READY && readers_gone(until))
 	{
 		key_node(key, epoch);
 		if (store_remove(store, key, left, &done))
@@ -839,6 +894,7 @@ run(void)
 	config.group_wait_us = s3am_group_wait;
 	config.lease_ms = s3am_node_timeout;
 	config.max_tries = 100;
+	config.try_ms = TRY_MS;
 	config.recent_bytes = RECENT_BYTES;
 	config.poll_min_ms = s3am_poll_min;
 	config.poll_max_ms = s3am_poll_max;

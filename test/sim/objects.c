@@ -274,7 +274,7 @@ check_pin(void *arg, const char *key)
 	uint8_t *payload;
 	u64 v = UINT64_MAX;
 
-	if (world_age_ms(key) > PIN_MS / 2)
+	if (!world_fresh(key))
 		return;
 	payload = payload_of(node ? ENVELOPE_NODE : ENVELOPE_PIN, key, &len);
 	if (payload && node)

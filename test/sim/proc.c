@@ -533,6 +533,8 @@ chaos(void *arg, u64 x)
 		return;
 	if (chance(20))
 		spoil_hint();
+	if (sc.away && chance(sc.away))
+		world_away();
 	if (head > 3 && fault(sc.tamper) && !tampered)
 		tamper();
 	if (chance(150) && proc->paused_until <= now_us)

@@ -206,7 +206,7 @@ look(void *arg, u64 x)
 		if (s->readers[i] == 0)
 		{
 			s->readers[i] = s->published;
-			at(now_us + rnd_below(chance(300) ? 4000000 : 300000), NULL, leave, s, i);
+			at(now_us + rnd_below(chance(300) ? (sc.away ? 30000000 : 4000000) : 300000), NULL, leave, s, i);
 			return;
 		}
 }
@@ -231,7 +231,7 @@ vouched(const Server *s, u64 version)
 		const char *sign = i < NSIGNS ? s->signs[i] : s->kept[i - NSIGNS];
 		size_t len;
 
-		if (sign[0] && world_object(sign, &len) && world_age_ms(sign) <= PIN_MS / 2 && world_pinned_at(sign) <= version)
+		if (sign[0] && world_object(sign, &len) && world_fresh(sign) && world_pinned_at(sign) <= version)
 			return true;
 	}
 	return false;

@@ -37,6 +37,7 @@ typedef uint32_t u32;
 	X(S304, "304 for 412")                                                                                             \
 	X(S412_LIE, "412 though the key is absent")                                                                        \
 	X(S503, "503")                                                                                                     \
+	X(AWAY, "request while the store was away for all")                                                                \
 	X(DENIED, "403")                                                                                                   \
 	X(DENIED_AFTER, "403 after an undecided attempt")                                                                  \
 	X(NO_MEMORY, "no memory for a request")                                                                            \
@@ -79,6 +80,7 @@ typedef struct Scenario
 		denied, duplicate, late_duplicate;
 	/* per mille of chaos rounds */
 	int pause, long_pause, crash, clone, clock;
+	int away; /* the store answers nothing for longer than a pin lasts */
 	int shared; /* per mille of transactions */
 	int rows; /* keys per table: few make conflicts */
 	int serializable; /* per mille */
@@ -140,7 +142,8 @@ extern Proc *core_leave(void);
 extern void core_return(Proc *before);
 
 extern void world_put(const char *key, const uint8_t *data, size_t len);
-extern u64 world_age_ms(const char *key);
+extern bool world_fresh(const char *key); /* a sign of life: it counts */
+extern void world_away(void); /* from now on it answers nothing, for longer than a pin lasts */
 extern u64 world_pinned_at(const char *key); /* the boundary when its present life began */
 
 #define REQUEST_TIMEOUT_US 200000

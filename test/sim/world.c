@@ -274,6 +274,34 @@ world_each(const char *prefix, void (*each)(void *arg, const char *key), void *a
 				each(arg, o->key);
 }
 
+/* When it answered nothing, by its own date. */
+#define NAWAYS 64
+typedef struct Away
+{
+	u64 from, until;
+} Away;
+
+static Away away[NAWAYS];
+static int naways;
+static u64 away_until;
+
+/* Has an owner of this who could be heard renewed it?  After the store was away he has half a lease to do it. */
+static bool
+fresh(const Object *o)
+{
+	u64 now = store_date_ms(), age = now - o->modified_ms, silent = 0;
+
+	for (int i = 0; i < NAWAYS && i < naways; i++)
+	{
+		u64 from = away[i].from > o->modified_ms ? away[i].from : o->modified_ms,
+			until = away[i].until < now ? away[i].until : now;
+
+		if (from < until)
+			silent += until - from;
+	}
+	return silent ? age - silent <= (u64) sc.lease_ms / 2 : age <= PIN_MS / 2;
+}
+
 static void
 put_object(const char *key, const uint8_t *data, size_t len)
 {
@@ -287,7 +315,7 @@ put_object(const char *key, const uint8_t *data, size_t len)
 		o->pinned_at = objects_boundary_now();
 		*link = o;
 	}
-	else if (store_date_ms() - o->modified_ms > PIN_MS / 2)
+	else if (!fresh(o))
 		o->pinned_at = objects_boundary_now(); /* a pin that had lapsed begins anew */
 	free(o->data);
 	o->data = malloc(len ? len : 1);
@@ -305,12 +333,26 @@ world_put(const char *key, const uint8_t *data, size_t len)
 	put_object(key, data, len);
 }
 
-u64
-world_age_ms(const char *key)
+bool
+world_fresh(const char *key)
 {
 	Object *o = *find(key);
 
-	return o ? store_date_ms() - o->modified_ms : 0;
+	return o == NULL || fresh(o);
+}
+
+void
+world_away(void)
+{
+	Away *a = &away[naways % NAWAYS];
+
+	if (naways > 0 && now_us < away_until)
+		return;
+	away_until = now_us + (PIN_MS + rnd_below(PIN_MS)) * 1000;
+	a->from = store_date_ms();
+	a->until = a->from + (away_until - now_us) / 1000;
+	naways++;
+	note("the store is away for %llu ms", (unsigned long long) (a->until - a->from));
 }
 
 u64
@@ -726,6 +768,14 @@ launch(StoreOp *op)
 	u64 back = there + latency();
 	u64 timeout = now_us + REQUEST_TIMEOUT_US;
 
+	if (!calm && now_us < away_until)
+	{
+		COUNT(AWAY);
+		refuse(op, conditional ? STORE_UNDECIDED : STORE_UNAVAILABLE, 503, "503 SlowDown");
+		op->refs++;
+		at(back < timeout ? back : timeout, proc, on_answer, op, 0);
+		return op;
+	}
 	if (sc.put_ms && op->kind == OP_CREATE)
 	{
 		there = now_us + sc.put_ms * 500;
@@ -1038,6 +1088,8 @@ world_reset(u64 seed)
 	now_us = 1000000;
 	steps = 0;
 	calm = false;
+	away_until = 0;
+	naways = 0;
 	etags = 0;
 	state = seed * 0x2545F4914F6CDD1DULL + 0x1234567;
 	(void) memory_on_refusal(on_refusal);

@@ -39,16 +39,44 @@ eventually 5 draw
 [ "${number:-0}" -gt "$before" ]
 ok $? "until the second was shut down: ${number:-none}"
 
-# the committer alone is told to end
+# the committer alone is told to end, while a session reads
 epoch=$(sql -c 'SELECT epoch FROM s3am.node()')
 old=$(worker committer)
+nodes=${repository#file://}/nodes
+cluster_use "$dir"
+(printf '%s;\n' 'BEGIN ISOLATION LEVEL REPEATABLE READ' 'SELECT count(*) FROM t' 'SELECT pg_sleep(600)' | timeout 60 "$cluster_bin/psql" -Xq -d test) > /dev/null 2>&1 &
+reader=$!
+reads() { [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE query ~ 'pg_sleep' AND backend_xmin IS NOT NULL AND pid <> pg_backend_pid()")" = 1 ]; }
+eventually 5 reads
+ok $? "a session reads"
 kill -TERM "$old"
 writes() { sql -c 'INSERT INTO t VALUES (2)' > /dev/null 2>&1; }
 another() { [ "$(worker committer)" != "$old" ] && writes; }
+# what keeps others from collecting what it reads is there at every moment
+kept=0
+for i in {1..400}; do
+	if [[ $repository == file://* ]] && [ -z "$(ls "$nodes")" ]; then
+		kept=1
+	fi
+	[ $((i % 20)) -gt 0 ] || ! another || break
+	sleep 0.01
+done
+is "$kept" 0 "others are told all the time that it does"
 eventually 10 another
 ok $? "a committer that was ended comes back"
 [ "$(sql -c 'SELECT epoch FROM s3am.node()')" -gt "$epoch" ]
 ok $? "in a new epoch"
+withdrawn() { [ "$(ls "$nodes" | wc -l)" = 1 ]; }
+if [[ $repository == file://* ]]; then
+	eventually 10 withdrawn
+	ok $? "and says so itself, in place of the earlier one" || diag "$(ls "$nodes")"
+	before=$(ls "$nodes")
+	cluster_restart "$dir"
+	eventually 10 writes
+	withdrawn && [ "$(ls "$nodes")" != "$before" ]
+	ok $? "the end of the whole server, with this session, withdraws it at once" || diag "$(ls "$nodes")"
+fi
+wait "$reader"
 
 # asked while the committer is stopped, and fenced; answered by the next one
 on two

@@ -72,6 +72,10 @@ eventually 5 waiting
 ok $? "503: and s3am.activity does"
 sleep 10
 is "$(sql -c 'SELECT count(*) FROM small'; on two; sql -c 'SELECT count(*) FROM small')" $'1\n1' "503: what is in memory is read on both servers"
+errors() { on one; sql -c 'SELECT error FROM s3am.node()'; on two; sql -c 'SELECT error FROM s3am.node()'; }
+told() { [ "$(errors | grep -c ' 503 ')" = 2 ]; }
+eventually 10 told
+ok $? "503: s3am.node() says why on both" || diag "$(errors)"
 like "$cold" 'ERROR:  08006: cannot read object "segments/.*503' "503: what is not fails after s3am.retry_timeout, and names the object"
 kill -0 "$loader"
 ok $? "503: the load waits still"
@@ -87,6 +91,9 @@ sleep 7
 on two
 is "$(epoch; on one; epoch)" "$epochs" "503: both servers are in the epochs that they were in"
 is "$(worker committer; on one; worker committer)" "$committers" "503: with the processes that they had"
+well() { [ -z "$(errors | tr -d '\n')" ]; }
+eventually 10 well
+ok $? "503: and s3am.node() has no error any more" || diag "$(errors)"
 on two
 cluster_stop "$dir"
 on one

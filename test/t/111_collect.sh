@@ -222,6 +222,39 @@ eventually 20 draws
 ok "$([ "$(cat "$work/number")" -gt "$last" ]; echo $?)" "its sequences go on after the other's numbers"
 cluster_start "$work/one"
 
+# ---------------------------------------------------------------- two that were silent at the same time, as when the store was away
+
+pin_timeout 8s
+on one
+sql -c "$fill CREATE TABLE shared USING s3am AS SELECT i, md5(i::text) s FROM generate_series(1, 20000) i"
+eventually 20 merged
+emptied=$(objects_of shared)
+follow one two 10
+start_session 7
+tell 7 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM n;'
+eventually 10 answered 7 1
+on one
+sql -c 'DELETE FROM shared' -c 'VACUUM shared'
+commits 100
+follow one two 10
+sleep 3
+committers=$(on one; worker committer; on two; worker committer)
+kill -STOP $committers
+sleep 9
+kill -CONT "${committers%%$'\n'*}"
+sleep 3
+kept
+ok $? "who was silent itself collects nothing that another one may still read"
+kill -CONT $committers
+tell 7 'SELECT count(*), sum(length(s)) FROM shared; COMMIT; SELECT 1;'
+eventually 20 answered 7 3
+is "$(sed -n 2p "$work/session7")" '20000|640000' "an old snapshot on the other one is whole"
+on one
+commits 20
+eventually 30 gone
+ok $? "then they go" || why_kept
+pin_timeout 20s
+
 # ---------------------------------------------------------------- by hand
 
 on two
