@@ -124,4 +124,5 @@ def main(arguments):
     end()
 
 
-main(sys.argv[1:])
+if __name__ == "__main__":
+    main(sys.argv[1:])
