@@ -58,6 +58,7 @@ typedef struct Pass
 	int pins_to_read;
 	bool pins_listed;
 	bool pins_again; /* some are too old, and that may not be their owner's fault */
+	bool pins_gone; /* some were listed, and withdrawn before they were read */
 	void (*pins_wait)(struct Pass *p); /* what comes after them, when they were read again; NULL: it does not wait */
 	/* the state */
 	uint64_t version; /* S */
@@ -662,12 +663,17 @@ typedef struct PinRead
 	char key[KEY_SIZE];
 } PinRead;
 
+static void read_pins(Pass *p, void (*next)(Pass *p));
+
 static void
 pins_done(Pass *p, void (*next)(Pass *p))
 {
 	if (!p->pins_listed || p->pins_to_read > 0)
 		return;
-	if (p->pins_again)
+	/* what took their place was written before they went, but maybe after the list was made */
+	if (p->pins_gone)
+		read_pins(p, next);
+	else if (p->pins_again)
 		p->pins_wait = next;
 	else
 		next(p);
@@ -711,7 +717,9 @@ pin_came(void *arg, StoreResult *result)
 	Pass *p = r->p;
 
 	p->pins_to_read--;
-	if (result->status != STORE_NOT_FOUND) /* else it was let go meanwhile */
+	if (result->status == STORE_NOT_FOUND)
+		p->pins_gone = true;
+	else
 	{
 		if (!fine(p, result))
 			return;
@@ -756,10 +764,10 @@ pins_came(void *arg, StoreResult *result)
 	}
 	if (result->next)
 		jobs_list_copy(p->jobs, r.node ? "nodes/" : "pins/", result->next, pins_came, &r, sizeof(r));
-	else if (r.node)
+	else if (!r.node)
 	{
-		r.node = false;
-		jobs_list_copy(p->jobs, "pins/", NULL, pins_came, &r, sizeof(r));
+		r.node = true;
+		jobs_list_copy(p->jobs, "nodes/", NULL, pins_came, &r, sizeof(r));
 	}
 	else
 	{
@@ -768,15 +776,19 @@ pins_came(void *arg, StoreResult *result)
 	}
 }
 
+/*
+ * Pins before signs of life: what takes a pin's place is a sign, and written before the pin goes, so it is in the one list or in the
+ * other.
+ */
 static void
 read_pins(Pass *p, void (*next)(Pass *p))
 {
-	PinRead r = {p, next, true, ""};
+	PinRead r = {p, next, false, ""};
 
 	p->oldest_pin = UINT64_MAX;
-	p->pins_listed = p->pins_again = false;
+	p->pins_listed = p->pins_again = p->pins_gone = false;
 	p->pins_to_read = 0;
-	jobs_list_copy(p->jobs, "nodes/", NULL, pins_came, &r, sizeof(r));
+	jobs_list_copy(p->jobs, "pins/", NULL, pins_came, &r, sizeof(r));
 }
 
 /* ------------------------------------------------------------------------------------ the boundary */

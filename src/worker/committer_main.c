@@ -52,7 +52,6 @@ static volatile sig_atomic_t stop_requested;
 static bool attached_delivered;
 static bool again; /* the node was attached before, and its epoch was fenced */
 static bool leaving; /* this process ends its epoch itself */
-static bool in_order; /* it has nothing under way any more, or all of that is dead */
 static dsa_pointer asking; /* requests that were taken from the queue a moment ago */
 static dsa_pointer asked; /* requests that wait for a probe of the head */
 static dsa_pointer unresolved; /* requests that wait for an abort mark or a commit */
@@ -676,13 +675,6 @@ hand_back(dsa_pointer *list)
 static void
 hand_over(int code, Datum arg)
 {
-	/*
-	 * Sessions go on reading what its sign of life and its pin protect.  The next process must not withdraw them as soon as it has written
-	 * its own: a collector may have listed these a moment ago, without the new ones, and not have read them yet.  They go when they are too
-	 * old.
-	 */
-	if (!in_order)
-		node->own_sign[0] = node->own_pin[0] = '\0';
 	hand_back(&asking);
 	hand_back(&asked);
 	hand_back(&unresolved);
@@ -712,7 +704,6 @@ hand_over(int code, Datum arg)
 static void
 begin_anew(void)
 {
-	in_order = true;
 	proc_exit(1);
 }
 
@@ -921,7 +912,6 @@ run(void)
 		turn(1000);
 	}
 	leave();
-	in_order = true;
 }
 
 PGDLLEXPORT void

@@ -265,18 +265,15 @@ typedef struct PinCheck
 	const char *key;
 } PinCheck;
 
-static void
-check_pin(void *arg, const char *key)
+/* The version that a sign of life or a pin says is needed; of a pin that counts for nothing, none. */
+u64
+objects_needed(const char *key)
 {
-	PinCheck *c = arg;
 	bool node = strncmp(key, "nodes/", 6) == 0;
 	size_t len;
-	uint8_t *payload;
+	uint8_t *payload = payload_of(node ? ENVELOPE_NODE : ENVELOPE_PIN, key, &len);
 	u64 v = UINT64_MAX;
 
-	if (!world_fresh(key))
-		return;
-	payload = payload_of(node ? ENVELOPE_NODE : ENVELOPE_PIN, key, &len);
 	if (payload && node)
 	{
 		S3am__Node *m = s3am__node__unpack(NULL, len, payload);
@@ -293,6 +290,19 @@ check_pin(void *arg, const char *key)
 		s3am__pin__free_unpacked(m, NULL);
 	}
 	free(payload);
+	return v;
+}
+
+static void
+check_pin(void *arg, const char *key)
+{
+	PinCheck *c = arg;
+	bool node = strncmp(key, "nodes/", 6) == 0;
+	u64 v;
+
+	if (!world_fresh(key))
+		return;
+	v = objects_needed(key);
 	if (node && world_pinned_at(key) > v)
 		return; /* it had lapsed, and began anew too late */
 	if (c->added <= v && v < c->dropped)

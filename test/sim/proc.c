@@ -491,10 +491,7 @@ proc_refused(Proc *proc)
 	end_proc(proc, !runs, false);
 	/* those who read go on, and another committer begins */
 	if (runs)
-	{
-		server_keep_signs(proc->server);
 		at(now_us + rnd_below(300000), NULL, restart, proc->server, proc->node);
-	}
 }
 
 static void

@@ -31,7 +31,6 @@ struct Server
 	Delivery *first, *last;
 	u64 readers[NREADERS]; /* versions; 0: free */
 	char signs[NSIGNS][KEY_SIZE]; /* of life: objects that it renews, newest first */
-	char kept[2 * NSIGNS][KEY_SIZE]; /* what those that had no memory left: nobody withdraws it */
 };
 
 static Server *servers;
@@ -226,30 +225,15 @@ server_sign(Server *s, const char *key)
 static bool
 vouched(const Server *s, u64 version)
 {
-	for (int i = 0; i < 3 * NSIGNS; i++)
+	for (int i = 0; i < NSIGNS; i++)
 	{
-		const char *sign = i < NSIGNS ? s->signs[i] : s->kept[i - NSIGNS];
+		const char *sign = s->signs[i];
 		size_t len;
 
 		if (sign[0] && world_object(sign, &len) && world_fresh(sign) && world_pinned_at(sign) <= version)
 			return true;
 	}
 	return false;
-}
-
-/*
- * A committer was left in the middle.  What it wrote stays until it is too old: a collector may have listed it and not read it yet, and the
- * next one's may not be in that list.
- */
-void
-server_keep_signs(Server *s)
-{
-	for (int i = 0; i < 2; i++)
-	{
-		memmove(s->kept[1], s->kept[0], sizeof(s->kept) - sizeof(s->kept[0]));
-		memcpy(s->kept[0], s->signs[i], KEY_SIZE);
-		s->signs[i][0] = '\0';
-	}
 }
 
 /* What a committer that is started anew withdraws, as soon as its own objects say as much. */
@@ -277,6 +261,10 @@ server_sign_removed(const char *key)
 				vouches[r] = s->readers[r] && vouched(s, s->readers[r]);
 			snprintf(sign, sizeof(sign), "%s", s->signs[i]);
 			s->signs[i][0] = '\0';
+			for (int r = 0; r < NREADERS; r++)
+				for (int k = 0; vouches[r] && k < i; k++)
+					if (s->signs[k][0] && world_fresh(s->signs[k]) && objects_needed(s->signs[k]) <= s->readers[r])
+						world_pin_continues(key, s->signs[k]);
 			for (int r = 0; r < NREADERS; r++)
 				if (vouches[r] && !vouched(s, s->readers[r]))
 					violation("LOST: %s is withdrawn, and nothing else keeps version %llu for a snapshot", key,

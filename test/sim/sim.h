@@ -145,6 +145,7 @@ extern void world_put(const char *key, const uint8_t *data, size_t len);
 extern bool world_fresh(const char *key); /* a sign of life: it counts */
 extern void world_away(void); /* from now on it answers nothing, for longer than a pin lasts */
 extern u64 world_pinned_at(const char *key); /* the boundary when its present life began */
+extern void world_pin_continues(const char *from, const char *to);
 
 #define REQUEST_TIMEOUT_US 200000
 #define GRACE_MS ((u64) sc.grace_ms)
@@ -201,7 +202,6 @@ extern Server *server_start(void);
 extern void server_stop(Server *s);
 extern void server_ready(Server *s);
 extern void server_sign(Server *s, const char *key); /* it renews this object */
-extern void server_keep_signs(Server *s);
 extern void server_applied(Server *s, u64 version);
 extern void server_restored(Server *s, const S3am__Checkpoint *root);
 extern u64 server_oldest_read(Server *s, u64 applied);
@@ -320,6 +320,7 @@ extern void objects_published(const S3am__CheckpointRef *ref);
 extern void objects_removed(const char *key);
 extern void objects_boundary(const uint8_t *object, size_t len);
 extern u64 objects_boundary_now(void);
+extern u64 objects_needed(const char *key);
 extern void objects_reset(void);
 extern u64 truth_schema(int table, u64 version);
 extern u64 truth_name(u32 name, u64 version); /* last version up to then that changed it */

@@ -363,6 +363,16 @@ world_pinned_at(const char *key)
 	return o ? o->pinned_at : 0;
 }
 
+/* `to` says what `from` has said, since before that goes: its life is a continuation. */
+void
+world_pin_continues(const char *from, const char *to)
+{
+	Object *a = *find(from), *b = *find(to);
+
+	if (a && b && a->pinned_at < b->pinned_at)
+		b->pinned_at = a->pinned_at;
+}
+
 static void
 remove_object(const char *key)
 {
