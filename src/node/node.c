@@ -231,6 +231,7 @@ node_take_back(S3Node *node)
 	node->gap = false;
 	pg_atomic_write_u32(&node->served, 0);
 	pg_atomic_write_u64(&node->undelivered_bytes, 0);
+	pg_atomic_write_u32(&node->unwanted, 0);
 	pg_atomic_write_u64(&node->stamp_first, 0);
 	pg_atomic_write_u64(&node->stamp_next, 0);
 	for (int i = 0; i < NODE_EPOCHS; i++)

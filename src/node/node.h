@@ -51,6 +51,7 @@ typedef enum MemberState
 {
 	MEMBER_QUEUED, /* its backend may still take it back */
 	MEMBER_TAKEN, /* the committer has it; its outcome will come */
+	MEMBER_UNWANTED, /* likewise; if it was in no PUT yet the committer gives it back */
 	MEMBER_WITHDRAWN, /* taken back while queued: the committer drops it */
 	MEMBER_DECIDED
 } MemberState;
@@ -68,6 +69,7 @@ typedef struct Member
 	TransactionId xid; /* rule 25: a step of its own under this xid; else invalid */
 	/* once decided */
 	int outcome; /* Outcome */
+	bool given_back; /* it was sent to nobody, since its backend did not want it any more */
 	uint64 version;
 	char detail[320];
 	Size len;
@@ -235,6 +237,7 @@ typedef struct S3Node
 	dsa_pointer deferred; /* the publisher's: decisions that wait for the newest one */
 	pg_atomic_uint32 served; /* it was attached since the server started: snapshots may be there */
 	pg_atomic_uint64 undelivered_bytes; /* of deliveries */
+	pg_atomic_uint32 unwanted; /* members that became MEMBER_UNWANTED, and that the committer has not looked at */
 	ConditionVariable published_cv;
 	ConditionVariable phase_cv;
 	pg_atomic_uint64 stamp_first, stamp_next; /* ring indexes, ever growing */

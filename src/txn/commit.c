@@ -39,6 +39,9 @@
 #include "txn/txn.h"
 #include "txn/used.h"
 
+#define GIVE_BACK_MS                                                                                                   \
+	1000 /* that a session that gives up waits for the committer, who knows whether anything was sent */
+
 typedef struct StorageChange
 {
 	SubTransactionId sub;
@@ -476,47 +479,50 @@ release_member(S3Node *node, dsa_pointer p)
 		dsa_free(node_dsa(node), p);
 }
 
+/* Nobody has seen it, and nobody will. */
+static void
+not_sent(S3Node *node, dsa_pointer p, bool late)
+{
+	handed_over = false;
+	release_member(node, p);
+	CHECK_FOR_INTERRUPTS();
+	if (late)
+		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
+						errmsg("the transaction could not reach the repository within s3am.commit_timeout"),
+						errdetail("It was not sent and is rolled back.")));
+	ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling the commit due to user request")));
+}
+
 /* Waits for the outcome.  Leaves by error, or returns when committed. */
 static void
 wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 {
 	Member *member = dsa_get_address(node_dsa(node), p);
-	TimestampTz start = GetCurrentTimestamp();
+	TimestampTz start = GetCurrentTimestamp(), asked = 0;
+	bool late = false;
 
-	for (;;)
+	while (pg_atomic_read_u32(&member->state) != MEMBER_DECIDED)
 	{
-		uint32 state = pg_atomic_read_u32(&member->state);
-		bool late;
-
-		if (state == MEMBER_DECIDED)
-			break;
-		if (QueryCancelPending || ProcDiePending)
-		{
-			uint32 expected = MEMBER_QUEUED;
-
-			if (pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN))
-			{
-				handed_over = false;
-				release_member(node, p);
-				CHECK_FOR_INTERRUPTS();
-				ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("canceling the commit due to user request")));
-			}
-		}
 		late = s3am_commit_timeout > 0 && TimestampDifferenceExceeds(start, GetCurrentTimestamp(), s3am_commit_timeout);
-		if (late || ProcDiePending)
+		if (late || QueryCancelPending || ProcDiePending)
 		{
-			uint32 expected = MEMBER_QUEUED;
-			bool withdrawn = pg_atomic_compare_exchange_u32(&member->state, &expected, MEMBER_WITHDRAWN);
+			uint32 queued = MEMBER_QUEUED, taken = MEMBER_TAKEN;
 
-			if (!withdrawn && expected == MEMBER_DECIDED)
+			if (pg_atomic_compare_exchange_u32(&member->state, &queued, MEMBER_WITHDRAWN))
+				not_sent(node, p, late);
+			/* the committer knows whether it has sent it */
+			if (pg_atomic_compare_exchange_u32(&member->state, &taken, MEMBER_UNWANTED))
+			{
+				asked = GetCurrentTimestamp();
+				pg_atomic_fetch_add_u32(&node->unwanted, 1);
+				node_wake(node->committer_procno);
+			}
+			else if (taken == MEMBER_DECIDED)
 				break;
-			if (withdrawn)
-				handed_over = false;
+		}
+		if (ProcDiePending || (late && TimestampDifferenceExceeds(asked, GetCurrentTimestamp(), GIVE_BACK_MS)))
+		{
 			release_member(node, p);
-			if (withdrawn)
-				ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE),
-								errmsg("the transaction could not reach the repository within s3am.commit_timeout"),
-								errdetail("It was not sent and is rolled back.")));
 			ereport(ERROR, (errcode(ERRCODE_TRANSACTION_RESOLUTION_UNKNOWN),
 							errmsg("the outcome of transaction " UINT64_FORMAT "." UINT64_FORMAT " is not known yet",
 								   my_epoch, my_seq),
@@ -527,6 +533,9 @@ wait_for_outcome(S3Node *node, dsa_pointer p, bool reads)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 1000, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
+	pg_read_barrier();
+	if (member->given_back)
+		not_sent(node, p, late);
 	if (member->outcome != OUTCOME_COMMITTED)
 	{
 		/* a fenced server's segments are the collector's */

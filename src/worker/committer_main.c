@@ -567,6 +567,29 @@ settle_orphans(void)
 	}
 }
 
+/* Commits that nobody waits for any more, and that no PUT ever held, go: while the store is away they would only become more. */
+static void
+give_back(void)
+{
+	if (pg_atomic_read_u32(&node->unwanted) == 0 || pg_atomic_exchange_u32(&node->unwanted, 0) == 0)
+		return;
+	for (uint32 i = 0; i < ntaken;)
+	{
+		dsa_pointer p = taken[i];
+		Member *member = dsa_get_address(node_dsa(node), p);
+
+		if (pg_atomic_read_u32(&member->state) == MEMBER_UNWANTED &&
+			committer_cancel(committer, (void *) (uintptr_t) p))
+		{
+			forget_taken(p); /* another one has its place now */
+			member->given_back = true;
+			decide(p, OUTCOME_ABORTED, 0, NULL);
+		}
+		else
+			i++;
+	}
+}
+
 static void
 reload_settings(void)
 {
@@ -746,6 +769,7 @@ turn(int64 limit)
 	WaitEvent event;
 
 	take_submissions();
+	give_back();
 	take_requests();
 	bucket_dispatch(store);
 	look_for_lost();

@@ -205,7 +205,7 @@ class Reader(Calm, Client):
     where = "read"
     query = "SELECT count(*), count(DISTINCT x) FROM still"
     answer = (5000, 4901)
-    setting = None
+    settings = ()
     others = set()
     last_error = ""
 
@@ -224,8 +224,8 @@ class Reader(Calm, Client):
         began = time.monotonic()
         try:
             cursor = self.connection.cursor()
-            if self.setting:
-                cursor.execute(self.setting)
+            for setting in self.settings:
+                cursor.execute(setting)
             cursor.execute(self.query)
             found = cursor.fetchone()
             if found != self.answer:
@@ -259,7 +259,7 @@ class LatestReader(Reader):
     pause = 1
     where = "read of the newest version"
     query = "SELECT count(*), count(DISTINCT x) FROM still"
-    setting = "SET s3am.freshness = latest; SET statement_timeout = '20s'"
+    settings = ("SET statement_timeout = '20s'", "SET s3am.freshness = latest")
     others = {"57014"}
 
 

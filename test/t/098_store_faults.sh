@@ -32,6 +32,18 @@ writer=$!
 waiting() { sql -c "SELECT string_agg(waits_for, ' ' ORDER BY process) FROM s3am.activity WHERE process IN ('committer', 'session')" | grep -q 'its commit'; }
 eventually 5 waiting
 ok $? "503: another one waits, as s3am.activity says"
+# behind it nothing is sent any more: who gives up then knows it, and leaves nothing behind
+like "$(said "SET s3am.commit_timeout = '1s'; INSERT INTO t VALUES (-5, 'never')")" \
+	'ERROR:  08006: the transaction could not reach the repository within s3am.commit_timeout' "503: one that nobody has sent fails for certain"
+(said "INSERT INTO t VALUES (-5, 'never')" > "$work/uncommitted") &
+committing=$!
+taken_back() { sql -c "SELECT pg_cancel_backend(pid) FROM s3am.activity WHERE waits_for = 'its commit' AND query ~ 'never'" | grep -q t; }
+eventually 5 taken_back
+sleep 0.5
+is "$(sql -c "SELECT count(*) FROM s3am.activity WHERE query ~ 'never' AND pid <> pg_backend_pid()")" 0 "503: one that nobody has sent can be cancelled"
+wait "$committing"
+like "$(cat "$work/uncommitted")" 'ERROR:  57014: ' "503: and says so"
+is "$(sql -c 'SELECT queued + taken <= 2 FROM s3am.node()')" t "503: they wait no more" || diag "$(sql -c 'SELECT queued, taken FROM s3am.node()')"
 like "$(said "SET s3am.upload_timeout = '1s'; SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'x' FROM generate_series(1, 20000) i")" \
 	'ERROR:  08006: cannot write a segment to the repository.*segments/.*503' "503: an upload fails after s3am.upload_timeout, and names the object"
 (said "SET s3am.inline_limit = 0; INSERT INTO t SELECT i, 'cancelled' FROM generate_series(1, 20000) i" > "$work/cancelled") &
@@ -47,6 +59,7 @@ s3_refuse 0
 wait "$writer"
 is "$(cat "$work/patient")" "done" "503: it is acknowledged when the store is back"
 acknowledged=$((acknowledged + 1))
+is "$(sql -c 'SELECT count(*) FROM t WHERE i = -5')" 0 "503: what was not sent is not there"
 lost=$(sql -c 'SELECT count(*) FROM t WHERE i = -1')
 ok "$((lost <= 1 ? 0 : 1))" "503: the one that gave up is there once or not at all ($lost)"
 acknowledged=$((acknowledged + lost))
