@@ -111,8 +111,8 @@ end_batch(Rewrite *r)
 		/* waits while much is on its way */
 		bucket_segment_room(r->upload);
 		note_upload(bucket_segment_epoch(r->upload), bucket_segment_number(r->upload));
-		unfinished = NULL;
 		bucket_segment_finish(r->upload, batch->segment);
+		unfinished = NULL;
 		r->upload = NULL;
 		r->result->bytes += batch->segment->size;
 		pg_atomic_write_u32(&r->node->compaction.phase, COMPACT_READ);

@@ -34,20 +34,21 @@ get(const uint8_t *p, int n)
 	return v;
 }
 
-static uint64_t
-checksum(const uint8_t *object, size_t stored)
+/* False: no memory. */
+static bool
+checksum(const uint8_t *object, size_t stored, uint64_t *sum)
 {
-	XXH3_state_t *state = XXH3_createState();
-	uint64_t h;
+	static XXH3_state_t *state; /* made once */
 
 	if (state == NULL)
-		memory_refused(1024);
+		state = XXH3_createState();
+	if (state == NULL)
+		return false;
 	XXH3_64bits_reset(state);
 	XXH3_64bits_update(state, object, 56);
 	XXH3_64bits_update(state, object + ENVELOPE_SIZE, stored);
-	h = XXH3_64bits_digest(state);
-	XXH3_freeState(state);
-	return h;
+	*sum = XXH3_64bits_digest(state);
+	return true;
 }
 
 uint8_t *
@@ -58,6 +59,7 @@ envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const 
 	uint8_t *object = malloc(ENVELOPE_SIZE + bound);
 	size_t stored = len;
 	bool compressed = false;
+	uint64_t sum;
 
 	if (object == NULL)
 		return NULL;
@@ -83,7 +85,12 @@ envelope_seal(EnvelopeKind kind, const uint8_t uuid[16], const char *key, const 
 	put(object + 24, len, 8);
 	memcpy(object + 32, uuid, 16);
 	put(object + 48, XXH3_64bits(key, strlen(key)), 8);
-	put(object + 56, checksum(object, stored), 8);
+	if (!checksum(object, stored, &sum))
+	{
+		free(object);
+		return NULL;
+	}
+	put(object + 56, sum, 8);
 	*object_len = ENVELOPE_SIZE + stored;
 	return object;
 }
@@ -102,7 +109,7 @@ uint8_t *
 envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uint8_t *object, size_t object_len,
 			  size_t *len, uint8_t *found_uuid, char **error)
 {
-	uint64_t stored, raw;
+	uint64_t stored, raw, sum;
 	uint8_t *payload;
 
 	if (object_len < ENVELOPE_SIZE)
@@ -121,7 +128,9 @@ envelope_open(EnvelopeKind kind, const uint8_t *uuid, const char *key, const uin
 	if (stored > object_len - ENVELOPE_SIZE || stored + get(object + 12, 4) != object_len - ENVELOPE_SIZE ||
 		raw > MAX_PAYLOAD)
 		return refuse(error, key, "is damaged: its length is not what its header says");
-	if (get(object + 56, 8) != checksum(object, stored))
+	if (!checksum(object, stored, &sum))
+		return refuse(error, key, "cannot be checked: out of memory");
+	if (get(object + 56, 8) != sum)
 		return refuse(error, key, "is damaged: its checksum does not fit");
 	if (object[4] != kind)
 		return refuse(error, key, "is damaged: it is an object of another kind");

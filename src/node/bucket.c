@@ -693,15 +693,19 @@ bucket_segment_room(const SegmentUpload *upload)
 void
 bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 {
+	Store *store;
+
 	ref->epoch = bucket_segment_epoch(upload);
 	ref->number = bucket_segment_number(upload);
 	bucket_segment_room(upload);
+	/* what throws is before this, or leaves the upload with the caller */
+	store = bucket_store();
 	upload->begun = GetCurrentTimestamp();
 	upload->next = uploads;
 	uploads = upload;
 	uploads_in_flight++;
 	upload_bytes += upload->len;
-	upload->op = store_put(bucket_store(), upload->key, upload->data, upload->len, upload_done, upload);
+	upload->op = store_put(store, upload->key, upload->data, upload->len, upload_done, upload);
 	if (upload->op == NULL)
 	{
 		uploads = upload->next;
@@ -710,7 +714,7 @@ bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
 	/* it is sent while the next segment is made */
-	bucket_dispatch(bucket_store());
+	bucket_dispatch(store);
 }
 
 void

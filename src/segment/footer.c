@@ -53,15 +53,18 @@ segment_read_footer(const char *object, uint64 identity, const uint8 *bytes, Siz
 	start = bytes + len - *footer_size;
 	{
 		/* in the order in which they were hashed: the footer, then the trailer but for its checksum */
-		XXH3_state_t *state = XXH3_createState();
+		static XXH3_state_t *state; /* made once */
 		uint64 h;
 
+		if (state == NULL)
+			state = XXH3_createState();
+		if (state == NULL)
+			ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 		XXH3_64bits_reset_withSeed(state, identity);
 		XXH3_64bits_update(state, start, trailer.footer);
 		XXH3_64bits_update(state, (char *) &trailer + sizeof(trailer.checksum),
 						   sizeof(trailer) - sizeof(trailer.checksum));
 		h = XXH3_64bits_digest(state);
-		XXH3_freeState(state);
 		if (h != trailer.checksum)
 			segment_damaged(object, "the footer's checksum does not fit");
 	}
