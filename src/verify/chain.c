@@ -357,6 +357,13 @@ verify_chain(Verify *v, const S3am__Checkpoint *root)
 	walk_manifests(v, &w);
 	v->blind = w.blind;
 	v->state.version = w.next - 1;
+	/* the manifest that publishes what the boundary names may be one of those that cannot be read: the one before it may be gone by right */
+	if (v->blind && root && (v->state.checkpoint == NULL || v->state.checkpoint->version < v->start->version))
+	{
+		if (v->state.checkpoint)
+			s3am__checkpoint_ref__free_unpacked(v->state.checkpoint, NULL);
+		v->state.checkpoint = checkpoint_ref_copy(v->start);
+	}
 }
 
 static void

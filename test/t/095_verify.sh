@@ -103,10 +103,12 @@ for key in keys:
         os.rename(os.path.join(root, '.tmp', 'kept'), os.path.join(root, key))
     print(f'so is another length of it, and that it is missing|{" ".join(missed)}')
 missed = []
+first = next(key for key in keys if key.startswith('manifests/'))
 for i, a in enumerate(keys):
     for j in range(i + 1, len(keys)):
-        if j > i + 1 and (i * 31 + j) % 4:
-            continue        # neighbours, and some of the others
+        # neighbours, the first manifest with every other one, since it may publish what the boundary names, and some of the others
+        if j > i + 1 and a != first and (i * 31 + j) % 4:
+            continue
         b = keys[j]
         write(a, kept[b])
         write(b, kept[a])
@@ -124,7 +126,7 @@ current=$(sql -c "SELECT max(value) FROM s3am.manifests m, s3am.inspect('manifes
 cluster_use "$dir"
 while IFS='|' read -r name wrong; do
 	is "$wrong" "" "$name"
-done < <(needed | python3 "$work/damage" "$root" "$flips" "$current" "$cluster_bin/psql" -XqAt -d test)
+done < <(needed | python3 "$work/damage" "$root" "$flips" "$current" "$cluster_bin/psql" -XqAt -v VERBOSITY=terse -d test)
 flip() { python3 -c 'import sys; f = open(sys.argv[1], "r+b"); f.seek(int(sys.argv[2])); b = f.read(1)[0]; f.seek(int(sys.argv[2])); f.write(bytes([b ^ 255]))' "$1" "$2"; }
 
 # ---------------------------------------------------------------- beside it
