@@ -475,6 +475,9 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 			}
 			break;
 		case COMMITTER_FENCED:
+			/* whose postmaster died has no say: it is the next server of this very data directory that took its place */
+			if (!PostmasterIsAlive())
+				proc_exit(1);
 			pg_atomic_write_u64(&node->epoch, 0);
 			node_set_phase(node, NODE_FENCED, error);
 			if (!leaving && committer_displaced(committer))
