@@ -209,6 +209,9 @@ update_batches(TreeBuild *t, DeltaTable *table, const S3am__Page *old, uint64_t 
 		}
 		add_batch(t, out, first, &bytes, table->batches[j++], &begun);
 	}
+	/* without batches as well: a merged one that begins in an earlier leaf may have rows that are removed here */
+	if (out->n == begun && !rowset_empty(removed))
+		add_piece(out, (Piece){first, NULL, new_page()});
 	for (size_t p = begun; p < out->n; p++)
 	{
 		part = rowset_part(removed, out->list[p].first, p + 1 < out->n ? out->list[p + 1].first : end);
