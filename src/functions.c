@@ -160,27 +160,18 @@ table_row(void *arg, TableState *table)
 {
 	Rows *rows = arg;
 	uint32 n;
-	uint64 total = 0, inline_rows = 0, segments = 0;
+	BatchTotals totals;
 	const BatchArray *batches = state_batches(rows->node, table, &n);
 	Datum values[8];
 	bool nulls[8] = {false};
 
-	for (uint32 i = 0; i < n; i++)
-	{
-		uint64 stored = batches->entries[i].nrows - batches->entries[i].gone;
-
-		total += stored;
-		if (DsaPointerIsValid(batches->entries[i].blob))
-			inline_rows += stored;
-		else
-			segments++;
-	}
+	state_total(rows->node, batches, n, &totals);
 	values[0] = Int64GetDatum(table->storage);
 	values[1] = Int64GetDatum(table->table);
-	values[2] = Int64GetDatum(total);
+	values[2] = Int64GetDatum(totals.rows);
 	values[3] = Int64GetDatum(compact_dead_rows(rows->node, table));
-	values[4] = Int64GetDatum(inline_rows);
-	values[5] = Int64GetDatum(segments);
+	values[4] = Int64GetDatum(totals.inline_rows);
+	values[5] = Int64GetDatum(totals.segments);
 	values[6] = Int64GetDatum(pg_atomic_read_u64(&table->bytes));
 	values[7] = BoolGetDatum(table->dropped != 0);
 	tuplestore_putvalues(rows->rsinfo->setResult, rows->rsinfo->setDesc, values, nulls);
@@ -204,10 +195,12 @@ batch_rows(void *arg, TableState *table)
 	Rows *rows = arg;
 	uint32 n;
 	const BatchArray *batches = state_batches(rows->node, table, &n);
+	const BatchEntry **all;
 
+	n = state_all_batches(rows->node, batches, n, &all);
 	for (uint32 i = 0; i < n; i++)
 	{
-		const BatchEntry *b = &batches->entries[i];
+		const BatchEntry *b = all[i];
 		bool segment = !DsaPointerIsValid(b->blob);
 		char key[64];
 		Datum values[7];
@@ -224,6 +217,7 @@ batch_rows(void *arg, TableState *table)
 		values[6] = Int64GetDatum(segment ? b->size : b->len);
 		tuplestore_putvalues(rows->rsinfo->setResult, rows->rsinfo->setDesc, values, nulls);
 	}
+	pfree(all);
 }
 
 /* s3am.batches(): every segment and inline batch. */

@@ -36,9 +36,9 @@ take_base(S3Node *node, const CompactJob *job, uint64 *base)
 	for (uint32 i = 0; i < job->nbatches; i++)
 	{
 		const BatchEntry *entry = &job->batches[i];
-		int at = batches ? state_find_batch(batches, count, entry->first_row) : -1;
+		const BatchEntry *now = state_find_batch(node, batches, count, entry->first_row);
 
-		if (at < 0 || batches->entries[at].first_row != entry->first_row || batches->entries[at].pos != entry->pos)
+		if (now == NULL || now->first_row != entry->first_row || now->pos != entry->pos)
 			return false;
 	}
 	return true;

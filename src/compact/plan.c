@@ -20,7 +20,7 @@ typedef struct Plan
 {
 	S3Node *node;
 	TableState *table;
-	const BatchArray *batches;
+	const BatchEntry **batches;
 	uint32 count;
 	CompactUrge urge;
 	uint64 segment; /* bytes of rows in a full one */
@@ -49,7 +49,7 @@ rows_hash(const Plan *plan, const BatchEntry *entry)
 static bool
 joins(const Plan *plan, uint32 i)
 {
-	const BatchEntry *before = &plan->batches->entries[i - 1], *entry = &plan->batches->entries[i];
+	const BatchEntry *before = plan->batches[i - 1], *entry = plan->batches[i];
 
 	return entry->first_row - (before->first_row + before->nrows) <= GAP_ROWS &&
 		   entry->first_row + entry->nrows - before->first_row <= PG_UINT32_MAX / 2 &&
@@ -93,7 +93,7 @@ run_end(const Plan *plan, uint32 first, int class, bool *wanted)
 
 	for (; end < plan->count; end++)
 	{
-		const BatchEntry *entry = &plan->batches->entries[end];
+		const BatchEntry *entry = plan->batches[end];
 		int its = class_of(plan, entry);
 
 		if (its > class || (end > first && !joins(plan, end)) ||
@@ -124,9 +124,9 @@ make_job(const Plan *plan, uint64 base, uint32 first, uint32 end)
 	job->base = base;
 	job->nbatches = end - first;
 	job->batches = palloc(sizeof(BatchEntry) * job->nbatches);
-	memcpy(job->batches, &plan->batches->entries[first], sizeof(BatchEntry) * job->nbatches);
 	for (uint32 i = 0; i < job->nbatches; i++)
 	{
+		job->batches[i] = *plan->batches[first + i];
 		job->rows += job->batches[i].nrows;
 		job->raw += job->batches[i].raw;
 	}
@@ -137,6 +137,7 @@ CompactJob *
 compact_plan(S3Node *node, TableState *table, CompactUrge urge)
 {
 	Plan plan = {node, table, NULL, 0, urge, (uint64) s3am_segment_size * 1024};
+	const BatchArray *batches;
 	uint64 base;
 
 	/* the batches are at least those of the base; one that was dropped since makes the edit void */
@@ -144,7 +145,8 @@ compact_plan(S3Node *node, TableState *table, CompactUrge urge)
 	pg_memory_barrier();
 	if (table->dropped != 0)
 		return NULL;
-	plan.batches = state_batches(node, table, &plan.count);
+	batches = state_batches(node, table, &plan.count);
+	plan.count = state_all_batches(node, batches, plan.count, &plan.batches);
 	for (int class = 0; class < CLASS_FULL; class ++)
 		for (uint32 first = 0; first < plan.count;)
 		{
@@ -158,15 +160,15 @@ compact_plan(S3Node *node, TableState *table, CompactUrge urge)
 	for (uint32 first = 0; first < plan.count; first++)
 	{
 		uint32 end = first + 1;
-		uint64 raw = plan.batches->entries[first].raw;
+		uint64 raw = plan.batches[first]->raw;
 
-		if (!is_dead(&plan, &plan.batches->entries[first]))
+		if (!is_dead(&plan, plan.batches[first]))
 			continue;
 		/* neighbours are done together */
 		for (; end < plan.count; end++)
 		{
-			raw += plan.batches->entries[end].raw;
-			if (raw > plan.segment * JOB_SEGMENTS || !joins(&plan, end) || !is_dead(&plan, &plan.batches->entries[end]))
+			raw += plan.batches[end]->raw;
+			if (raw > plan.segment * JOB_SEGMENTS || !joins(&plan, end) || !is_dead(&plan, plan.batches[end]))
 				break;
 		}
 		return make_job(&plan, base, first, end);

@@ -89,11 +89,11 @@ compact_dead_rows(S3Node *node, TableState *table)
 {
 	uint32 count;
 	const BatchArray *batches = state_batches(node, table, &count);
-	uint64 stored = 0, live = pg_atomic_read_u64(&table->next_row) - pg_atomic_read_u64(&table->deleted);
+	BatchTotals totals;
+	uint64 live = pg_atomic_read_u64(&table->next_row) - pg_atomic_read_u64(&table->deleted);
 
-	for (uint32 i = 0; i < count; i++)
-		stored += batches->entries[i].nrows - batches->entries[i].gone;
-	return stored > live ? stored - live : 0;
+	state_total(node, batches, count, &totals);
+	return totals.rows > live ? totals.rows - live : 0;
 }
 
 void

@@ -1,7 +1,7 @@
 /*
  * leaf.h: the batches of a checkpoint's page, one after the other, without a message for each.
  *
- * A server that starts reads all of them, and making messages out of them would take most of that time.
+ * A server reads thousands of them for the first row of a leaf that somebody needs, and making messages out of them would take most of that time.
  */
 #ifndef S3AM_LEAF_H
 #define S3AM_LEAF_H

@@ -175,6 +175,16 @@ rowset_empty(const RowSet *set)
 	return true;
 }
 
+uint64_t
+rowset_count(const RowSet *set)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < set->n; i++)
+		n += roaring_bitmap_get_cardinality(set->parts[i].bitmap);
+	return n;
+}
+
 bool
 rowset_intersects(const RowSet *a, const RowSet *b)
 {

@@ -19,6 +19,7 @@ extern void rowset_add_range(RowSet *set, uint64_t from, uint64_t to); /* from <
 extern void rowset_remove(RowSet *set, uint64_t row);
 extern bool rowset_contains(const RowSet *set, uint64_t row);
 extern bool rowset_empty(const RowSet *set);
+extern uint64_t rowset_count(const RowSet *set);
 extern bool rowset_intersects(const RowSet *a, const RowSet *b);
 extern RowSet *rowset_copy(const RowSet *set);
 extern void rowset_add_all(RowSet *set, const RowSet *other);

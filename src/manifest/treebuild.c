@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "manifest/memory.h"
+#include "manifest/sum.h"
 #include "manifest/treebuild.h"
 
 typedef struct CachedPage
@@ -344,6 +345,12 @@ emit(TreeBuild *t, Piece *piece, bool only)
 	{
 		ref->inside = piece->page;
 		return ref;
+	}
+	if (piece->page->n_batches > 0 || piece->page->removed)
+	{
+		ref->batches = memory_need(sizeof(*ref->batches));
+		if (!sum_page(ref->batches, piece->page))
+			t->failed = true;
 	}
 	payload = memory_need(len + 1);
 	s3am__page__pack(piece->page, payload);

@@ -1,5 +1,5 @@
 /*
- * batches.c: the batches of a table, and those that compaction replaced.
+ * batches.c: the batches of a table change; those that compaction replaced.  lookup.c finds them.
  *
  * An array grows at its end only.  Compaction makes another one and keeps the old one as history: which of them a snapshot reads
  * depends on the position up to which it sees.
@@ -15,99 +15,9 @@
 #include "node/state.h"
 #include "segment/batch.h"
 
-void
-state_batch_source(S3Node *node, const BatchEntry *entry, BatchSource *source)
-{
-	dsa_area *area = node_dsa(node);
-
-	memset(source, 0, sizeof(*source));
-	source->first = entry->first_row;
-	source->nrows = entry->nrows;
-	source->npages = entry->npages;
-	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
-	if (DsaPointerIsValid(entry->blob))
-	{
-		source->blob = dsa_get_address(area, entry->blob);
-		source->len = entry->len;
-	}
-	else
-	{
-		source->cache_owner = node->cache_owner;
-		source->epoch = entry->epoch;
-		source->number = entry->number;
-		source->len = entry->size - entry->footer_size;
-		source->identity = segment_identity(bucket_repository_uuid(), entry->epoch, entry->number);
-	}
-}
-
-const BatchArray *
-state_batches(S3Node *node, TableState *table, uint32 *count)
-{
-	dsa_pointer p = *(volatile dsa_pointer *) &table->batches;
-	BatchArray *array;
-
-	if (!DsaPointerIsValid(p))
-	{
-		*count = 0;
-		return NULL;
-	}
-	array = dsa_get_address(node_dsa(node), p);
-	*count = pg_atomic_read_u32(&array->count);
-	pg_read_barrier();
-	return array;
-}
-
-/*
- * Compaction links what it replaces into the history before it stores the new array.  So whoever finds the new array finds the
- * old one as well.
- */
-const BatchArray *
-state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count, uint64 *until)
-{
-	const BatchArray *now = state_batches(node, table, count);
-	dsa_area *area = node_dsa(node);
-	dsa_pointer p;
-
-	pg_read_barrier();
-	p = *(volatile dsa_pointer *) &table->history;
-	while (DsaPointerIsValid(p))
-	{
-		BatchHistory *history = dsa_get_address(area, p);
-
-		if (history->until > pos)
-		{
-			BatchArray *array = dsa_get_address(area, history->batches);
-
-			*count = pg_atomic_read_u32(&array->count);
-			*until = history->until;
-			return array;
-		}
-		p = *(volatile dsa_pointer *) &history->next;
-	}
-	*until = PG_UINT64_MAX;
-	return now;
-}
-
-int
-state_find_batch(const BatchArray *batches, uint32 count, uint64 row)
-{
-	uint32 low = 0, high = count;
-
-	while (low < high)
-	{
-		uint32 mid = low + (high - low) / 2;
-
-		if (batches->entries[mid].first_row + batches->entries[mid].nrows <= row)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < count && batches->entries[low].first_row <= row ? (int) low : -1;
-}
-
 /* What the values of rows mean, whether each has an xmin of its own or not. */
-static uint64
-rows_hash(const S3am__BatchSchema *schema)
+uint64
+state_rows_hash(const S3am__BatchSchema *schema)
 {
 	S3am__BatchSchema rows;
 	PackedSchema *packed;
@@ -125,32 +35,41 @@ rows_hash(const S3am__BatchSchema *schema)
 
 /* The table's own copy of a schema; there are few, and the newest is nearly always the one. */
 static dsa_pointer
-intern_schema(S3Node *node, TableState *table, const S3am__BatchSchema *schema)
+find_schema(S3Node *node, const TableState *table, const PackedSchema *packed)
 {
 	dsa_area *area = node_dsa(node);
-	PackedSchema *packed = schema_pack(schema);
-	dsa_pointer p;
-	SchemaEntry *entry;
+	dsa_pointer p = table->schemas;
 
-	for (p = table->schemas; DsaPointerIsValid(p); p = entry->next)
-	{
-		entry = dsa_get_address(area, p);
-		if (schema_same(&entry->schema, packed))
-			break;
-	}
-	if (!DsaPointerIsValid(p))
-	{
-		p = dsa_allocate_extended(area, offsetof(SchemaEntry, schema.bytes) + packed->len, DSA_ALLOC_HUGE);
-		entry = dsa_get_address(area, p);
-		entry->next = table->schemas;
-		entry->rows = rows_hash(schema);
-		memcpy(&entry->schema, packed, offsetof(PackedSchema, bytes) + packed->len);
-		table->schemas = p;
-	}
-	pfree(packed);
+	while (DsaPointerIsValid(p) && !schema_same(&((SchemaEntry *) dsa_get_address(area, p))->schema, packed))
+		p = ((SchemaEntry *) dsa_get_address(area, p))->next;
 	return p;
 }
 
+static dsa_pointer
+add_schema(S3Node *node, TableState *table, const PackedSchema *packed, uint64 rows)
+{
+	dsa_area *area = node_dsa(node);
+	dsa_pointer p = dsa_allocate_extended(area, offsetof(SchemaEntry, schema.bytes) + packed->len, DSA_ALLOC_HUGE);
+	SchemaEntry *entry = dsa_get_address(area, p);
+
+	entry->next = table->schemas;
+	entry->rows = rows;
+	memcpy(&entry->schema, packed, offsetof(PackedSchema, bytes) + packed->len);
+	table->schemas = p;
+	return p;
+}
+
+static dsa_pointer
+intern_schema(S3Node *node, TableState *table, const S3am__BatchSchema *schema)
+{
+	PackedSchema *packed = schema_pack(schema);
+	dsa_pointer p = find_schema(node, table, packed);
+
+	if (!DsaPointerIsValid(p))
+		p = add_schema(node, table, packed, state_rows_hash(schema));
+	pfree(packed);
+	return p;
+}
 
 /* Bytes of inline rows, uncompressed, as their pages and chunks say.  Whether that is true shows when they are read. */
 static uint64
@@ -169,31 +88,22 @@ inline_raw(const ProtobufCBinaryData *rows)
 	return raw;
 }
 
-/* schema: a SchemaEntry of the table */
-static void
-fill_entry(S3Node *node, BatchEntry *entry, const S3am__Batch *batch, dsa_pointer schema, uint64 first_row, uint64 pos,
-		   uint32 xmin)
+void
+state_describe_batch(BatchEntry *entry, const S3am__Batch *batch, uint64 first_row, uint64 pos, uint32 xmin)
 {
-	dsa_area *area = node_dsa(node);
-
 	memset(entry, 0, sizeof(*entry));
 	entry->first_row = first_row;
 	entry->nrows = batch->nrows;
 	entry->gone = Min(batch->gone, batch->nrows);
 	entry->pos = pos;
 	entry->xmin = xmin;
-	entry->schema = schema;
 	if (!page_starts_check(batch))
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 						errmsg("the directory of pages of %s does not fit",
 							   batch->segment ? segment_object(batch->segment->epoch, batch->segment->number)
 											  : "rows in a manifest")));
 	if (batch->pages)
-	{
 		entry->npages = batch->pages->n_rows;
-		entry->pages = dsa_allocate_extended(area, sizeof(PageStart) * (entry->npages + (Size) 1), DSA_ALLOC_HUGE);
-		page_starts_fill(batch, dsa_get_address(area, entry->pages));
-	}
 	if (batch->segment)
 	{
 		entry->epoch = batch->segment->epoch;
@@ -205,8 +115,52 @@ fill_entry(S3Node *node, BatchEntry *entry, const S3am__Batch *batch, dsa_pointe
 	}
 	entry->len = batch->rows.len;
 	entry->raw = inline_raw(&batch->rows);
+}
+
+/* schema: a SchemaEntry of the table */
+static void
+fill_entry(S3Node *node, BatchEntry *entry, const S3am__Batch *batch, dsa_pointer schema, uint64 first_row, uint64 pos,
+		   uint32 xmin)
+{
+	dsa_area *area = node_dsa(node);
+
+	state_describe_batch(entry, batch, first_row, pos, xmin);
+	entry->schema = schema;
+	if (batch->pages)
+	{
+		entry->pages = dsa_allocate_extended(area, sizeof(PageStart) * (entry->npages + (Size) 1), DSA_ALLOC_HUGE);
+		page_starts_fill(batch, dsa_get_address(area, entry->pages));
+	}
+	if (batch->segment)
+		return;
 	entry->blob = dsa_allocate_extended(area, Max(batch->rows.len, 1), DSA_ALLOC_HUGE);
 	memcpy(dsa_get_address(area, entry->blob), batch->rows.data, batch->rows.len);
+}
+
+static dsa_pointer
+copy_block(dsa_area *area, dsa_pointer from, Size len)
+{
+	dsa_pointer p = dsa_allocate_extended(area, Max(len, 1), DSA_ALLOC_HUGE);
+
+	memcpy(dsa_get_address(area, p), dsa_get_address(area, from), len);
+	return p;
+}
+
+/* A batch of a leaf, with blocks of its own. */
+static void
+copy_entry(S3Node *node, TableState *table, BatchEntry *entry, const BatchEntry *of_leaf)
+{
+	dsa_area *area = node_dsa(node);
+	const SchemaEntry *schema = dsa_get_address(area, of_leaf->schema);
+
+	*entry = *of_leaf;
+	entry->schema = find_schema(node, table, &schema->schema);
+	if (!DsaPointerIsValid(entry->schema))
+		entry->schema = add_schema(node, table, &schema->schema, schema->rows);
+	if (DsaPointerIsValid(entry->pages))
+		entry->pages = copy_block(area, of_leaf->pages, sizeof(PageStart) * (entry->npages + (Size) 1));
+	if (DsaPointerIsValid(entry->blob))
+		entry->blob = copy_block(area, of_leaf->blob, entry->len);
 }
 
 /* Bytes of batches, stored, and memory of those that are yet to be merged. */
@@ -216,10 +170,18 @@ typedef struct Account
 } Account;
 
 static inline void
-account_add(Account *sum, const BatchEntry *entry)
+account_add(S3Node *node, Account *sum, const BatchEntry *entry)
 {
 	bool is_inline = DsaPointerIsValid(entry->blob);
 
+	if (DsaPointerIsValid(entry->leaf))
+	{
+		const BaseLeaf *leaf = dsa_get_address(node_dsa(node), entry->leaf);
+
+		sum->bytes += leaf->bytes;
+		sum->small += leaf->small * sizeof(BatchEntry) + leaf->small_bytes;
+		return;
+	}
 	sum->bytes += is_inline ? entry->len : entry->size;
 	if (is_inline || entry->raw < BATCH_SMALL)
 		sum->small +=
@@ -239,7 +201,7 @@ account(S3Node *node, TableState *table, const BatchEntry *entry, bool added)
 {
 	Account sum = {0};
 
-	account_add(&sum, entry);
+	account_add(node, &sum, entry);
 	account_tell(node, table, &sum, added);
 }
 
@@ -336,7 +298,7 @@ link_history(S3Node *node, TableState *table, dsa_pointer p)
 
 /* Rows between those that the dropped batches have, as far as the new ones cover them. */
 static void
-mark_gaps(S3Node *node, TableState *table, const BatchArray *old, uint32 count, const S3am__TableEdit *edit)
+mark_gaps(S3Node *node, TableState *table, const BatchEntry *const *dropped, const S3am__TableEdit *edit)
 {
 	uint64 end_row = edit->first_row, next = edit->first_row;
 
@@ -344,85 +306,143 @@ mark_gaps(S3Node *node, TableState *table, const BatchArray *old, uint32 count, 
 		end_row += edit->batches[i]->nrows;
 	for (size_t d = 0; d < edit->n_drop_batches && next < end_row; d++)
 	{
-		const BatchEntry *entry = &old->entries[state_find_batch(old, count, edit->drop_batches[d])];
-
-		if (entry->first_row > next)
-			state_mark_gone(node, table, next, Min(entry->first_row, end_row));
-		next = Max(next, entry->first_row + entry->nrows);
+		if (dropped[d]->first_row > next)
+			state_mark_gone(node, table, next, Min(dropped[d]->first_row, end_row));
+		next = Max(next, dropped[d]->first_row + dropped[d]->nrows);
 	}
+}
+
+/* A compaction's edit being put in place. */
+typedef struct Replacing
+{
+	S3Node *node;
+	TableState *table;
+	const S3am__TableEdit *edit;
+	const BatchEntry *entries; /* the edit's */
+	size_t next; /* of them */
+	const BatchEntry **dropped;
+	size_t d;
+	BatchArray *array; /* the new one */
+	uint32 n;
+	BatchHistory *history;
+} Replacing;
+
+/* The edit's batches that come before the row. */
+static void
+place_new(Replacing *r, uint64 row)
+{
+	while (r->next < r->edit->n_batches && r->entries[r->next].first_row <= row)
+		r->array->entries[r->n++] = r->entries[r->next++];
+}
+
+/* A batch that was there: stays or is dropped. */
+static void
+place_old(Replacing *r, const BatchEntry *entry, bool of_leaf)
+{
+	BatchHistory *history = r->history;
+
+	place_new(r, entry->first_row);
+	if (r->d < r->edit->n_drop_batches && entry->first_row == r->edit->drop_batches[r->d])
+	{
+		r->dropped[r->d++] = entry;
+		history->end_row = entry->first_row + entry->nrows;
+		if (!of_leaf && DsaPointerIsValid(entry->blob))
+			history->blocks[history->nleaves + history->nblocks++] = entry->blob;
+		if (!of_leaf && DsaPointerIsValid(entry->pages))
+			history->blocks[history->nleaves + history->nblocks++] = entry->pages;
+	}
+	else if (of_leaf)
+		copy_entry(r->node, r->table, &r->array->entries[r->n++], entry);
+	else
+		r->array->entries[r->n++] = *entry;
+}
+
+/* Does the edit drop a batch that lies in the leaf?  d: where to look from. */
+static bool
+leaf_is_touched(const BatchEntry *leaf, const S3am__TableEdit *edit, size_t *d)
+{
+	while (*d < edit->n_drop_batches && edit->drop_batches[*d] < leaf->first_row)
+		(*d)++;
+	return *d < edit->n_drop_batches && edit->drop_batches[*d] < leaf->first_row + leaf->nrows;
 }
 
 void
 state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *edit, uint64 pos, uint32 xmin)
 {
 	dsa_area *area = node_dsa(node);
-	uint32 count;
+	uint32 count, nleaves = 0;
 	const BatchArray *old = state_batches(node, table, &count);
-	size_t drops = edit->n_drop_batches;
-	int first = drops && old ? state_find_batch(old, count, edit->drop_batches[0]) : -1;
-	size_t d = 0, next = 0;
-	uint32 n = 0;
+	size_t drops = edit->n_drop_batches, d = 0;
+	const BatchEntry *first = drops && old ? state_find_batch(node, old, count, edit->drop_batches[0]) : NULL;
+	Size capacity = count + edit->n_batches;
+	Replacing r = {node, table, edit};
 	BatchEntry *entries;
-	BatchArray *array;
-	BatchHistory *history;
 	dsa_pointer array_p, history_p;
 
 	/* done before: what was dropped is not there, or what is there came with this */
-	if (first < 0 || old->entries[first].first_row != edit->drop_batches[0] || old->entries[first].pos >= pos)
+	if (first == NULL || first->first_row != edit->drop_batches[0] || first->pos >= pos)
 		return;
-	entries = fill_entries(node, table, edit, pos, xmin);
-	array = make_array(node, Max(count + edit->n_batches, 8), &array_p);
-	history_p = dsa_allocate_extended(area, offsetof(BatchHistory, blocks) + sizeof(dsa_pointer) * 2 * (drops + 1),
-									  DSA_ALLOC_HUGE | DSA_ALLOC_ZERO);
-	history = dsa_get_address(area, history_p);
-	history->table = table->self;
-	history->batches = table->batches;
-	history->until = pos;
-	history->first_row = edit->drop_batches[0];
-	for (uint32 i = 0; i <= count; i++)
+	/* a leaf in which batches are dropped becomes batches of the table's own; it is read now, before anything has changed */
+	for (uint32 i = 0; i < count; i++)
+		if (DsaPointerIsValid(old->entries[i].leaf) && leaf_is_touched(&old->entries[i], edit, &d))
+		{
+			capacity += state_leaf_batches(node, &old->entries[i])->capacity;
+			nleaves++;
+		}
+	if (capacity > PG_UINT32_MAX)
+		misfit(table);
+	r.entries = entries = fill_entries(node, table, edit, pos, xmin);
+	r.array = make_array(node, Max(capacity, 8), &array_p);
+	r.dropped = palloc(sizeof(BatchEntry *) * drops);
+	history_p =
+		dsa_allocate_extended(area, offsetof(BatchHistory, blocks) + sizeof(dsa_pointer) * (nleaves + 2 * (drops + 1)),
+							  DSA_ALLOC_HUGE | DSA_ALLOC_ZERO);
+	r.history = dsa_get_address(area, history_p);
+	r.history->table = table->self;
+	r.history->batches = table->batches;
+	r.history->until = pos;
+	r.history->first_row = edit->drop_batches[0];
+	d = 0;
+	for (uint32 i = 0; i < count; i++)
+		if (DsaPointerIsValid(old->entries[i].leaf) && leaf_is_touched(&old->entries[i], edit, &d))
+			r.history->blocks[r.history->nleaves++] = old->entries[i].leaf;
+	d = 0;
+	for (uint32 i = 0; i < count; i++)
 	{
 		const BatchEntry *entry = &old->entries[i];
 
-		while (next < edit->n_batches && (i == count || entries[next].first_row <= entry->first_row))
-			array->entries[n++] = entries[next++];
-		if (i == count)
-			break;
-		if (d < drops && entry->first_row == edit->drop_batches[d])
+		if (DsaPointerIsValid(entry->leaf) && leaf_is_touched(entry, edit, &d))
 		{
-			d++;
-			history->end_row = entry->first_row + entry->nrows;
-			if (DsaPointerIsValid(entry->blob))
-				history->blocks[history->nblocks++] = entry->blob;
-			if (DsaPointerIsValid(entry->pages))
-				history->blocks[history->nblocks++] = entry->pages;
+			const BatchArray *leaf = state_leaf_batches(node, entry);
+
+			for (uint32 j = 0; j < leaf->capacity; j++)
+				place_old(&r, &leaf->entries[j], true);
 		}
 		else
-			array->entries[n++] = *entry;
+			place_old(&r, entry, false);
 	}
-	if (d != drops)
+	place_new(&r, PG_UINT64_MAX);
+	if (r.d != drops)
 		misfit(table);
-	mark_gaps(node, table, old, count, edit);
-	for (uint32 i = 1; i < n; i++)
-		if (array->entries[i - 1].first_row + array->entries[i - 1].nrows > array->entries[i].first_row)
+	mark_gaps(node, table, r.dropped, edit);
+	for (uint32 i = 1; i < r.n; i++)
+		if (r.array->entries[i - 1].first_row + r.array->entries[i - 1].nrows > r.array->entries[i].first_row)
 			misfit(table);
-	if (n > 0 && array->entries[n - 1].first_row + array->entries[n - 1].nrows > pg_atomic_read_u64(&table->next_row))
+	if (r.n > 0 &&
+		r.array->entries[r.n - 1].first_row + r.array->entries[r.n - 1].nrows > pg_atomic_read_u64(&table->next_row))
 		misfit(table);
-	pg_atomic_write_u32(&array->count, n);
+	pg_atomic_write_u32(&r.array->count, r.n);
 
 	/* from here on nothing can fail */
 	for (size_t i = 0; i < edit->n_batches; i++)
 		account(node, table, &entries[i], true);
-	d = 0;
-	for (uint32 i = first; d < drops; i++)
-		if (old->entries[i].first_row == edit->drop_batches[d])
-		{
-			account(node, table, &old->entries[i], false);
-			d++;
-		}
+	for (size_t i = 0; i < drops; i++)
+		account(node, table, r.dropped[i], false);
 	link_history(node, table, history_p);
 	pg_write_barrier();
 	table->batches = array_p;
 	pg_atomic_write_u64(&table->compacted, pos);
+	pfree(r.dropped);
 	pfree(entries);
 }
 
@@ -435,7 +455,7 @@ struct BatchesRestore
 	S3Node *node;
 	TableState *table;
 	const BatchArray *old;
-	uint32 nold;
+	uint32 nold, at; /* at: the first that ends behind what was restored last */
 	bool *kept; /* of the old ones */
 	bool changed;
 	dsa_pointer array_p; /* the new ones, in their place at once: there may be a hundred thousand */
@@ -443,6 +463,8 @@ struct BatchesRestore
 	bool *added; /* of the new ones: not among the old ones */
 	uint32 n;
 	dsa_pointer schema; /* of the last batch */
+	BaseLeaf *leaves; /* those of them that are leaves, whose entries' `leaf` is 1 + the index here */
+	uint32 nleaves;
 	MemoryContextCallback callback;
 };
 
@@ -525,12 +547,10 @@ state_restore_expect(BatchesRestore *r, uint64 next, uint64 later)
 	r->array = array;
 }
 
-void
-state_restore_batch(BatchesRestore *r, const S3am__Batch *batch, const S3am__BatchSchema *schema, uint64 first_row,
-					uint64 pos, uint32 xmin)
+/* Room for what begins at that row. */
+static BatchEntry *
+restore_next(BatchesRestore *r, uint64 first_row)
 {
-	int i = r->old ? state_find_batch(r->old, r->nold, first_row) : -1;
-	const BatchEntry *old = i >= 0 ? &r->old->entries[i] : NULL;
 	BatchEntry *entry;
 
 	if (r->array == NULL || r->n == r->array->capacity)
@@ -538,13 +558,94 @@ state_restore_batch(BatchesRestore *r, const S3am__Batch *batch, const S3am__Bat
 	entry = &r->array->entries[r->n];
 	if (r->n > 0 && entry[-1].first_row + entry[-1].nrows > first_row)
 		misfit(r->table);
-	if (schema || r->n == 0)
+	return entry;
+}
+
+void
+state_restore_leaf(BatchesRestore *r, const S3am__PageRef *ref, uint64 first, uint64 end)
+{
+	const S3am__BatchSum *sum = ref->batches;
+	BaseLeaf *leaf;
+	BatchEntry *entry;
+
+	Assert(r->old == NULL && !DsaPointerIsValid(r->table->base));
+	if (sum->batches > PG_UINT32_MAX ||
+		(sum->batches > 0 && (sum->first_row < first || sum->first_row >= end || sum->end_row < sum->first_row)))
+		misfit(r->table);
+	/* a power of two is allocated */
+	if ((r->nleaves & (r->nleaves - 1)) == 0)
+		r->leaves = r->leaves ? repalloc_huge(r->leaves, sizeof(BaseLeaf) * r->nleaves * 2)
+							  : MemoryContextAllocHuge(CurrentMemoryContext, sizeof(BaseLeaf));
+	leaf = &r->leaves[r->nleaves++];
+	memset(leaf, 0, sizeof(*leaf));
+	leaf->first = first;
+	leaf->end = end;
+	leaf->epoch = ref->epoch;
+	leaf->number = ref->number;
+	leaf->batches = sum->batches;
+	leaf->first_row = sum->first_row;
+	leaf->end_row = sum->end_row;
+	leaf->rows = sum->rows;
+	leaf->inline_batches = sum->inline_batches;
+	leaf->inline_rows = sum->inline_rows;
+	leaf->bytes = sum->bytes;
+	leaf->small = sum->small;
+	leaf->small_bytes = sum->small_bytes;
+	leaf->removed = sum->removed;
+	pg_atomic_init_u64(&leaf->loaded, InvalidDsaPointer);
+	pg_atomic_init_u64(&leaf->ended, InvalidDsaPointer);
+	if (sum->batches == 0)
+		return;
+	entry = restore_next(r, sum->first_row);
+	memset(entry, 0, sizeof(*entry));
+	entry->first_row = sum->first_row;
+	entry->nrows = sum->end_row - sum->first_row;
+	entry->leaf = r->nleaves;
+	r->added[r->n++] = true;
+	r->changed = true;
+}
+
+/* The leaves to where all can see them. */
+static void
+restore_base(BatchesRestore *r, uint64 version)
+{
+	dsa_area *area = node_dsa(r->node);
+	TableBase *base;
+	dsa_pointer p;
+
+	if (r->nleaves == 0)
+		return;
+	p = dsa_allocate_extended(area, offsetof(TableBase, leaves) + sizeof(BaseLeaf) * r->nleaves, DSA_ALLOC_HUGE);
+	base = dsa_get_address(area, p);
+	base->n = r->nleaves;
+	base->version = version;
+	memcpy(base->leaves, r->leaves, sizeof(BaseLeaf) * r->nleaves);
+	for (uint32 i = 0; i < r->n; i++)
+		if (DsaPointerIsValid(r->array->entries[i].leaf))
+			r->array->entries[i].leaf =
+				p + offsetof(TableBase, leaves) + sizeof(BaseLeaf) * (r->array->entries[i].leaf - 1);
+	pg_write_barrier();
+	r->table->base = p;
+}
+
+void
+state_restore_batch(BatchesRestore *r, const S3am__Batch *batch, const S3am__BatchSchema *schema, uint64 first_row,
+					uint64 pos, uint32 xmin)
+{
+	BatchEntry *entry = restore_next(r, first_row);
+	const BatchEntry *old;
+
+	while (r->at < r->nold && r->old->entries[r->at].first_row + r->old->entries[r->at].nrows <= first_row)
+		r->at++;
+	old = r->at < r->nold ? &r->old->entries[r->at] : NULL;
+
+	if (schema || !DsaPointerIsValid(r->schema))
 		r->schema = intern_schema(r->node, r->table, schema);
 	r->added[r->n] = !(old && old->first_row == first_row && old->nrows == batch->nrows &&
-					   POS_VERSION(old->pos) == POS_VERSION(pos));
+					   POS_VERSION(old->pos) == POS_VERSION(pos) && !DsaPointerIsValid(old->leaf));
 	if (!r->added[r->n])
 	{
-		r->kept[i] = true;
+		r->kept[r->at] = true;
 		*entry = *old;
 	}
 	else
@@ -558,7 +659,7 @@ state_restore_batch(BatchesRestore *r, const S3am__Batch *batch, const S3am__Bat
 bool
 state_restored(const BatchesRestore *r, uint64 row)
 {
-	return r->n > 0 && state_find_batch(r->array, r->n, row) >= 0;
+	return r->n > 0 && state_may_have(r->array, r->n, row, row + 1);
 }
 
 void
@@ -573,7 +674,10 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 
 	for (uint32 i = 0; i < r->nold; i++)
 		r->changed |= !r->kept[i];
-	if (!r->changed)
+	/* a base is not needed any more when every snapshot sees this */
+	r->changed |= DsaPointerIsValid(table->base);
+	/* a leaf without batches may have rows that ended */
+	if (!r->changed && r->nleaves == 0)
 		return;
 	if (r->array == NULL)
 	{
@@ -581,7 +685,7 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 		array_p = r->array_p;
 	}
 	pg_atomic_write_u32(&r->array->count, r->n);
-	if (r->old)
+	if (r->old || DsaPointerIsValid(table->base))
 	{
 		BatchHistory *history;
 
@@ -592,6 +696,7 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 		history->batches = table->batches;
 		history->until = pos;
 		history->end_row = Max(next_row, pg_atomic_read_u64(&table->next_row));
+		history->base = table->base;
 		for (uint32 i = 0; i < r->nold; i++)
 		{
 			if (r->kept[i])
@@ -602,13 +707,14 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 				history->blocks[history->nblocks++] = r->old->entries[i].pages;
 		}
 	}
+	restore_base(r, POS_VERSION(pos));
 	/* from here on nothing can fail */
 	for (uint32 i = 0; i < r->n; i++)
 		if (r->added[i])
-			account_add(&added, &r->array->entries[i]);
+			account_add(r->node, &added, &r->array->entries[i]);
 	for (uint32 i = 0; i < r->nold; i++)
 		if (!r->kept[i])
-			account_add(&removed, &r->old->entries[i]);
+			account_add(r->node, &removed, &r->old->entries[i]);
 	account_tell(r->node, table, &added, true);
 	account_tell(r->node, table, &removed, false);
 	r->array_p = InvalidDsaPointer;
@@ -641,8 +747,17 @@ state_forget(S3Node *node)
 		node->history = history->next_of_all;
 		table->history = history->next;
 		state_retire(node, history->batches);
+		for (uint32 i = 0; i < history->nleaves; i++)
+			leaf_over(node, dsa_get_address(area, history->blocks[i]));
 		for (uint32 i = 0; i < history->nblocks; i++)
-			state_retire(node, history->blocks[i]);
+			state_retire(node, history->blocks[history->nleaves + i]);
+		if (DsaPointerIsValid(history->base))
+		{
+			/* the checkpoint that came has told of all ends again: who finds no base finds them among the table's own */
+			pg_write_barrier();
+			table->base = InvalidDsaPointer;
+			base_over(node, history->base);
+		}
 		state_retire(node, p);
 	}
 }

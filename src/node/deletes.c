@@ -4,6 +4,9 @@
  * An end is a position and perhaps a successor as long as some snapshot may not see it, and a bit afterwards.  Rows that no batch
  * has any more need no bit.  So memory follows the rows that are there, not the deletes that there ever were.
  *
+ * What had ended before the server started may be in leaves of the base instead (leaves.c).  Whoever reads looks there first: ends come from
+ * there to here, never the other way.
+ *
  * Neighbours that ended together, and whose successors are neighbours, too, if they have any, share an entry.  Many rows of a chunk that
  * ended together, all without a successor that is known, are a set.  So a version that ends all rows of a table takes a few bits for each.
  */
@@ -13,9 +16,9 @@
 
 #include "node/state.h"
 
-#define CHUNK_ROWS 4096 /* rows per chunk of deletes */
+#define CHUNK_ROWS ENDED_ROWS /* rows per chunk of deletes */
 #define CHUNK_SPARSE 32 /* entries that are searched one by one */
-#define CHUNK_WORDS (CHUNK_ROWS / 64)
+#define CHUNK_WORDS ENDED_WORDS
 
 /* Rows offset .. offset + count - 1 of the chunk: successor, successor + 1, ...; or all have ROW_NONE, or ROW_MOVED. */
 typedef struct DeleteEntry
@@ -158,10 +161,17 @@ state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end)
 {
 	dsa_area *area = node_dsa(node);
 	uint16 offset = row % CHUNK_ROWS;
-	DeleteChunk *chunk = find_chunk(area, table, row / CHUNK_ROWS);
+	DeleteChunk *chunk;
 	const DeleteEntry *entry;
 	const DeleteSet *set;
 
+	if (leaf_row_ended(node, table, row))
+	{
+		*end = (RowEnd){0, ROW_NONE};
+		return true;
+	}
+	pg_read_barrier();
+	chunk = find_chunk(area, table, row / CHUNK_ROWS);
 	if (chunk == NULL)
 		return false;
 	if (has_bit(area, chunk, offset))
@@ -262,8 +272,13 @@ state_rows_ended(S3Node *node, TableState *table, uint64 first_row, uint32 nrows
 		uint64 start = row / CHUNK_ROWS * CHUNK_ROWS;
 		uint64 first = row - start, end = Min(end_row - start, CHUNK_ROWS);
 		int64 shift = (int64) (start - first_row);
-		DeleteChunk *chunk = find_chunk(area, table, row / CHUNK_ROWS);
+		uint64 before[CHUNK_WORDS];
+		DeleteChunk *chunk;
 
+		if (leaf_ended(node, table, row / CHUNK_ROWS, before))
+			found |= note_bits(before, first, end, shift, ended);
+		pg_read_barrier();
+		chunk = find_chunk(area, table, row / CHUNK_ROWS);
 		row = start + CHUNK_ROWS;
 		if (chunk == NULL)
 			continue;
@@ -277,6 +292,17 @@ state_rows_ended(S3Node *node, TableState *table, uint64 first_row, uint32 nrows
 	return found;
 }
 
+/* The ends of a chunk that the table has itself, as note_bits. */
+static void
+note_chunk(dsa_area *area, DeleteChunk *chunk, uint64 *bits)
+{
+	if (DsaPointerIsValid(chunk->bits))
+		(void) note_bits(dsa_get_address(area, chunk->bits), 0, CHUNK_ROWS, 0, bits);
+	(void) note_entries(area, chunk, 0, CHUNK_ROWS, PG_UINT64_MAX, 0, bits);
+	for (const DeleteSet *set = first_set(area, chunk); set; set = next_set(area, set))
+		(void) note_bits(set->bits, 0, CHUNK_ROWS, 0, bits);
+}
+
 uint64
 state_count_ended(S3Node *node, TableState *table, uint64 first_row, uint64 nrows)
 {
@@ -287,12 +313,25 @@ state_count_ended(S3Node *node, TableState *table, uint64 first_row, uint64 nrow
 	{
 		uint64 start = row / CHUNK_ROWS * CHUNK_ROWS;
 		uint64 first = row - start, end = Min(end_row - start, CHUNK_ROWS);
-		DeleteChunk *chunk = find_chunk(area, table, row / CHUNK_ROWS);
-		uint32 count = chunk ? pg_atomic_read_u32(&chunk->count) : 0;
+		uint64 before[CHUNK_WORDS];
+		bool in_base = leaf_ended(node, table, row / CHUNK_ROWS, before);
+		DeleteChunk *chunk;
+		uint32 count;
 
+		pg_read_barrier();
+		chunk = find_chunk(area, table, row / CHUNK_ROWS);
 		row = start + CHUNK_ROWS;
+		if (in_base)
+		{
+			/* an end may be in both */
+			if (chunk)
+				note_chunk(area, chunk, before);
+			total += count_bits(before, first, end);
+			continue;
+		}
 		if (chunk == NULL)
 			continue;
+		count = pg_atomic_read_u32(&chunk->count);
 		pg_read_barrier();
 		for (uint32 i = 0; i < count; i++)
 		{
@@ -657,44 +696,30 @@ void
 state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_row)
 {
 	dsa_area *area = node_dsa(node);
+	uint64 frozen = pg_atomic_read_u64(&node->frozen);
 
 	for (uint64 number = first_row / CHUNK_ROWS; number * CHUNK_ROWS < end_row; number++)
 	{
 		uint64 start = number * CHUNK_ROWS;
+		dsa_pointer old = chunk_pointer(area, table, number);
 		DeleteChunk *chunk;
 		dsa_pointer p;
 		uint64 *bits;
 
-		/* a chunk that is there knows of all its rows */
-		if (DsaPointerIsValid(chunk_pointer(area, table, number)))
+		/* a chunk that is there knows of all its rows, unless the base knew of some */
+		if (DsaPointerIsValid(old) && !DsaPointerIsValid(table->base))
 			continue;
-		p = make_chunk(area, number, NULL, 0, 0);
+		p = make_chunk(area, number, DsaPointerIsValid(old) ? dsa_get_address(area, old) : NULL, frozen, 0);
 		chunk = dsa_get_address(area, p);
-		chunk->bits = dsa_allocate_extended(area, CHUNK_WORDS * sizeof(uint64), DSA_ALLOC_ZERO);
+		if (!DsaPointerIsValid(chunk->bits))
+			chunk->bits = dsa_allocate_extended(area, CHUNK_WORDS * sizeof(uint64), DSA_ALLOC_ZERO);
 		bits = dsa_get_address(area, chunk->bits);
 		for (int w = 0; w < CHUNK_WORDS; w++)
-			bits[w] = word_mask(w, Max(first_row, start) - start, Min(end_row - start, CHUNK_ROWS));
+			bits[w] |= word_mask(w, Max(first_row, start) - start, Min(end_row - start, CHUNK_ROWS));
 		put_chunk(node, table, number, p);
+		if (DsaPointerIsValid(old))
+			retire_chunk(node, old);
 	}
-}
-
-/* Does any batch have rows of the chunk? */
-static bool
-chunk_is_used(const BatchArray *batches, uint32 count, uint64 number)
-{
-	uint64 first = number * CHUNK_ROWS;
-	uint32 low = 0, high = count;
-
-	while (low < high)
-	{
-		uint32 mid = low + (high - low) / 2;
-
-		if (batches->entries[mid].first_row + batches->entries[mid].nrows <= first)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return low < count && batches->entries[low].first_row < first + CHUNK_ROWS;
 }
 
 void
@@ -706,6 +731,8 @@ state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_
 	uint32 count;
 	const BatchArray *batches = state_batches(node, table, &count);
 
+	if (!DsaPointerIsValid(table->deletes))
+		return;
 	for (uint64 number = first_row / CHUNK_ROWS; number * CHUNK_ROWS < end_row; number++)
 	{
 		dsa_pointer p = chunk_pointer(area, table, number);
@@ -718,7 +745,8 @@ state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_
 		old_ends = may_freeze(area, chunk, frozen);
 		new_ends = has_newer(area, chunk, frozen);
 		/* rows beyond the last batch may still come */
-		if ((number + 1) * CHUNK_ROWS <= next_row && !new_ends && !chunk_is_used(batches, count, number))
+		if ((number + 1) * CHUNK_ROWS <= next_row && !new_ends &&
+			!state_may_have(batches, count, number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS))
 			put_chunk(node, table, number, InvalidDsaPointer);
 		else if (old_ends)
 			put_chunk(node, table, number, make_chunk(area, number, chunk, frozen, 0));

@@ -226,6 +226,7 @@ node_take_back(S3Node *node)
 	pg_atomic_write_u64(&node->boundary, 0);
 	pg_atomic_write_u64(&node->restoring, 0);
 	pg_atomic_write_u64(&node->restoring_last, 0);
+	pg_atomic_write_u64(&node->base_version, 0);
 	pg_atomic_write_u64(&node->lost, 0);
 	node->deferred = node->orphans = InvalidDsaPointer;
 	node->gap = false;

@@ -232,6 +232,8 @@ typedef struct S3Node
 	pg_atomic_uint64 boundary; /* manifests up to this version may have been collected */
 	/* versions of the oldest and the newest checkpoint that the publisher was told of and is not done with; 0 none */
 	pg_atomic_uint64 restoring, restoring_last;
+	/* version of the checkpoint that the server started from, as long as some of its pages have not been read (leaves.c); 0 */
+	pg_atomic_uint64 base_version;
 	pg_atomic_uint64 lost; /* version of a checkpoint that cannot be read any more; 0 none */
 	bool gap; /* the publisher's: a checkpoint was left out, and a newer one follows */
 	dsa_pointer deferred; /* the publisher's: decisions that wait for the newest one */

@@ -11,6 +11,7 @@
 #include "node/node.h"
 
 #include "manifest/s3am.pb-c.h"
+#include "manifest/sum.h"
 #include "segment/batch.h"
 
 typedef struct BatchEntry
@@ -28,9 +29,14 @@ typedef struct BatchEntry
 	uint32 npages;
 	dsa_pointer pages; /* PageStart[npages + 1]; invalid: one page, all of `blob` */
 	dsa_pointer schema; /* SchemaEntry */
+	/*
+	 * BaseLeaf: this is no batch, but all those of that leaf, which lie from first_row on within nrows; nothing else is set.  Valid only in
+	 * a table's own array.
+	 */
+	dsa_pointer leaf;
 } BatchEntry;
 
-#define BATCH_SMALL (1024 * 1024) /* a segment with fewer bytes of rows waits to be merged, as all inline rows do */
+#define BATCH_SMALL SUM_SMALL /* a segment with fewer bytes of rows waits to be merged, as all inline rows do */
 
 /* A schema of rows of a table.  Batches share it; it stays as long as the table. */
 typedef struct SchemaEntry
@@ -40,12 +46,33 @@ typedef struct SchemaEntry
 	PackedSchema schema;
 } SchemaEntry;
 
+/* In a table's own array, batches and leaves, neither overlapping; in a leaf's, batches alone. */
 typedef struct BatchArray
 {
 	uint32 capacity;
 	pg_atomic_uint32 count;
 	BatchEntry entries[FLEXIBLE_ARRAY_MEMBER];
 } BatchArray;
+
+/* A page of the checkpoint that the server started from, which is read when somebody needs it; see leaves.c. */
+typedef struct BaseLeaf
+{
+	uint64 first, end; /* its range of row ids */
+	uint64 epoch, number; /* of the page */
+	uint64 batches, first_row, end_row, rows, inline_batches, inline_rows, bytes, small, small_bytes,
+		removed; /* BatchSum */
+	bool over; /* no table has it any more: it needs not be read ahead */
+	pg_atomic_uint64 loaded; /* BatchArray; invalid: not read */
+	pg_atomic_uint64 ended; /* RemovedRows; invalid: not read, or there are none */
+} BaseLeaf;
+
+/* Those of a table, ascending. */
+typedef struct TableBase
+{
+	uint64 version; /* of the checkpoint */
+	uint32 n;
+	BaseLeaf leaves[FLEXIBLE_ARRAY_MEMBER];
+} TableBase;
 
 /*
  * Batches that compaction replaced, for snapshots that do not see its version: they lack nothing.  Gone when every snapshot sees it.
@@ -58,8 +85,9 @@ typedef struct BatchHistory
 	dsa_pointer batches; /* BatchArray, for snapshots that see less than `until` */
 	uint64 until;
 	uint64 first_row, end_row; /* of what was replaced */
-	uint32 nblocks;
-	dsa_pointer blocks[FLEXIBLE_ARRAY_MEMBER]; /* that only this array refers to */
+	dsa_pointer base; /* TableBase, of which nothing is needed any more then; or invalid */
+	uint32 nleaves, nblocks;
+	dsa_pointer blocks[FLEXIBLE_ARRAY_MEMBER]; /* nleaves BaseLeafs, nblocks blocks, that only this array refers to */
 } BatchHistory;
 
 typedef struct TableState
@@ -78,6 +106,7 @@ typedef struct TableState
 	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
 	pg_atomic_uint64 changed; /* position of the last change of its rows */
 	dsa_pointer batches; /* BatchArray */
+	dsa_pointer base; /* TableBase, of the leaves that were in `batches` at first; invalid: none */
 	dsa_pointer history, history_last; /* BatchHistory, oldest first */
 	dsa_pointer deletes; /* DeleteDirectory */
 	dsa_pointer schemas; /* SchemaEntry, newest first */
@@ -103,8 +132,36 @@ extern void state_batch_source(S3Node *node, const BatchEntry *entry, BatchSourc
 extern const BatchArray *state_batches(S3Node *node, TableState *table, uint32 *count);
 /* Those that a snapshot reads that sees positions up to `pos`; one that sees *until needs others (PG_UINT64_MAX: none does). */
 extern const BatchArray *state_batches_at(S3Node *node, TableState *table, uint64 pos, uint32 *count, uint64 *until);
-/* index of the batch that holds the row, or -1 */
-extern int state_find_batch(const BatchArray *batches, uint32 count, uint64 row);
+/*
+ * Looking for batches in an array of a table.  May have to read a leaf, so the store may be asked: call it with nothing locked.  What is found stays
+ * where it is as long as the state is pinned.
+ */
+typedef struct BatchHint /* where the last one was; zero to begin with */
+{
+	uint32 item, within;
+} BatchHint;
+
+extern const BatchArray *state_leaf_batches(S3Node *node, const BatchEntry *leaf); /* those of such an entry */
+/* The batch that holds the row, or NULL. */
+extern const BatchEntry *state_find_batch(S3Node *node, const BatchArray *batches, uint32 count, uint64 row);
+/* The first that ends behind the row, or the last that begins at or before it; NULL: none.  hint: or NULL. */
+extern const BatchEntry *
+state_batch_after(S3Node *node, const BatchArray *batches, uint32 count, uint64 row, BatchHint *hint);
+extern const BatchEntry *
+state_batch_before(S3Node *node, const BatchArray *batches, uint32 count, uint64 row, BatchHint *hint);
+/* All batches, in order: their number; *all palloc'ed. */
+extern uint32 state_all_batches(S3Node *node, const BatchArray *batches, uint32 count, const BatchEntry ***all);
+/* May some batch have a row of first .. end - 1?  As far as can be told without reading any leaf. */
+extern bool state_may_have(const BatchArray *batches, uint32 count, uint64 first, uint64 end);
+
+/* What is in an array, for people; reads nothing. */
+typedef struct BatchTotals
+{
+	uint64 rows, inline_rows, segments; /* rows: without those of which only the number is left */
+} BatchTotals;
+
+extern void state_total(S3Node *node, const BatchArray *batches, uint32 count, BatchTotals *totals);
+
 /* end->pos is 0 and the successor unknown once every snapshot sees the end. */
 extern bool state_row_ended(S3Node *node, TableState *table, uint64 row, RowEnd *end);
 /* Sets bit i for every row first_row + i that had ended at `pos`, and leaves the other bits; false: none had. */
@@ -137,9 +194,12 @@ extern void state_restore_expect(BatchesRestore *restore, uint64 next, uint64 la
 /* schema: NULL: that of the batch before */
 extern void state_restore_batch(BatchesRestore *restore, const S3am__Batch *batch, const S3am__BatchSchema *schema,
 								uint64 first_row, uint64 pos, uint32 xmin);
-/* Is the row in one of the batches so far? */
+/* Instead of the batches of a leaf, which is read when it is needed.  first, end: its range.  Not for a table that has batches, or a base. */
+extern void state_restore_leaf(BatchesRestore *restore, const S3am__PageRef *ref, uint64 first, uint64 end);
+/* May the row be in one of the batches so far? */
 extern bool state_restored(const BatchesRestore *r, uint64 row);
 extern void state_restore_end(BatchesRestore *restore, uint64 pos);
+extern bool state_has_base(S3Node *node, const TableState *table, uint64 version); /* that of this checkpoint? */
 extern void state_forget(S3Node *node); /* what every snapshot sees the replacement of */
 /*
  * Rows that ended at `pos`: one table at a time, and those of a few thousand neighbours together, or they take more memory.  A row that
@@ -154,6 +214,30 @@ extern void state_mark_gone(S3Node *node, TableState *table, uint64 first_row, u
 extern void state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_row);
 extern void state_retire(S3Node *node, dsa_pointer block); /* to be freed when nobody can look at it any more */
 extern void state_reclaim(S3Node *node); /* frees what nobody can look at any more */
+
+/* ---- leaves.c: what a server has not read yet of the checkpoint that it started from */
+#define ENDED_ROWS 4096 /* rows that are looked up together */
+#define ENDED_WORDS (ENDED_ROWS / 64)
+
+/* The leaf's batches, from the store if nobody needed them before.  Cancellable. */
+extern const BatchArray *leaf_batches(S3Node *node, BaseLeaf *leaf);
+/* Had the row ended in the base?  As leaf_batches(). */
+extern bool leaf_row_ended(S3Node *node, TableState *table, uint64 row);
+/* A bit for each row, from number * ENDED_ROWS on, that had ended in the base.  False: none had.  As leaf_batches(). */
+extern bool leaf_ended(S3Node *node, TableState *table, uint64 number, uint64 *bits);
+/* Has the leaf all that it ever gets? */
+extern bool leaf_is_read(const BaseLeaf *leaf);
+/* Takes in the object, for who has read it; throws if it is damaged. */
+extern void leaf_take(S3Node *node, BaseLeaf *leaf, const uint8 *object, Size size);
+/* No array that anybody looks at has the leaf any more. */
+extern void leaf_over(S3Node *node, BaseLeaf *leaf);
+extern void base_over(S3Node *node, dsa_pointer base);
+
+/* ---- batches.c, for leaves.c */
+/* All but what lies in memory of its own: schema, pages and inline rows. */
+extern void
+state_describe_batch(BatchEntry *entry, const S3am__Batch *batch, uint64 first_row, uint64 pos, uint32 xmin);
+extern uint64 state_rows_hash(const S3am__BatchSchema *schema); /* SchemaEntry.rows */
 
 static inline uint32
 state_hash(uint64 x)

@@ -18,7 +18,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	TableView *view = view_for_fetch(rel, snapshot);
 	uint64 row = tid_to_row(tid);
 	RowState state;
-	int batch;
+	const BatchEntry *batch;
 
 	if (snapshot->snapshot_type == SNAPSHOT_DIRTY)
 	{
@@ -68,7 +68,7 @@ tuple_get_latest_tid(TableScanDesc scan, ItemPointer tid)
 		OwnEnd own_end;
 		RowEnd end;
 		ItemPointerData next;
-		int batch;
+		const BatchEntry *batch;
 
 		if (view_row_state(view, row, &batch) == ROW_VISIBLE)
 			*tid = current;
@@ -89,7 +89,7 @@ static bool
 tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 {
 	TableView *view = view_for_fetch(rel, snapshot);
-	int batch;
+	const BatchEntry *batch;
 
 	return view_row_state(view, tid_to_row(&slot->tts_tid), &batch) == ROW_VISIBLE;
 }

@@ -137,7 +137,7 @@ fill_own_failure(TM_FailureData *tmfd, uint64 row, const OwnEnd *end)
 static void
 require_row(TableView *view, uint64 row)
 {
-	if (view->table && state_find_batch(view->batches, view->nbatches, row) >= 0)
+	if (view->table && state_find_batch(view->node, view->batches, view->nbatches, row))
 		return;
 	if (!view_has_row(view, row))
 		elog(ERROR, "attempted to change a row that does not exist");
@@ -261,7 +261,7 @@ tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, Sn
 	if (result == TM_Ok && crosscheck != InvalidSnapshot)
 	{
 		TableView check;
-		int batch;
+		const BatchEntry *batch;
 
 		view_open(&check, rel, crosscheck);
 		if (view_row_state(&check, row, &batch) != ROW_VISIBLE)
@@ -293,7 +293,7 @@ tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid
 	if (result == TM_Ok && crosscheck != InvalidSnapshot)
 	{
 		TableView check;
-		int batch;
+		const BatchEntry *batch;
 
 		view_open(&check, rel, crosscheck);
 		if (view_row_state(&check, row, &batch) != ROW_VISIBLE)
@@ -329,7 +329,7 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 		uint64 row = tid_to_row(&current);
 		SnapshotType type;
 		TM_Result result;
-		int batch;
+		const BatchEntry *batch;
 
 		view_refresh_own(view);
 		result = lock_row(rel, view, row, cid, mode, policy, tmfd);

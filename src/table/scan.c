@@ -46,7 +46,8 @@ typedef struct S3Scan
 	int64 row; /* where it stands: committed row id, or limit + n for own row n */
 	uint64 limit; /* committed rows that exist for this scan: ids below */
 	ViewStretch stretch; /* around `row` */
-	int batch; /* of it, where a search begins */
+	const BatchEntry *batch; /* of it */
+	BatchHint hint; /* where a search begins */
 	ItemPointerData mintid, maxtid;
 	/* a window of rows to deliver: sample, ANALYZE, parallel */
 	uint64 window_next, window_end;
@@ -71,7 +72,8 @@ reset_scan(S3Scan *scan)
 {
 	scan->started = scan->done = false;
 	scan->stretch.first = scan->stretch.end = 0;
-	scan->batch = 0;
+	scan->batch = NULL;
+	scan->hint = (BatchHint){0, 0};
 	scan->window_next = scan->window_end = 0;
 	scan->claimed = false;
 	read_ahead_release(&scan->view.ahead);
@@ -181,7 +183,7 @@ keys_match(S3Scan *scan, TupleTableSlot *slot)
 static bool
 deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
 {
-	int batch;
+	const BatchEntry *batch;
 
 	if (view_row_state(&scan->view, row, &batch) != ROW_VISIBLE)
 		return false;
@@ -195,30 +197,6 @@ deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
 	return true;
 }
 
-/* The first batch that ends after `row`; their number if there is none. */
-static uint32
-batch_after(S3Scan *scan, int64 row)
-{
-	const BatchEntry *entries = scan->view.batches ? scan->view.batches->entries : NULL;
-	uint32 low = 0, high = entries ? scan->view.nbatches : 0;
-
-	/* a scan that goes on comes to the next one */
-	for (uint32 i = scan->batch; i < high && i < scan->batch + 2; i++)
-		if (entries[i].first_row + entries[i].nrows > (uint64) row &&
-			(i == 0 || entries[i - 1].first_row + entries[i - 1].nrows <= (uint64) row))
-			return scan->batch = i;
-	while (low < high)
-	{
-		uint32 mid = low + (high - low) / 2;
-
-		if (entries[mid].first_row + entries[mid].nrows <= (uint64) row)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return scan->batch = low;
-}
-
 /*
  * The nearest committed row id at or after (before) `row` that a batch holds which the snapshot may see; -1: none.  Its batch is in
  * scan->batch then.
@@ -226,21 +204,25 @@ batch_after(S3Scan *scan, int64 row)
 static int64
 skip_gap(S3Scan *scan, int64 row, bool forward)
 {
-	const BatchArray *batches = scan->view.batches;
-	int64 b = batch_after(scan, row);
+	const TableView *view = &scan->view;
 
-	if (!forward && (b == scan->view.nbatches || batches->entries[b].first_row > (uint64) row))
-		b--;
 	/* whole batches that the snapshot does not see are skipped at once */
-	for (; b >= 0 && b < scan->view.nbatches; b += forward ? 1 : -1)
-		if (scan->view.type != SNAPSHOT_MVCC || batches->entries[b].pos <= scan->view.pos)
-		{
-			const BatchEntry *entry = &batches->entries[b];
+	while (row >= 0)
+	{
+		const BatchEntry *entry = forward
+									  ? state_batch_after(view->node, view->batches, view->nbatches, row, &scan->hint)
+									  : state_batch_before(view->node, view->batches, view->nbatches, row, &scan->hint);
 
-			scan->batch = b;
+		if (entry == NULL)
+			return -1;
+		if (view->type != SNAPSHOT_MVCC || entry->pos <= view->pos)
+		{
+			scan->batch = entry;
 			return forward ? Max((uint64) row, entry->first_row)
 						   : Min((uint64) row, entry->first_row + entry->nrows - 1);
 		}
+		row = forward ? (int64) (entry->first_row + entry->nrows) : (int64) entry->first_row - 1;
+	}
 	return -1;
 }
 
@@ -696,7 +678,7 @@ scan_analyze_next_tuple(TableScanDesc sscan, TransactionId oldest_xmin, double *
 		uint64 row = n < scan->limit ? n : OWN_BASE + (n - scan->limit);
 		SnapshotType type = scan->view.type;
 		RowState state;
-		int batch;
+		const BatchEntry *batch;
 
 		/* as of now: what is committed and what is our own */
 		scan->view.type = SNAPSHOT_SELF;

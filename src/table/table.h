@@ -59,7 +59,7 @@ typedef struct TableView
 	uint32 nbatches;
 	/* the page that was read last, and its batch */
 	RowPage *page;
-	int page_batch;
+	const BatchEntry *page_batch;
 	/* the same for a segment of own rows */
 	RowPage *own_page;
 	uint64 own_segment; /* its number */
@@ -67,7 +67,7 @@ typedef struct TableView
 	uint64 ahead_end; /* committed rows from here on will not be read, or not next */
 	bool (*ahead_more)(struct TableView *view); /* sets the following to what will be; NULL: nothing */
 	uint64 ahead_then, ahead_then_end;
-	uint32 ahead_batch; /* where a search for the next one begins */
+	BatchHint ahead_batch; /* where a search for the next one begins */
 	bool once; /* it goes over the table and looks at each page once: the cache need not keep them */
 	CacheRing ring; /* then */
 	LocalTransactionId lxid; /* all this is gone with the transaction */
@@ -107,12 +107,12 @@ extern void view_close(TableView *view);
 extern void view_guard(TableView *view, MemoryContext cxt);
 /* Is there a committed row of that number, for anybody? */
 extern bool view_has_row(TableView *view, uint64 row);
-/* Is the row visible?  Batch index in *batch for committed rows. */
-extern RowState view_row_state(TableView *view, uint64 row, int *batch);
+/* Is the row visible?  Its batch in *batch for committed rows. */
+extern RowState view_row_state(TableView *view, uint64 row, const BatchEntry **batch);
 /* The same for all rows of the page that holds committed row `row` of `batch`, which the snapshot sees; MVCC only. */
-extern void view_stretch(TableView *view, int batch, uint64 row, ViewStretch *stretch);
+extern void view_stretch(TableView *view, const BatchEntry *batch, uint64 row, ViewStretch *stretch);
 /* Reads the row into the slot; false: nothing is left of it. */
-extern bool view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot);
+extern bool view_fetch(TableView *view, Relation rel, uint64 row, const BatchEntry *batch, TupleTableSlot *slot);
 
 /* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
 extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);

@@ -36,7 +36,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	view->own = txn_table(id.storage);
 	view->snapshot = snapshot;
 	view->type = snapshot ? snapshot->snapshot_type : SNAPSHOT_SELF;
-	view->page_batch = -1;
+	view->page_batch = NULL;
 	view->lxid = MyProc->lxid;
 	view->ahead.plan = plan_page;
 	view->own_ahead.plan = plan_own_page;
@@ -73,7 +73,7 @@ take_batches(TableView *view, const BatchArray *batches, uint32 count)
 	if (view->page)
 		row_page_release(view->page);
 	view->page = NULL;
-	view->page_batch = -1;
+	view->page_batch = NULL;
 	view->batches = batches;
 }
 
@@ -89,23 +89,23 @@ view_choose_batches(TableView *view, uint64 pos)
 
 /*
  * A row that somebody knows the number of, whatever has become of it: compaction may have dropped it for those that see its end, and kept it
- * for those that do not.  Its batch in the oldest array that has it, or -1.
+ * for those that do not.  Its batch in the oldest array that has it, or NULL.
  */
-static int
+static const BatchEntry *
 find_anywhere(TableView *view, uint64 row)
 {
 	uint64 pos = 0;
-	int b;
+	const BatchEntry *b;
 
 	do
 	{
 		uint32 count;
 		const BatchArray *batches = state_batches_at(view->node, view->table, pos, &count, &pos);
 
-		b = batches ? state_find_batch(batches, count, row) : -1;
-		if (b >= 0)
+		b = state_find_batch(view->node, batches, count, row);
+		if (b)
 			take_batches(view, batches, count);
-	} while (b < 0 && pos != PG_UINT64_MAX);
+	} while (b == NULL && pos != PG_UINT64_MAX);
 	return b;
 }
 
@@ -125,7 +125,7 @@ view_close(TableView *view)
 	if (view->own_page)
 		row_page_release(view->own_page);
 	view->page = view->own_page = NULL;
-	view->page_batch = -1;
+	view->page_batch = NULL;
 	read_ahead_release(&view->ahead);
 	read_ahead_release(&view->own_ahead);
 }
@@ -169,38 +169,38 @@ own_row_state(TableView *view, uint64 row)
 bool
 view_has_row(TableView *view, uint64 row)
 {
-	return view->table && find_anywhere(view, row) >= 0;
+	return view->table && find_anywhere(view, row) != NULL;
 }
 
 RowState
-view_row_state(TableView *view, uint64 row, int *batch)
+view_row_state(TableView *view, uint64 row, const BatchEntry **batch)
 {
 	RowEnd end;
 	OwnEnd own_end;
-	int b;
+	const BatchEntry *b;
 
-	*batch = -1;
+	*batch = NULL;
 	if (ROW_IS_OWN(row))
 		return own_row_state(view, row);
 	if (view->table == NULL)
 		return ROW_ABSENT;
 	if (view->type != SNAPSHOT_MVCC && view->type != SNAPSHOT_ANY)
 		view->pos = state_current_pos(view->node);
-	b = state_find_batch(view->batches, view->nbatches, row);
-	if (b < 0 || (view->type != SNAPSHOT_ANY && view->batches->entries[b].pos > view->pos))
+	b = state_find_batch(view->node, view->batches, view->nbatches, row);
+	if (b == NULL || (view->type != SNAPSHOT_ANY && b->pos > view->pos))
 	{
 		/* perhaps it came after the view was opened, or compaction put it where this snapshot does not look */
 		view_choose_batches(view, view->pos);
-		b = state_find_batch(view->batches, view->nbatches, row);
+		b = state_find_batch(view->node, view->batches, view->nbatches, row);
 	}
-	if (b < 0)
+	if (b == NULL)
 		b = find_anywhere(view, row);
-	if (b < 0)
+	if (b == NULL)
 		return ROW_ABSENT;
 	*batch = b;
 	if (view->type == SNAPSHOT_ANY)
 		return ROW_VISIBLE;
-	if (view->batches->entries[b].pos > view->pos)
+	if (b->pos > view->pos)
 		return ROW_INVISIBLE;
 	if (state_row_ended(view->node, view->table, row, &end) && end.pos <= view->pos)
 		return ROW_INVISIBLE;
@@ -210,28 +210,11 @@ view_row_state(TableView *view, uint64 row, int *batch)
 	return ROW_VISIBLE;
 }
 
-/* The first batch that ends after `row`; their number if there is none. */
-static uint32
+/* The first batch that ends behind `row`, or NULL. */
+static const BatchEntry *
 batch_after(TableView *view, uint64 row)
 {
-	const BatchEntry *entries = view->batches->entries;
-	uint32 low = 0, high = view->nbatches;
-
-	/* nearly always the same, or the next one */
-	for (uint32 i = view->ahead_batch; i < high && i < view->ahead_batch + 2; i++)
-		if (entries[i].first_row + entries[i].nrows > row &&
-			(i == 0 || entries[i - 1].first_row + entries[i - 1].nrows <= row))
-			return view->ahead_batch = i;
-	while (low < high)
-	{
-		uint32 mid = low + (high - low) / 2;
-
-		if (entries[mid].first_row + entries[mid].nrows <= row)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	return view->ahead_batch = low;
+	return state_batch_after(view->node, view->batches, view->nbatches, row, &view->ahead_batch);
 }
 
 /* AheadPlan: of the committed rows that the snapshot sees, which are in segments. */
@@ -240,11 +223,9 @@ plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
 {
 	TableView *view = arg;
 
-	if (view->batches == NULL)
-		return false;
-	for (uint32 b = batch_after(view, row);; b++)
+	for (;;)
 	{
-		const BatchEntry *entry = b < view->nbatches ? &view->batches->entries[b] : NULL;
+		const BatchEntry *entry = batch_after(view, row);
 
 		if (entry)
 			row = Max(row, entry->first_row);
@@ -254,15 +235,17 @@ plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
 			if (view->ahead_more == NULL || !view->ahead_more(view) || row >= view->ahead_then_end)
 				return false;
 			row = Max(row, view->ahead_then);
-			b = batch_after(view, row);
-			entry = b < view->nbatches ? &view->batches->entries[b] : NULL;
+			entry = batch_after(view, row);
 			if (entry == NULL || Max(row, entry->first_row) >= view->ahead_then_end)
 				return false;
 			row = Max(row, entry->first_row);
 		}
 		if (DsaPointerIsValid(entry->blob) || !DsaPointerIsValid(entry->pages) ||
 			(view->type == SNAPSHOT_MVCC && entry->pos > view->pos))
+		{
+			row = entry->first_row + entry->nrows;
 			continue;
+		}
 		state_batch_source(view->node, entry, source);
 		*n = batch_find_page(source, row - entry->first_row);
 		return true;
@@ -271,7 +254,7 @@ plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
 
 /* The page with row `row` of the batch, which the view keeps until another one is wanted. */
 static RowPage *
-find_page(TableView *view, int batch, uint64 row)
+find_page(TableView *view, const BatchEntry *batch, uint64 row)
 {
 	BatchSource source;
 
@@ -280,7 +263,7 @@ find_page(TableView *view, int batch, uint64 row)
 	if (view->page)
 		row_page_release(view->page);
 	view->page = NULL;
-	state_batch_source(view->node, &view->batches->entries[batch], &source);
+	state_batch_source(view->node, batch, &source);
 	view->page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
 	view->page_batch = batch;
 	return view->page;
@@ -375,16 +358,15 @@ hide(ViewStretch *stretch, uint32 i)
 }
 
 void
-view_stretch(TableView *view, int batch, uint64 row, ViewStretch *stretch)
+view_stretch(TableView *view, const BatchEntry *entry, uint64 row, ViewStretch *stretch)
 {
-	const BatchEntry *entry = &view->batches->entries[batch];
 	RowPage *page;
 	uint32 words;
 
 	Assert(view->type == SNAPSHOT_MVCC && entry->pos <= view->pos);
 	/* nothing of the last page must be used if this throws */
 	stretch->first = stretch->end = 0;
-	page = find_page(view, batch, row - entry->first_row);
+	page = find_page(view, entry, row - entry->first_row);
 	words = (page->nrows + 63) / 64;
 	if (words > stretch->words)
 	{
@@ -422,7 +404,7 @@ view_stretch(TableView *view, int batch, uint64 row, ViewStretch *stretch)
 }
 
 bool
-view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot *slot)
+view_fetch(TableView *view, Relation rel, uint64 row, const BatchEntry *entry, TupleTableSlot *slot)
 {
 	if (ROW_IS_OWN(row))
 	{
@@ -431,16 +413,14 @@ view_fetch(TableView *view, Relation rel, uint64 row, int batch, TupleTableSlot 
 	}
 	else
 	{
-		const BatchEntry *entry = &view->batches->entries[batch];
 		const SchemaEntry *schema = dsa_get_address(node_dsa(view->node), entry->schema);
-		RowPage *page = find_page(view, batch, row - entry->first_row);
+		RowPage *page = find_page(view, entry, row - entry->first_row);
 
 		if (row_is_gone(page, row - entry->first_row) && view->type == SNAPSHOT_ANY)
 		{
-			batch = find_anywhere(view, row);
-			entry = &view->batches->entries[batch];
+			entry = find_anywhere(view, row);
 			schema = dsa_get_address(node_dsa(view->node), entry->schema);
-			page = find_page(view, batch, row - entry->first_row);
+			page = find_page(view, entry, row - entry->first_row);
 		}
 		if (row_is_gone(page, row - entry->first_row))
 		{

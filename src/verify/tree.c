@@ -7,6 +7,7 @@
 #include "utils/memutils.h"
 
 #include "manifest/rowset.h"
+#include "manifest/sum.h"
 #include "messages.h"
 #include "verify/verify.h"
 
@@ -153,6 +154,7 @@ walk_ref(Verify *v, const Tree *tree, const S3am__PageRef *ref, Fetch *f, const 
 {
 	MemoryContext outer = v->object_cxt;
 	const S3am__Page *page = ref->inside;
+	S3am__BatchSum sum;
 	char key[KEY_SIZE];
 
 	if (height >= MAX_HEIGHT)
@@ -180,6 +182,8 @@ walk_ref(Verify *v, const Tree *tree, const S3am__PageRef *ref, Fetch *f, const 
 											  NULL, NULL);
 	if (page && ref->size && ref->size != s3am__page__get_packed_size(page))
 		verify_problem(v, key, "checkpoint page", "its content is not as long as what refers to it says");
+	if (page && ref->batches && (!sum_page(&sum, page) || !sum_same(&sum, ref->batches)))
+		verify_problem(v, key, "checkpoint page", "its content is not what the page that refers to it says");
 	if (page)
 		check_page(v, tree, key, page, first, end, height);
 	MemoryContextDelete(v->object_cxt);

@@ -36,6 +36,7 @@
 #include "node/request.h"
 #include "refusal.h"
 #include "s3am.h"
+#include "worker/leaves_ahead.h"
 #include "worker/upkeep.h"
 #include "worker/worker.h"
 
@@ -767,7 +768,7 @@ look_for_lost(void)
 static void
 turn(int64 limit)
 {
-	int64 wait, upkeep;
+	int64 wait, upkeep, ahead;
 	int store_wait_ms;
 	WaitEvent event;
 
@@ -785,6 +786,8 @@ turn(int64 limit)
 		begin_anew();
 	}
 	upkeep = leaving ? limit : upkeep_tick();
+	ahead = leaving ? limit : leaves_ahead_tick();
+	upkeep = Min(upkeep, ahead);
 	if (wait < 0 || upkeep < wait)
 		wait = upkeep;
 	/* what the tick asked for is sent now, not after another turn */
@@ -876,6 +879,7 @@ leave(void)
 				bucket_dispatch(store);
 			}
 	}
+	leaves_ahead_end();
 }
 
 static void
@@ -926,6 +930,7 @@ run(void)
 	config.withdrawn = on_withdrawn;
 	committer = committer_create(&config, store, repository);
 	take_over();
+	leaves_ahead_begin(node, store);
 	upkeep_begin(&(UpkeepConfig){node, committer, store, repository, oldest_object});
 	/* made once: a commit passes here three times */
 	waits = CreateWaitEventSet(TopMemoryContext, 3);

@@ -48,6 +48,8 @@ typedef struct Walk
 	void (*leaf)(void *arg, LoadedPage *leaf);
 	void *arg;
 	bool ahead; /* pages may be asked for before they are needed: all of the walk is one transaction */
+	/* NULL, or what becomes of leaves of batches that need not be read now */
+	void (*unread)(void *arg, const S3am__PageRef *ref, uint64 first, uint64 end);
 } Walk;
 
 /* ------------------------------------------------------------------------------------ pages */
@@ -63,6 +65,7 @@ damaged(const char *key, const char *what)
 typedef struct PagesAhead
 {
 	S3am__PageRef *const *refs;
+	bool unread; /* not those of which it is known what is in them */
 	size_t n, asked;
 	BucketRead *reads[PAGES_AHEAD];
 } PagesAhead;
@@ -77,7 +80,7 @@ ahead_take(PagesAhead *ahead, size_t i)
 		char key[KEY_SIZE];
 
 		ahead->reads[ahead->asked % PAGES_AHEAD] = NULL;
-		if (ref == NULL || ref->inside)
+		if (ref == NULL || ref->inside || (ahead->unread && ref->batches))
 			continue;
 		key_page(key, ref->epoch, ref->number);
 		ahead->reads[ahead->asked % PAGES_AHEAD] = bucket_read_start(key, 0, -1);
@@ -129,9 +132,9 @@ read_page(const S3am__PageRef *ref, BucketRead *read, LoadedPage *loaded)
 	}
 }
 
-/* Calls w->leaf for the leaves of a tree, in order. */
+/* Calls w->leaf for the leaves of a tree, in order.  first, end: the range of the page. */
 static void
-walk(const Walk *w, const S3am__PageRef *ref, BucketRead *read, int height, size_t siblings)
+walk(const Walk *w, const S3am__PageRef *ref, BucketRead *read, uint64 first, uint64 end, int height, size_t siblings)
 {
 	MemoryContext cxt, old;
 	LoadedPage loaded = {.siblings = siblings};
@@ -139,6 +142,11 @@ walk(const Walk *w, const S3am__PageRef *ref, BucketRead *read, int height, size
 
 	if (ref == NULL)
 		return;
+	if (w->unread && ref->batches && !ref->inside)
+	{
+		w->unread(w->arg, ref, first, end);
+		return;
+	}
 	CHECK_FOR_INTERRUPTS();
 	if (height > MAX_HEIGHT)
 		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("a checkpoint of the repository is damaged"),
@@ -151,8 +159,10 @@ walk(const Walk *w, const S3am__PageRef *ref, BucketRead *read, int height, size
 		read_page(ref, read, &loaded);
 	ahead.refs = loaded.page->children;
 	ahead.n = loaded.page->n_children;
+	ahead.unread = w->unread != NULL;
 	for (size_t i = 0; i < ahead.n; i++)
-		walk(w, ahead.refs[i], w->ahead ? ahead_take(&ahead, i) : NULL, height + 1, ahead.n - i);
+		walk(w, ahead.refs[i], w->ahead ? ahead_take(&ahead, i) : NULL, i == 0 ? first : ahead.refs[i]->first,
+			 i + 1 < ahead.n ? ahead.refs[i + 1]->first : end, height + 1, ahead.n - i);
 	if (ahead.n == 0)
 		w->leaf(w->arg, &loaded);
 	MemoryContextSwitchTo(old);
@@ -227,7 +237,7 @@ restore_catalogs(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 {
 	CatalogWalk w = {attaching, CurrentMemoryContext};
 
-	walk(&(Walk){ddl_leaf, &w, false}, root->ddl, NULL, 0, 1);
+	walk(&(Walk){ddl_leaf, &w, false}, root->ddl, NULL, 0, PG_UINT64_MAX, 0, 1);
 	if (attaching)
 	{
 		StartTransactionCommand();
@@ -259,6 +269,7 @@ typedef struct RowWalk
 	uint32 nbefore;
 	uint64 high;
 	uint64 removed; /* rows of the table, in all leaves */
+	bool unread; /* some leaf of some table */
 } RowWalk;
 
 /*
@@ -268,7 +279,7 @@ typedef struct RowWalk
 static bool
 has_row(RowWalk *w, uint64 row)
 {
-	return state_restored(w->batches, row) || (w->before && state_find_batch(w->before, w->nbefore, row) >= 0);
+	return state_restored(w->batches, row) || state_may_have(w->before, w->nbefore, row, row + 1);
 }
 
 static bool
@@ -334,6 +345,27 @@ batch_leaf(void *arg, LoadedPage *leaf)
 }
 
 static void
+unread_leaf(void *arg, const S3am__PageRef *ref, uint64 first, uint64 end)
+{
+	RowWalk *w = arg;
+	MemoryContext old = MemoryContextSwitchTo(w->cxt);
+
+	state_restore_leaf(w->batches, ref, first, end);
+	w->removed += ref->batches->removed;
+	w->unread = true;
+	MemoryContextSwitchTo(old);
+}
+
+/* Is what the table has of this checkpoint already, by a try that failed later? */
+static bool
+is_restored(RowWalk *w, const S3am__TableState *t)
+{
+	const TableState *table = w->attaching ? state_table(w->node, t->storage) : NULL;
+
+	return table && state_has_base(w->node, table, POS_VERSION(w->pos));
+}
+
+static void
 table_leaf(void *arg, LoadedPage *leaf)
 {
 	RowWalk *w = arg;
@@ -343,15 +375,22 @@ table_leaf(void *arg, LoadedPage *leaf)
 	MemoryContext old;
 
 	for (size_t i = 0; i < page->n_tables; i++)
-		trees[i] = page->tables[i]->batches;
+		trees[i] = is_restored(w, page->tables[i]) ? NULL : page->tables[i]->batches;
 	ahead.refs = trees;
 	ahead.n = page->n_tables;
+	ahead.unread = w->attaching;
 	for (size_t i = 0; i < page->n_tables; i++)
 	{
 		const S3am__TableState *t = page->tables[i];
+		bool lazy;
 
 		if (w->storages)
 			(void) hash_search(w->storages, &t->storage, HASH_ENTER, NULL);
+		if (is_restored(w, t))
+		{
+			w->unread = true;
+			continue;
+		}
 		w->table = state_add_table(w->node, t->storage, t->table, w->pos);
 		w->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am restored batches", ALLOCSET_DEFAULT_SIZES);
 		old = MemoryContextSwitchTo(w->cxt);
@@ -359,7 +398,10 @@ table_leaf(void *arg, LoadedPage *leaf)
 		w->before = state_batches(w->node, w->table, &w->nbefore);
 		MemoryContextSwitchTo(old);
 		w->removed = 0;
-		walk(&(Walk){batch_leaf, w, true}, t->batches, ahead_take(&ahead, i), 0, 1);
+		/* older snapshots need to know the batches one by one */
+		lazy = w->attaching && w->before == NULL && !DsaPointerIsValid(w->table->base);
+		walk(&(Walk){batch_leaf, w, true, lazy ? unread_leaf : NULL}, t->batches, ahead_take(&ahead, i), 0,
+			 PG_UINT64_MAX, 0, 1);
 		MemoryContextSwitchTo(w->cxt);
 		state_restore_end(w->batches, w->pos);
 		MemoryContextSwitchTo(old);
@@ -398,9 +440,12 @@ restore_rows(S3Node *node, const S3am__Checkpoint *root, bool attaching)
 	ctl.keysize = ctl.entrysize = sizeof(uint64);
 	ctl.hcxt = CurrentMemoryContext;
 	w.storages = hash_create("s3am storages of a checkpoint", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	walk(&(Walk){table_leaf, &w, true}, root->tables, NULL, 0, 1);
+	walk(&(Walk){table_leaf, &w, true}, root->tables, NULL, 0, PG_UINT64_MAX, 0, 1);
 	state_each(node, drop_absent, &w);
 	hash_destroy(w.storages);
+	/* before `restoring` says that the checkpoint is done with */
+	if (w.unread && pg_atomic_read_u64(&node->base_version) == 0)
+		pg_atomic_write_u64(&node->base_version, root->version);
 }
 
 void
