@@ -737,7 +737,7 @@ too_old(Pass *p, bool node, const char *key)
 {
 	unsigned long long epoch;
 
-	if (p->cfg.dry_run || committer_may_judge(p->col->c) || !RULE(P36_SILENCE))
+	if (p->cfg.dry_run || committer_may_judge(p->col->c, p->cfg.pin_ms) || !RULE(P36_SILENCE))
 		return;
 	if (!node || sscanf(key, "nodes/%20llu", &epoch) != 1 || committer_epoch_live(p->col->c, epoch))
 		p->pins_again = true;
@@ -986,7 +986,7 @@ collector_tick(Collector *col)
 		end(col->pass, "this server's epoch has ended");
 		return;
 	}
-	if (col->pass->pins_wait && committer_may_judge(col->c))
+	if (col->pass->pins_wait && committer_may_judge(col->c, col->pass->cfg.pin_ms))
 	{
 		void (*next)(Pass * p) = col->pass->pins_wait;
 

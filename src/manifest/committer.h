@@ -138,8 +138,11 @@ committer_live_epochs(const Committer *c, bool (*each)(void *arg, uint64_t epoch
 extern uint64_t committer_last_epoch(const Committer *c); /* the newest that has begun */
 extern bool committer_epoch_live(const Committer *c, uint64_t epoch);
 
-/* May what others have not renewed be taken for given up?  Not while the store may have been away for them as it was for this one. */
-extern bool committer_may_judge(Committer *c);
+/*
+ * May what others have not renewed for so long be taken for given up?  Not while the store may have been away for them as it was for this one, and
+ * not before they had as much time to be heard again, a lease at most.
+ */
+extern bool committer_may_judge(Committer *c, uint64_t silence_ms);
 
 /*
  * Has a manifest publish a checkpoint that is complete in the store.  done(arg, true) once that is applied, done(arg, false): its

@@ -24,7 +24,7 @@ struct Lease
 	StoreOp *unpin_op;
 	uint64_t renew_at, look_at;
 	uint64_t signed_at; /* when its object was last written; 0 never */
-	uint64_t judge_at; /* before that silence of others may be the store's */
+	uint64_t resumed_at; /* when its signs began, or began anew: silence of others before that may be the store's */
 	int refs;
 };
 
@@ -173,7 +173,7 @@ signed_now(Lease *l)
 	uint64_t t = committer_now(l->c);
 
 	if (l->signed_at == 0 || t - l->signed_at > l->c->cfg.lease_ms / 2)
-		l->judge_at = t + l->c->cfg.lease_ms;
+		l->resumed_at = t;
 	l->signed_at = t;
 }
 
@@ -347,12 +347,14 @@ look_at(void *arg, uint64_t epoch, uint64_t begun_ms)
 }
 
 bool
-committer_may_judge(Committer *c)
+committer_may_judge(Committer *c, uint64_t silence_ms)
 {
 	const Lease *l = c->lease;
 	uint64_t t = committer_now(c);
 
-	return l && l->signed_at && t - l->signed_at <= c->cfg.lease_ms / 2 && t >= l->judge_at;
+	if (silence_ms > c->cfg.lease_ms)
+		silence_ms = c->cfg.lease_ms;
+	return l && l->signed_at && t - l->signed_at <= c->cfg.lease_ms / 2 && t >= l->resumed_at + silence_ms;
 }
 
 static void
@@ -363,7 +365,7 @@ looked(void *arg, StoreResult *result)
 
 	l->look_op = NULL;
 	if (c && c->phase == COMMITTER_READY && result->status == STORE_OK && result->date_ms && result->next == NULL &&
-		committer_may_judge(c))
+		committer_may_judge(c, c->cfg.lease_ms))
 	{
 		Look look = {c, result};
 
