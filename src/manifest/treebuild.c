@@ -332,6 +332,7 @@ static S3am__PageRef *
 emit(TreeBuild *t, Piece *piece, bool only)
 {
 	S3am__PageRef *ref;
+	S3am__BatchSum *sum;
 	size_t len;
 	uint8_t *payload;
 
@@ -346,12 +347,13 @@ emit(TreeBuild *t, Piece *piece, bool only)
 		ref->inside = piece->page;
 		return ref;
 	}
-	if (piece->page->n_batches > 0 || piece->page->removed)
-	{
-		ref->batches = memory_need(sizeof(*ref->batches));
-		if (!sum_page(ref->batches, piece->page))
-			t->failed = true;
-	}
+	sum = memory_need(sizeof(*sum));
+	if (!sum_page(sum, piece->page))
+		t->failed = true;
+	if (sum->batches > 0 || sum->removed > 0)
+		ref->batches = sum;
+	else
+		free(sum);
 	payload = memory_need(len + 1);
 	s3am__page__pack(piece->page, payload);
 	s3am__page__free_unpacked(piece->page, NULL);
