@@ -120,6 +120,43 @@ collected() {
 }
 eventually 60 collected
 ok $? "and when they were read they go" || diag "$(grep "deleted from" "$dir/log" | tail -n 3)" "$(on one; sql -c "SELECT * FROM s3am.node()"; cat "$dir/log" | tail -n 5)"
+# ---------------------------------------------------------------- another checkpoint while a snapshot is open
+on one
+mkfifo "$work/early"
+sql < "$work/early" > "$work/seen" 2>&1 &
+session=$!
+exec 7> "$work/early"
+sees="SELECT count(*), sum(i), count(*) FILTER (WHERE i % 10 = 0 OR i % 100 = 1) FROM t"
+wanted=$(sql -c "$sees")
+echo "BEGIN ISOLATION LEVEL REPEATABLE READ; $sees;" >&7
+seen() { [ "$(cat "$work/seen")" = "$wanted" ]; }
+eventually 10 seen
+ok $? "a snapshot is open on a server that is stopped" || diag "$(cat "$work/seen")"
+held=$(worker committer)
+kill -STOP "$held"
+before=$(version)
+on two
+sql -c 'DELETE FROM t WHERE i % 100 = 2' -c 'INSERT INTO t SELECT generate_series(6001, 6010)' > /dev/null
+first_manifest() { local name; name=$(find "$bucket/manifests" -type f | sort | head -n 1); echo $((10#$(basename "$name"))); }
+passed() { collected; [ "$(first_manifest)" -gt $((before + 1)) ]; }
+eventually 25 passed
+ok $? "and the versions that it lacks are collected"
+now=$(sql -c "$sees")
+kill -CONT "$held"
+on one
+caught_up() { [ "$(sql -c "$sees")" = "$now" ]; }
+eventually 30 caught_up
+ok $? "it catches up by a checkpoint" || diag "$(sql -c "$sees")" "$now"
+grep -q 'was followed again from the checkpoint' "$dir/log"
+ok $? "as its log says"
+echo "$sees; COMMIT; $sees;" >&7
+exec 7>&-
+wait $session
+is "$(cat "$work/seen")" "$wanted
+$wanted
+$now" "the snapshot sees what it saw, whatever had ended before, and the next one what there is now"
+is "$(sql -c "$sees")" "$now" "and so does everybody else"
+on two
 cluster_conf "$dir" "s3am.checkpoint_interval = 0" "s3am.collect_interval = 0"
 sql -c 'SELECT pg_reload_conf()' > /dev/null
 
