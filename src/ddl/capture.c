@@ -52,6 +52,7 @@
 #include "s3am.h"
 #include "segment/codec.h"
 #include "table/table.h"
+#include "txn/txn.h"
 
 static DdlFrame *top;
 static List *statements;
@@ -766,6 +767,7 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 	old = MemoryContextSwitchTo(cxt);
 	left_out = statement_left_out(node);
 	s = palloc0(sizeof(DdlCaptured));
+	s->base = node_current() ? txn_base(node_current()) : 0;
 	fill_context(&s->message, GetCommandTagName(CreateCommandTag(node)));
 	s->message.populated = true;
 	s->message.text = pstmt->stmt_len > 0 ? pnstrdup(query + Max(pstmt->stmt_location, 0), pstmt->stmt_len)

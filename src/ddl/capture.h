@@ -47,6 +47,7 @@ typedef struct DdlCaptured
 	SubTransactionId sub;
 	uint64 order;
 	S3am__DdlStatement message;
+	uint64 base; /* version that was shown when it began */
 	List *names; /* S3am__NameClaim */
 	List *schemas; /* S3am__SchemaClaim */
 } DdlCaptured;

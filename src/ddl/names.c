@@ -29,6 +29,7 @@
 #include "ddl/local.h"
 #include "ddl/statement.h"
 #include "s3am.h"
+#include "txn/commit.h"
 #include "txn/txn.h"
 
 static void
@@ -128,6 +129,14 @@ claim_object(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3a
 		claim_name(s, catalog_name(object->classId), schema, name, mode);
 }
 
+/* What the statement looked at while it held writers off is all that there is; a storage that it made itself is nobody else's. */
+static void
+keep_writers_out(DdlCaptured *s, Relation rel)
+{
+	if (s->base && !commit_storage_is_new(storage_of(rel).storage))
+		commit_keeps_writers_out(storage_of(rel).storage, s->base);
+}
+
 /* A relation that exists: by id if it has one, else by name. */
 static void
 claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
@@ -140,6 +149,8 @@ claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
 	{
 		if (mode == S3AM__MODE__UPDATE && !CheckRelationLockedByMe(rel, ShareLock, true))
 			mode = S3AM__MODE__NO_KEY_UPDATE;
+		if (mode == S3AM__MODE__UPDATE)
+			keep_writers_out(s, rel);
 		claim_table(s, storage_of(rel).table, mode);
 	}
 	else
@@ -267,7 +278,10 @@ claim_tree(DdlCaptured *s, Oid relid)
 			continue;
 		if (rel->rd_rel->relkind == RELKIND_RELATION && relation_is_s3am(rel) &&
 			CheckRelationLockedByMe(rel, ShareLock, true))
+		{
+			keep_writers_out(s, rel);
 			claim_table(s, storage_of(rel).table, S3AM__MODE__UPDATE);
+		}
 		relation_close(rel, NoLock);
 	}
 }

@@ -105,6 +105,7 @@ typedef struct TableState
 	uint64 planned; /* position up to which the compactor has found nothing to do */
 	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
 	pg_atomic_uint64 changed; /* position of the last change of its rows */
+	pg_atomic_uint64 changed_elsewhere; /* the same, by another server */
 	dsa_pointer batches; /* BatchArray */
 	dsa_pointer base; /* TableBase, of the leaves that were in `batches` at first; invalid: none */
 	dsa_pointer history, history_last; /* BatchHistory, oldest first */

@@ -49,7 +49,14 @@ typedef struct StorageChange
 	bool same_rows;
 } StorageChange;
 
+typedef struct KeptOut
+{
+	SubTransactionId sub;
+	uint64 storage, base;
+} KeptOut;
+
 static List *storage_changes;
+static List *kept_out;
 static uint64 my_epoch, my_seq;
 static bool used; /* this transaction looked at the node's state */
 static bool asked_xid; /* the xid was assigned because somebody asked for xmin */
@@ -211,6 +218,41 @@ commit_storage_edit(uint64 table, uint64 drop, uint64 create)
 	MemoryContextSwitchTo(old);
 }
 
+void
+commit_keeps_writers_out(uint64 storage, uint64 base)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	KeptOut *k = palloc(sizeof(KeptOut));
+
+	*k = (KeptOut){GetCurrentSubTransactionId(), storage, base};
+	kept_out = lappend(kept_out, k);
+	MemoryContextSwitchTo(old);
+}
+
+/* To be called when the base of the commit is known. */
+static void
+check_kept_out(S3Node *node)
+{
+	ListCell *lc;
+
+	if (kept_out != NIL)
+		state_pin(node);
+	foreach (lc, kept_out)
+	{
+		KeptOut *k = lfirst(lc);
+		TableState *table = state_table(node, k->storage);
+		uint64 pos = table ? pg_atomic_read_u64(&table->changed_elsewhere) : 0;
+
+		if (pos > POS(k->base, POS_STEP_MAX))
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to a concurrent commit on another server"),
+							errdetail("The table was written to while its definition was changed or its rows were "
+									  "rewritten. By version " UINT64_FORMAT ".",
+									  POS_VERSION(pos)),
+							errhint("The transaction might succeed if retried.")));
+	}
+}
+
 bool
 commit_storage_is_new(uint64 storage)
 {
@@ -363,6 +405,7 @@ build_record(S3Node *node)
 	 */
 	txn->base_version = txn_base_for_commit(node);
 	pg_memory_barrier();
+	check_kept_out(node);
 	add_storage_edits(txn);
 	txn->tables = palloc0(sizeof(void *) * Max(ntables, 1));
 	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages, 1));
@@ -689,6 +732,7 @@ commit_reset(void)
 	asked_xid = false;
 	my_epoch = my_seq = 0;
 	storage_changes = NIL;
+	kept_out = NIL;
 	interrupts_held = false;
 	own_reset();
 	spill_reset(handed_over);
@@ -738,6 +782,9 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				storage_changes = foreach_delete_current (storage_changes, lc);
+		foreach (lc, kept_out)
+			if (((KeptOut *) lfirst(lc))->sub >= my)
+				kept_out = foreach_delete_current (kept_out, lc);
 	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
@@ -745,6 +792,9 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				((StorageChange *) lfirst(lc))->sub = parent;
+		foreach (lc, kept_out)
+			if (((KeptOut *) lfirst(lc))->sub >= my)
+				((KeptOut *) lfirst(lc))->sub = parent;
 	}
 }
 

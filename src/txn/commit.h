@@ -12,6 +12,13 @@
 extern void commit_storage_edit(uint64 table, uint64 drop, uint64 create);
 extern bool commit_storage_is_new(uint64 storage); /* made by this transaction */
 
+/*
+ * Since `base` the transaction holds a lock on the table that keeps writers out, and relies on knowing all of the storage's rows: a rewrite, a new
+ * constraint.  Other servers know nothing of that lock, so it fails at COMMIT if one of them has added or ended rows since, and this server has shown
+ * that already; what it has not shown is validated against the schema claim.  (Who waited for the lock here finds his rows.)
+ */
+extern void commit_keeps_writers_out(uint64 storage, uint64 base);
+
 /* The rows of this new storage are those of the one before, moved. */
 extern void commit_storage_same_rows(uint64 storage);
 /* Has this transaction given the table another storage, to which rows are being, or were, rewritten? */

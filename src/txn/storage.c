@@ -173,6 +173,9 @@ storage_create(Relation rel, const RelFileNode *newrnode)
 	{
 		/* a rewrite's old storage goes when the transient table is dropped, a truncated table's now */
 		commit_storage_edit(id.table, OidIsValid(old) ? 0 : before.storage, id.storage);
+		/* its rows are copied from now on */
+		if (OidIsValid(old) && before.storage && node_current())
+			commit_keeps_writers_out(before.storage, txn_base(node_current()));
 		ddl_note_storage(rel, id.storage);
 	}
 }

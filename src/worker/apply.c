@@ -138,6 +138,8 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 		rowset_each(edit->replaced, end_row, &c);
 		state_ends_finish();
 		pg_atomic_write_u64(&table->changed, pos);
+		if (txn->id && txn->id->epoch != pg_atomic_read_u64(&node->epoch))
+			pg_atomic_write_u64(&table->changed_elsewhere, pos);
 	}
 }
 

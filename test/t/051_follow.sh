@@ -72,6 +72,37 @@ race "the same function twice" "CREATE FUNCTION race.f() RETURNS int LANGUAGE sq
 	"CREATE FUNCTION race.f() RETURNS int LANGUAGE sql AS 'SELECT 2'"
 race "ALTER and INSERT" "ALTER TABLE race.t ADD COLUMN c int" "INSERT INTO race.t VALUES (1)"
 race "INSERT and ALTER" "INSERT INTO race.t VALUES (1)" "ALTER TABLE race.t ADD COLUMN d int"
+# the same when server two has shown what was inserted before it commits: its lock keeps no other server's writers out
+shown() { # NAME STATEMENT
+	local said
+	on one
+	sql -c 'DROP TABLE IF EXISTS shown' -c 'CREATE TABLE shown (a int) USING s3am' -c 'INSERT INTO shown VALUES (1)'
+	follow one two 5
+	on two
+	said=$(sql -v VERBOSITY=verbose 2>&1 <<SQL
+BEGIN;
+$2;
+\! $cluster_bin/psql -XAtq -h $work/one -p $(cat "$work/one/port") -U postgres -d test -c "INSERT INTO shown VALUES (2000)"
+CREATE FUNCTION pg_temp.arrived() RETURNS bool LANGUAGE plpgsql AS 'BEGIN
+	FOR i IN 1 .. 500 LOOP
+		IF (SELECT version FROM s3am.node()) >= $(on one; version) + 1 THEN RETURN true; END IF;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RETURN false;
+END';
+SELECT pg_temp.arrived();
+COMMIT;
+SQL
+	)
+	like "$said" $'(^|\n)t\n.*40001' "$1, which this server has seen"
+	follow one two 5
+	is "$(on two; sql -c 'SELECT count(*) FROM shown')" 2 "$1: and the row is there"
+}
+shown "INSERT and SET NOT NULL" "ALTER TABLE shown ALTER a SET NOT NULL"
+shown "INSERT and CHECK" "ALTER TABLE shown ADD CHECK (a < 1000)"
+shown "INSERT and ALTER TYPE" "ALTER TABLE shown ALTER a TYPE bigint"
+shown "INSERT and a volatile default" "ALTER TABLE shown ADD COLUMN r float DEFAULT random()"
+on one
 race "DROP and INSERT" "DROP TABLE race.t" "INSERT INTO race.t VALUES (1)"
 race "DROP SCHEMA and CREATE in it" "DROP SCHEMA race CASCADE" "CREATE TABLE race.late (a int) USING s3am"
 on one
