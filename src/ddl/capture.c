@@ -52,6 +52,7 @@
 #include "s3am.h"
 #include "segment/codec.h"
 #include "table/table.h"
+#include "txn/commit.h"
 #include "txn/txn.h"
 
 static DdlFrame *top;
@@ -760,6 +761,9 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 		{
 			CheckTableNotInUse(table, "ALTER TABLE");
 			local_refuse_to_leave(relation);
+			/* its rows are copied to where no other server's arrive */
+			if (relation_is_s3am(table) && node_current())
+				commit_keeps_writers_out(storage_of(table).storage, txn_base(node_current()));
 			relation_close(table, NoLock);
 		}
 	}

@@ -102,6 +102,7 @@ shown "INSERT and SET NOT NULL" "ALTER TABLE shown ALTER a SET NOT NULL"
 shown "INSERT and CHECK" "ALTER TABLE shown ADD CHECK (a < 1000)"
 shown "INSERT and ALTER TYPE" "ALTER TABLE shown ALTER a TYPE bigint"
 shown "INSERT and a volatile default" "ALTER TABLE shown ADD COLUMN r float DEFAULT random()"
+shown "INSERT and SET ACCESS METHOD" "ALTER TABLE shown SET ACCESS METHOD heap"
 on one
 race "DROP and INSERT" "DROP TABLE race.t" "INSERT INTO race.t VALUES (1)"
 race "DROP SCHEMA and CREATE in it" "DROP SCHEMA race CASCADE" "CREATE TABLE race.late (a int) USING s3am"
