@@ -14,16 +14,20 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "ddl/capture.h"
 #include "ddl/local.h"
@@ -262,6 +266,23 @@ claim_roles_named(DdlCaptured *s, Node *node)
 	}
 }
 
+/* A table whose rows the statement relies on, if it has locked it so that this server's writers wait. */
+static void
+claim_if_locked(DdlCaptured *s, Oid relid)
+{
+	Relation rel = try_relation_open(relid, NoLock);
+
+	if (rel == NULL)
+		return;
+	if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW) &&
+		relation_is_s3am(rel) && CheckRelationLockedByMe(rel, ShareLock, true))
+	{
+		keep_writers_out(s, rel);
+		claim_table(s, storage_of(rel).table, S3AM__MODE__UPDATE);
+	}
+	relation_close(rel, NoLock);
+}
+
 /* All tables of a tree that the statement locked strongly: a new partition changes what the default one may hold. */
 static void
 claim_tree(DdlCaptured *s, Oid relid)
@@ -271,19 +292,88 @@ claim_tree(DdlCaptured *s, Oid relid)
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE && !has_subclass(relid))
 		return;
 	foreach (lc, find_all_inheritors(relid, NoLock, NULL))
-	{
-		Relation rel = try_relation_open(lfirst_oid(lc), NoLock);
+		claim_if_locked(s, lfirst_oid(lc));
+}
 
-		if (rel == NULL)
-			continue;
-		if (rel->rd_rel->relkind == RELKIND_RELATION && relation_is_s3am(rel) &&
-			CheckRelationLockedByMe(rel, ShareLock, true))
+/* ALTER DOMAIN that looks at the rows of all tables with columns of the domain. */
+static bool
+checks_domain(Node *node)
+{
+	AlterDomainStmt *stmt = (AlterDomainStmt *) node;
+
+	if (!IsA(node, AlterDomainStmt))
+		return false;
+	/* as the grammar names them: ADD CONSTRAINT, SET NOT NULL, VALIDATE CONSTRAINT */
+	return (stmt->subtype == 'C' && !castNode(Constraint, stmt->def)->skip_validation) || stmt->subtype == 'O' ||
+		   stmt->subtype == 'V';
+}
+
+/* The domain that an event of ALTER DOMAIN is about. */
+static Oid
+domain_of(const ObjectAddress *object)
+{
+	Oid domain = InvalidOid;
+
+	if (object->classId == TypeRelationId)
+		return object->objectId;
+	if (object->classId == ConstraintRelationId)
+	{
+		HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(object->objectId));
+
+		if (HeapTupleIsValid(tuple))
 		{
-			keep_writers_out(s, rel);
-			claim_table(s, storage_of(rel).table, S3AM__MODE__UPDATE);
+			domain = ((Form_pg_constraint) GETSTRUCT(tuple))->contypid;
+			ReleaseSysCache(tuple);
 		}
-		relation_close(rel, NoLock);
 	}
+	return domain;
+}
+
+/*
+ * A domain whose values were checked.  Core has locked the tables with a column of the domain, or of a domain over it, and refuses
+ * columns in which it is part of something else.  A table that another server makes meanwhile needs one of these types, so they are
+ * all claimed.
+ */
+static void
+claim_domain(DdlCaptured *s, Oid domain)
+{
+	Relation depend = table_open(DependRelationId, AccessShareLock);
+	List *types = list_make1_oid(domain), *relations = NIL;
+	ListCell *lc;
+
+	/* the list grows on the way */
+	foreach (lc, types)
+	{
+		ObjectAddress type = {TypeRelationId, lfirst_oid(lc), 0};
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple tuple;
+
+		CHECK_FOR_INTERRUPTS();
+		claim_object(s, &type, SnapshotSelf, S3AM__MODE__UPDATE);
+		ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type.classId));
+		ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type.objectId));
+		scan = systable_beginscan(depend, DependReferenceIndexId, true, SnapshotSelf, 2, key);
+		while ((tuple = systable_getnext(scan)) != NULL)
+		{
+			Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+			Oid row_type;
+
+			if (form->classid == TypeRelationId)
+				types = list_append_unique_oid(types, form->objid);
+			else if (form->classid == RelationRelationId && form->objsubid > 0 && !local_relation(form->objid))
+			{
+				relations = list_append_unique_oid(relations, form->objid);
+				row_type = get_rel_type_id(form->objid);
+				if (OidIsValid(row_type))
+					types = list_append_unique_oid(types, row_type);
+			}
+		}
+		systable_endscan(scan);
+	}
+	table_close(depend, AccessShareLock);
+	foreach (lc, relations)
+		claim_if_locked(s, lfirst_oid(lc));
 }
 
 void
@@ -333,6 +423,8 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 		}
 		if (event->object.classId != InheritsRelationId)
 			claim_needed(s, &event->object);
+		if (checks_domain(frame->node) && OidIsValid(domain_of(&event->object)))
+			claim_domain(s, domain_of(&event->object));
 	}
 	{
 		Oid target = statement_relation(frame->node);

@@ -73,10 +73,11 @@ race "the same function twice" "CREATE FUNCTION race.f() RETURNS int LANGUAGE sq
 race "ALTER and INSERT" "ALTER TABLE race.t ADD COLUMN c int" "INSERT INTO race.t VALUES (1)"
 race "INSERT and ALTER" "INSERT INTO race.t VALUES (1)" "ALTER TABLE race.t ADD COLUMN d int"
 # the same when server two has shown what was inserted before it commits: its lock keeps no other server's writers out
-shown() { # NAME STATEMENT
-	local said
+shown() { # NAME STATEMENT [TYPE OF THE COLUMN [PASSES]]
+	local said wanted=$'(^|\n)t\n.*40001'
+	[ -z "${4:-}" ] || wanted=$'(^|\n)t$'
 	on one
-	sql -c 'DROP TABLE IF EXISTS shown' -c 'CREATE TABLE shown (a int) USING s3am' -c 'INSERT INTO shown VALUES (1)'
+	sql -c 'DROP TABLE IF EXISTS shown' -c "CREATE TABLE shown (a ${3:-int}) USING s3am" -c 'INSERT INTO shown VALUES (1)'
 	follow one two 5
 	on two
 	said=$(sql -v VERBOSITY=verbose 2>&1 <<SQL
@@ -94,7 +95,7 @@ SELECT pg_temp.arrived();
 COMMIT;
 SQL
 	)
-	like "$said" $'(^|\n)t\n.*40001' "$1, which this server has seen"
+	like "$said" "$wanted" "$1, which this server has seen"
 	follow one two 5
 	is "$(on two; sql -c 'SELECT count(*) FROM shown')" 2 "$1: and the row is there"
 }
@@ -103,6 +104,18 @@ shown "INSERT and CHECK" "ALTER TABLE shown ADD CHECK (a < 1000)"
 shown "INSERT and ALTER TYPE" "ALTER TABLE shown ALTER a TYPE bigint"
 shown "INSERT and a volatile default" "ALTER TABLE shown ADD COLUMN r float DEFAULT random()"
 shown "INSERT and SET ACCESS METHOD" "ALTER TABLE shown SET ACCESS METHOD heap"
+on one
+sql -c 'CREATE DOMAIN race.small AS int' -c 'CREATE DOMAIN race.smaller AS race.small' \
+	-c 'ALTER DOMAIN race.small ADD CONSTRAINT later CHECK (VALUE < 3000) NOT VALID'
+shown "INSERT and CHECK of a domain" "ALTER DOMAIN race.small ADD CHECK (VALUE < 1000)" race.small
+shown "INSERT and SET NOT NULL of a domain" "ALTER DOMAIN race.small SET NOT NULL" race.small
+shown "INSERT and VALIDATE of a domain under that of the column" "ALTER DOMAIN race.small VALIDATE CONSTRAINT later" race.smaller
+shown "INSERT and CHECK of a domain that is validated later" "ALTER DOMAIN race.small ADD CHECK (VALUE < 1000) NOT VALID" race.small passes
+on one
+sql -c 'DROP TABLE shown' -c 'CREATE DOMAIN race.d AS int' -c 'CREATE TABLE race.of_domain (a race.d) USING s3am'
+follow one two 5
+race "ALTER DOMAIN and INSERT" "ALTER DOMAIN race.d ADD CHECK (VALUE < 1000)" "INSERT INTO race.of_domain VALUES (2000)"
+race "INSERT and ALTER DOMAIN" "INSERT INTO race.of_domain VALUES (500)" "ALTER DOMAIN race.d ADD CHECK (VALUE < 100)"
 on one
 race "DROP and INSERT" "DROP TABLE race.t" "INSERT INTO race.t VALUES (1)"
 race "DROP SCHEMA and CREATE in it" "DROP SCHEMA race CASCADE" "CREATE TABLE race.late (a int) USING s3am"
