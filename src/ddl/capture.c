@@ -899,8 +899,14 @@ ddl_collect(S3am__Txn *txn)
 	ListCell *lc;
 	size_t nnames = 0, nschemas = txn->n_schemas;
 	S3am__SchemaClaim **schemas;
+	DdlCaptured locked = {0};
+	List *claiming;
 
 	list_sort(statements, compare_order);
+	foreach (lc, statements)
+		names_check_domain(lfirst(lc));
+	names_claim_locked(&locked);
+	claiming = lappend(list_copy(statements), &locked);
 	txn->n_ddl = 0;
 	txn->ddl = palloc(sizeof(void *) * Max(list_length(statements), 1));
 	foreach (lc, statements)
@@ -908,6 +914,11 @@ ddl_collect(S3am__Txn *txn)
 		DdlCaptured *s = lfirst(lc);
 
 		txn->ddl[txn->n_ddl++] = &s->message;
+	}
+	foreach (lc, claiming)
+	{
+		DdlCaptured *s = lfirst(lc);
+
 		nnames += list_length(s->names);
 		nschemas += list_length(s->schemas);
 	}
@@ -915,7 +926,7 @@ ddl_collect(S3am__Txn *txn)
 	schemas = palloc(sizeof(void *) * Max(nschemas, 1));
 	memcpy(schemas, txn->schemas, sizeof(void *) * txn->n_schemas);
 	txn->schemas = schemas;
-	foreach (lc, statements)
+	foreach (lc, claiming)
 	{
 		DdlCaptured *s = lfirst(lc);
 		ListCell *l2;

@@ -48,6 +48,7 @@ typedef struct DdlCaptured
 	uint64 order;
 	S3am__DdlStatement message;
 	uint64 base; /* version that was shown when it began */
+	Oid domain; /* whose values it checked */
 	List *names; /* S3am__NameClaim */
 	List *schemas; /* S3am__SchemaClaim */
 } DdlCaptured;
@@ -56,6 +57,10 @@ typedef struct DdlCaptured
 extern void names_claim(DdlCaptured *statement, DdlFrame *frame);
 /* An object that a statement names without an event: COMMENT, GRANT. */
 extern void names_claim_named(DdlCaptured *statement, Node *node);
+/* At PRE_COMMIT: what the transaction has locked so that writers wait, whatever statement did. */
+extern void names_claim_locked(DdlCaptured *all);
+/* At PRE_COMMIT: throws if there is a column by now whose values the statement has not checked. */
+extern void names_check_domain(const DdlCaptured *statement);
 extern char *quoted_name(const char *schema, const char *name);
 extern char *qualified_name(Oid relid); /* of the schema that it is in now */
 

@@ -13,6 +13,7 @@
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
@@ -31,9 +32,11 @@
 
 #include "ddl/capture.h"
 #include "ddl/local.h"
+#include "ddl/replay.h"
 #include "ddl/statement.h"
 #include "s3am.h"
 #include "txn/commit.h"
+#include "txn/locked.h"
 #include "txn/txn.h"
 
 static void
@@ -295,6 +298,18 @@ claim_tree(DdlCaptured *s, Oid relid)
 		claim_if_locked(s, lfirst_oid(lc));
 }
 
+/* A partition that is made takes a part from what the default one may hold, so core has looked at the rows of that. */
+static void
+claim_default_partition(DdlCaptured *s, Oid partition)
+{
+	Oid other = get_default_partition_oid(get_partition_parent(partition, true));
+
+	if (!OidIsValid(other) || other == partition)
+		return;
+	claim_if_locked(s, other);
+	claim_tree(s, other);
+}
+
 /* ALTER DOMAIN that looks at the rows of all tables with columns of the domain. */
 static bool
 checks_domain(Node *node)
@@ -329,6 +344,45 @@ domain_of(const ObjectAddress *object)
 	return domain;
 }
 
+/* The types of which a domain is part, itself included, and the relations that travel with columns of them. */
+static void
+domain_users(Oid domain, List **types, List **relations)
+{
+	Relation depend = table_open(DependRelationId, AccessShareLock);
+	ListCell *lc;
+
+	*types = list_make1_oid(domain);
+	*relations = NIL;
+	/* the list grows on the way */
+	foreach (lc, *types)
+	{
+		ScanKeyData key[2];
+		SysScanDesc scan;
+		HeapTuple tuple;
+
+		CHECK_FOR_INTERRUPTS();
+		ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(TypeRelationId));
+		ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(lfirst_oid(lc)));
+		scan = systable_beginscan(depend, DependReferenceIndexId, true, SnapshotSelf, 2, key);
+		while ((tuple = systable_getnext(scan)) != NULL)
+		{
+			Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
+
+			if (form->classid == TypeRelationId)
+				*types = list_append_unique_oid(*types, form->objid);
+			else if (form->classid == RelationRelationId && form->objsubid > 0 && !local_relation(form->objid))
+			{
+				*relations = list_append_unique_oid(*relations, form->objid);
+				if (OidIsValid(get_rel_type_id(form->objid)))
+					*types = list_append_unique_oid(*types, get_rel_type_id(form->objid));
+			}
+		}
+		systable_endscan(scan);
+	}
+	table_close(depend, AccessShareLock);
+}
+
 /*
  * A domain whose values were checked.  Core has locked the tables with a column of the domain, or of a domain over it, and refuses
  * columns in which it is part of something else.  A table that another server makes meanwhile needs one of these types, so they are
@@ -337,43 +391,43 @@ domain_of(const ObjectAddress *object)
 static void
 claim_domain(DdlCaptured *s, Oid domain)
 {
-	Relation depend = table_open(DependRelationId, AccessShareLock);
-	List *types = list_make1_oid(domain), *relations = NIL;
+	List *types, *relations;
 	ListCell *lc;
 
-	/* the list grows on the way */
+	domain_users(domain, &types, &relations);
 	foreach (lc, types)
 	{
 		ObjectAddress type = {TypeRelationId, lfirst_oid(lc), 0};
-		ScanKeyData key[2];
-		SysScanDesc scan;
-		HeapTuple tuple;
 
-		CHECK_FOR_INTERRUPTS();
 		claim_object(s, &type, SnapshotSelf, S3AM__MODE__UPDATE);
-		ScanKeyInit(&key[0], Anum_pg_depend_refclassid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type.classId));
-		ScanKeyInit(&key[1], Anum_pg_depend_refobjid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(type.objectId));
-		scan = systable_beginscan(depend, DependReferenceIndexId, true, SnapshotSelf, 2, key);
-		while ((tuple = systable_getnext(scan)) != NULL)
-		{
-			Form_pg_depend form = (Form_pg_depend) GETSTRUCT(tuple);
-			Oid row_type;
-
-			if (form->classid == TypeRelationId)
-				types = list_append_unique_oid(types, form->objid);
-			else if (form->classid == RelationRelationId && form->objsubid > 0 && !local_relation(form->objid))
-			{
-				relations = list_append_unique_oid(relations, form->objid);
-				row_type = get_rel_type_id(form->objid);
-				if (OidIsValid(row_type))
-					types = list_append_unique_oid(types, row_type);
-			}
-		}
-		systable_endscan(scan);
 	}
-	table_close(depend, AccessShareLock);
 	foreach (lc, relations)
 		claim_if_locked(s, lfirst_oid(lc));
+	s->domain = domain;
+}
+
+/* Nothing locks a domain, so a table that another transaction made, or added a column to, may have been shown since. */
+void
+names_check_domain(const DdlCaptured *statement)
+{
+	List *types, *relations;
+	ListCell *lc;
+
+	if (!OidIsValid(statement->domain))
+		return;
+	domain_users(statement->domain, &types, &relations);
+	foreach (lc, relations)
+	{
+		char kind = ddl_relkind(lfirst_oid(lc));
+
+		/* a table of our own is locked, too */
+		if ((kind == RELKIND_RELATION || kind == RELKIND_MATVIEW) && !locked_at_least(lfirst_oid(lc), ShareLock))
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to a concurrent change of the schema"),
+							errdetail("Table \"%s\" got a column of domain %s while that was altered.",
+									  get_rel_name(lfirst_oid(lc)), format_type_be(statement->domain)),
+							errhint("The transaction might succeed if retried.")));
+	}
 }
 
 void
@@ -423,6 +477,9 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 		}
 		if (event->object.classId != InheritsRelationId)
 			claim_needed(s, &event->object);
+		if (event->access == OAT_POST_CREATE && event->object.classId == RelationRelationId && event->sub == 0 &&
+			get_rel_relispartition(relid))
+			claim_default_partition(s, relid);
 		if (checks_domain(frame->node) && OidIsValid(domain_of(&event->object)))
 			claim_domain(s, domain_of(&event->object));
 	}
@@ -431,6 +488,32 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 
 		if (OidIsValid(target))
 			claim_tree(s, target);
+	}
+}
+
+void
+names_claim_locked(DdlCaptured *all)
+{
+	ListCell *lc;
+
+	foreach (lc, locked_strongly())
+	{
+		Relation rel = try_relation_open(lfirst_oid(lc), NoLock);
+
+		if (rel == NULL)
+			continue; /* dropped, and claimed as that */
+		if (rel->rd_createSubid != InvalidSubTransactionId)
+			; /* nobody else knows it */
+		else if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW) &&
+				 relation_is_s3am(rel))
+			claim_table(all, storage_of(rel).table, S3AM__MODE__UPDATE);
+		else if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && !local_relation(RelationGetRelid(rel)))
+		{
+			ObjectAddress address = {RelationRelationId, RelationGetRelid(rel), 0};
+
+			claim_object(all, &address, SnapshotSelf, S3AM__MODE__UPDATE);
+		}
+		relation_close(rel, NoLock);
 	}
 }
 

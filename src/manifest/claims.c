@@ -486,7 +486,7 @@ names_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t version, uint6
 			if (strcmp(a->catalog, other->names[j]->catalog) == 0 && strcmp(a->schema, other->names[j]->schema) == 0 &&
 				strcmp(a->name, other->names[j]->name) == 0 && claims_conflict(a->mode, other->names[j]->mode))
 			{
-				snprintf(detail, size, "The name \"%.64s\" was created or dropped.", a->name);
+				snprintf(detail, size, "The name \"%.64s\" was created, changed or dropped.", a->name);
 				return false;
 			}
 	}

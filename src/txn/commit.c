@@ -19,6 +19,7 @@
 #include "storage/proc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/relfilenodemap.h"
 #include "utils/snapmgr.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
@@ -436,6 +437,7 @@ build_record(S3Node *node)
 		}
 		if (!table->touched)
 			continue;
+		used_note_parents(RelidByRelfilenode(table->tablespace, table->relfilenode));
 		edit = record_table_edit(table, &successor_runs);
 		if (edit)
 			txn->tables[txn->n_tables++] = edit;

@@ -6,10 +6,12 @@
  */
 #include "postgres.h"
 
+#include "catalog/partition.h"
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "txn/locked.h"
 #include "txn/used.h"
 
 static HTAB *used; /* table ids */
@@ -41,6 +43,22 @@ used_note_relation(Oid relid)
 		relations = hash_create("s3am relations used", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	(void) hash_search(relations, &relid, HASH_ENTER, NULL);
+}
+
+/*
+ * COPY names them in no plan, and core locks them when it looks for the bounds of a partition that is written to by its own name.
+ * Whose lock a replay would wait for must have claimed something that fails it (rule 27).
+ */
+void
+used_note_parents(Oid relid)
+{
+	ListCell *lc;
+
+	if (!OidIsValid(relid) || !get_rel_relispartition(relid))
+		return;
+	foreach (lc, get_partition_ancestors(relid))
+		if (locked_at_least(lfirst_oid(lc), AccessShareLock))
+			used_note_relation(lfirst_oid(lc));
 }
 
 static void

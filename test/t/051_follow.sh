@@ -73,7 +73,7 @@ race "the same function twice" "CREATE FUNCTION race.f() RETURNS int LANGUAGE sq
 race "ALTER and INSERT" "ALTER TABLE race.t ADD COLUMN c int" "INSERT INTO race.t VALUES (1)"
 race "INSERT and ALTER" "INSERT INTO race.t VALUES (1)" "ALTER TABLE race.t ADD COLUMN d int"
 # the same when server two has shown what was inserted before it commits: its lock keeps no other server's writers out
-shown() { # NAME STATEMENT [TYPE OF THE COLUMN [PASSES]]
+shown() { # NAME STATEMENT [TYPE OF THE COLUMN [PASSES [OTHER STATEMENT [ROWS]]]]
 	local said wanted=$'(^|\n)t\n.*40001'
 	[ -z "${4:-}" ] || wanted=$'(^|\n)t$'
 	on one
@@ -83,7 +83,7 @@ shown() { # NAME STATEMENT [TYPE OF THE COLUMN [PASSES]]
 	said=$(sql -v VERBOSITY=verbose 2>&1 <<SQL
 BEGIN;
 $2;
-\! $cluster_bin/psql -XAtq -h $work/one -p $(cat "$work/one/port") -U postgres -d test -c "INSERT INTO shown VALUES (2000)"
+\! $cluster_bin/psql -XAtq -h $work/one -p $(cat "$work/one/port") -U postgres -d test -c "${5:-INSERT INTO shown VALUES (2000)}"
 CREATE FUNCTION pg_temp.arrived() RETURNS bool LANGUAGE plpgsql AS 'BEGIN
 	FOR i IN 1 .. 500 LOOP
 		IF (SELECT version FROM s3am.node()) >= $(on one; version) + 1 THEN RETURN true; END IF;
@@ -97,7 +97,7 @@ SQL
 	)
 	like "$said" "$wanted" "$1, which this server has seen"
 	follow one two 5
-	is "$(on two; sql -c 'SELECT count(*) FROM shown')" 2 "$1: and the row is there"
+	is "$(on two; sql -c 'SELECT count(*) FROM shown')" "${6:-2}" "$1: and the row is there"
 }
 shown "INSERT and SET NOT NULL" "ALTER TABLE shown ALTER a SET NOT NULL"
 shown "INSERT and CHECK" "ALTER TABLE shown ADD CHECK (a < 1000)"
@@ -116,6 +116,36 @@ sql -c 'DROP TABLE shown' -c 'CREATE DOMAIN race.d AS int' -c 'CREATE TABLE race
 follow one two 5
 race "ALTER DOMAIN and INSERT" "ALTER DOMAIN race.d ADD CHECK (VALUE < 1000)" "INSERT INTO race.of_domain VALUES (2000)"
 race "INSERT and ALTER DOMAIN" "INSERT INTO race.of_domain VALUES (500)" "ALTER DOMAIN race.d ADD CHECK (VALUE < 100)"
+# nothing locks the domain itself
+on one
+sql -c 'CREATE DOMAIN race.e AS int' -c 'CREATE DOMAIN race.ee AS race.e'
+shown "a new column of a domain and its CHECK" "ALTER DOMAIN race.e ADD CHECK (VALUE < 1000)" int "" \
+	"ALTER TABLE shown ADD COLUMN b race.ee DEFAULT 2000" 1
+race "CREATE TABLE with a domain and its CHECK" "CREATE TABLE race.of_e (a race.e) USING s3am" "ALTER DOMAIN race.e ADD CHECK (VALUE < 5000)"
+# a new partition takes a part from the default one
+on one
+sql -c 'DROP TABLE shown' -c 'CREATE TABLE race.p (a int) PARTITION BY RANGE (a)' \
+	-c 'CREATE TABLE race.p0 PARTITION OF race.p FOR VALUES FROM (0) TO (10) USING s3am' \
+	-c 'CREATE TABLE race.rest PARTITION OF race.p DEFAULT PARTITION BY RANGE (a)' \
+	-c 'CREATE TABLE race.rest0 PARTITION OF race.rest DEFAULT USING s3am'
+p1="CREATE TABLE race.p1 PARTITION OF race.p FOR VALUES FROM (2000) TO (2001) USING s3am"
+shown "INSERT and a new partition for the row" "$p1" int "" "INSERT INTO race.p VALUES (2000)" 1
+is "$(sql -c 'SELECT tableoid::regclass FROM race.p')" race.rest0 "it is in the default partition"
+shown "INSERT into a partition beside the new one" "CREATE TABLE race.p2 PARTITION OF race.p FOR VALUES FROM (20) TO (30) USING s3am" int passes \
+	"INSERT INTO race.p0 VALUES (5)" 1
+on one
+sql -c 'TRUNCATE race.p'
+# it locks the partitioned table: who holds that must lose, or he would wait for the replay that waits for him
+race "a new partition and INSERT" "$p1" "INSERT INTO race.p VALUES (5)"
+race "a new partition and COPY" "CREATE TABLE race.p3 PARTITION OF race.p FOR VALUES FROM (30) TO (40) USING s3am" "COPY race.p FROM PROGRAM 'echo 5'"
+race "DROP of a partition and INSERT" "DROP TABLE race.p1" "INSERT INTO race.p VALUES (5)"
+race "DROP of a partition and INSERT into the default one" "DROP TABLE race.p2" "INSERT INTO race.rest VALUES (5000)"
+race "DETACH and INSERT" "ALTER TABLE race.p DETACH PARTITION race.p3" "INSERT INTO race.p VALUES (5)"
+on one
+sql -c 'CREATE TABLE race.leaf (a int) PARTITION BY RANGE (a)' -c 'CREATE TABLE race.leaf0 PARTITION OF race.leaf FOR VALUES FROM (0) TO (10) USING s3am'
+follow one two 5
+race "a new partition and INSERT into another one" "CREATE TABLE race.leaf1 PARTITION OF race.leaf FOR VALUES FROM (10) TO (20) USING s3am" \
+	"INSERT INTO race.leaf0 VALUES (5)"
 on one
 race "DROP and INSERT" "DROP TABLE race.t" "INSERT INTO race.t VALUES (1)"
 race "DROP SCHEMA and CREATE in it" "DROP SCHEMA race CASCADE" "CREATE TABLE race.late (a int) USING s3am"
