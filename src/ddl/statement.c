@@ -516,6 +516,18 @@ refuse_published(List *objects, bool all_tables, const char *publication)
 						  errdetail("Their changes are not in this server's write-ahead log.")));
 }
 
+/* Such a rule turns a table into a view if that has no rows, which no other server could be asked. */
+static void
+refuse_view(RuleStmt *rule)
+{
+	Oid relid = rule->event == CMD_SELECT ? statement_relation((Node *) rule) : InvalidOid;
+
+	if (OidIsValid(relid) && get_rel_relkind(relid) == RELKIND_RELATION && !local_relation(relid))
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("s3am table \"%s\" cannot become a view", get_rel_name(relid)),
+						errhint("Drop the table and use CREATE VIEW.")));
+}
+
 void
 statement_refuse(Node *node)
 {
@@ -534,6 +546,10 @@ statement_refuse(Node *node)
 			if (OidIsValid(s3am_am_oid()) && castNode(AlterPublicationStmt, node)->action != AP_DropObjects)
 				refuse_published(castNode(AlterPublicationStmt, node)->pubobjects, false,
 								 castNode(AlterPublicationStmt, node)->pubname);
+			break;
+		case T_RuleStmt:
+			if (OidIsValid(s3am_am_oid()))
+				refuse_view((RuleStmt *) node);
 			break;
 		case T_DropStmt:
 			if (castNode(DropStmt, node)->removeType == OBJECT_SCHEMA && OidIsValid(get_extension_oid("s3am", true)) &&

@@ -73,6 +73,7 @@ refused 'CREATE PUBLICATION bad FOR TABLE travels' 'cannot be published' "a publ
 like "$(sql -c 'CREATE PUBLICATION everything FOR ALL TABLES' 2>&1)" 'does not publish s3am tables' "a warning for all tables"
 said=$(cluster_psql "$dir" -d other -v VERBOSITY=verbose -c 'CREATE DATABASE copy TEMPLATE test' 2>&1)
 like "$said" '0A000: .*cannot be a template' "refused: a bound database as a template"
+refused "CREATE RULE \"_RETURN\" AS ON SELECT TO travels DO INSTEAD SELECT 1 AS a" 'cannot become a view' "a rule that makes a view of a table"
 fails_like 2BP01 'belongs to extension s3am' 'DROP SCHEMA s3am CASCADE' "refused: the extension's schema"
 fails_like 2BP01 'cannot leave the repository' 'ALTER TABLE travels SET ACCESS METHOD heap' "refused: to leave while a view needs it"
 # as with any ALTER TABLE, after the lock, lest somebody makes such a view meanwhile
