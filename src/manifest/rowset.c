@@ -137,10 +137,8 @@ rowset_add_range(RowSet *set, uint64_t from, uint64_t to)
 		uint64_t n = (end != 0 && to > end ? end : to) - from;
 
 		rowset_expect_range(bitmap, n);
-		if (n == 1)
-			roaring_bitmap_add(bitmap, (uint32_t) from);
-		else
-			roaring_bitmap_add_range_closed(bitmap, (uint32_t) from, (uint32_t) (from + n - 1));
+		/* for a single row, too: unlike roaring_bitmap_add() it makes a run of a container that has become full */
+		roaring_bitmap_add_range_closed(bitmap, (uint32_t) from, (uint32_t) (from + n - 1));
 		from += n;
 	}
 }

@@ -24,7 +24,10 @@ extern void own_refresh_desc(TxnTable *table);
 
 /* ---- spill.c: rows that leave memory, and the objects that they are in */
 
-/* Writes rows to segments as memory fills, and uploads them while those in memory exceed s3am.transaction_memory. */
+/*
+ * Writes rows to segments as memory fills, and uploads them while those in memory exceed s3am.transaction_memory less what the entries of removed
+ * rows take.
+ */
 extern void spill(void);
 
 /* Memory of rows above which spill() has something to do, if they do not exceed the setting anyway. */

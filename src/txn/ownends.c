@@ -4,7 +4,7 @@
  * In memory they are a hash table of chunks of 4096 row ids; a chunk is an array of runs, sorted by row.  Once those of all tables
  * exceed a quarter of s3am.transaction_memory, the largest table's go to a temporary file, sorted (endfile.c).  Files of one size
  * become one of the next, so there are few.  A bitmap says which rows' entries are in files: most rows that are asked for have none,
- * and are answered without reading.  It also decides which entries of the files still mean something: one that was removed is only
+ * and are answered without reading.  (It takes nothing where all neighbours have one, as the rows of a large UPDATE have in the end.)  It also decides which entries of the files still mean something: one that was removed is only
  * taken from the bitmap, and a row may have another one later, in memory or in a newer file.
  */
 #include "postgres.h"
@@ -72,6 +72,7 @@ struct OwnEnds
 
 static OwnEnds *all;
 static Size total_memory;
+static Size most_memory; /* that it was before some left memory */
 
 static inline uint32
 run_count(const Run *run)
@@ -116,8 +117,15 @@ forget(void *arg)
 	while (*link != ends)
 		link = &(*link)->next;
 	*link = ends->next;
+	most_memory = all ? Max(most_memory, total_memory) : 0;
 	total_memory -= ends->memory;
 	rowset_free(ends->filed);
+}
+
+Size
+ownends_most_memory(void)
+{
+	return Max(most_memory, total_memory);
 }
 
 OwnEnds *
@@ -484,7 +492,7 @@ leave_memory(OwnEnds *ends)
 	EndFile *file;
 	MemoryHandler before;
 	uint64 *numbers;
-	uint64 n;
+	uint64 n, start = 0, stop = 0;
 
 	if (ends->filed == NULL)
 		ends->filed = rowset_create();
@@ -525,13 +533,21 @@ leave_memory(OwnEnds *ends)
 		{
 			uint64 first = chunk->number * CHUNK_ROWS + chunk->runs[i].offset;
 
-			rowset_add_range(ends->filed, first, first + run_count(&chunk->runs[i]));
+			/* neighbours at once, wherever each of them went */
+			if (first != stop)
+			{
+				rowset_add_range(ends->filed, start, stop);
+				start = first;
+			}
+			stop = first + run_count(&chunk->runs[i]);
 		}
 	}
+	rowset_add_range(ends->filed, start, stop);
 	(void) memory_on_refusal(before);
 	pfree(numbers);
 	ends->files[ends->nfiles] = file;
 	ends->levels[ends->nfiles++] = 0;
+	most_memory = Max(most_memory, total_memory);
 	total_memory -= ends->memory;
 	ends->memory = 0;
 	ends->last = NULL;
@@ -566,7 +582,7 @@ ownends_add(OwnEnds *ends, uint64 row, const OwnEnd *end)
 	uint16 i;
 	Run *run;
 
-	if (total_memory > (Size) s3am_transaction_memory * 1024 / 4)
+	if (total_memory > ownends_memory_limit())
 		keep_bounded();
 	if ((chunk = find_chunk(ends, number)) == NULL)
 	{

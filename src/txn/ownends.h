@@ -3,12 +3,14 @@
  *
  * Rows are committed ones and own ones alike.  Neighbours that were removed by one command and whose successors are neighbours,
  * too, share an entry: an UPDATE of a whole table costs a few bytes per thousand rows.  One in no order has an entry for each row,
- * which goes to temporary files when there are many; a bit for each row stays.
+ * which goes to temporary files when there are many; a bit for each row stays, where not all neighbours have one.
  */
 #ifndef S3AM_OWNENDS_H
 #define S3AM_OWNENDS_H
 
 #include "postgres.h"
+
+#include "s3am.h"
 
 /* What a removed row became, if not row `next` of the own ones. */
 #define NEXT_NONE UINT64CONST(0xFFFFFFFFFFFF)
@@ -23,6 +25,16 @@ typedef struct OwnEnd
 } OwnEnd;
 
 typedef struct OwnEnds OwnEnds;
+
+/* Entries of all tables in memory, above which those of one go to a file: a quarter of s3am.transaction_memory. */
+static inline Size
+ownends_memory_limit(void)
+{
+	return (Size) s3am_transaction_memory * 1024 / 4;
+}
+
+/* The most memory that the entries of all tables have taken at once since there were none. */
+extern Size ownends_most_memory(void);
 
 /* Lives in a child of `parent`, its files until the transaction ends (endfiles_release()). */
 extern OwnEnds *ownends_create(MemoryContext parent);

@@ -34,6 +34,7 @@ typedef struct OwnBlock
 Size ownrows_total_memory;
 /* Blocks of LAST_BLOCK bytes whose rows were uploaded, for those that come next: memory that is new to a process costs more than its rows. */
 static OwnBlock *spare_blocks;
+static Size spare_memory;
 
 static inline char *
 block_data(OwnBlock *block)
@@ -75,6 +76,7 @@ new_block(OwnRows *rows, Size need)
 	{
 		block = spare_blocks;
 		spare_blocks = block->next;
+		spare_memory -= size;
 	}
 	else
 		block = MemoryContextAllocHuge(rows->cxt, BLOCK_HEADER + size);
@@ -88,15 +90,17 @@ new_block(OwnRows *rows, Size need)
 	return block;
 }
 
+/* It is kept for other rows if all blocks together take no more than `most`. */
 static void
-free_block(OwnRows *rows, OwnBlock *block, bool spare)
+free_block(OwnRows *rows, OwnBlock *block, Size most)
 {
 	rows->memory -= block->size;
 	ownrows_total_memory -= block->size;
-	if (spare && block->size == LAST_BLOCK)
+	if (block->size == LAST_BLOCK && ownrows_total_memory + spare_memory + block->size <= most)
 	{
 		block->next = spare_blocks;
 		spare_blocks = block;
+		spare_memory += block->size;
 	}
 	else
 		pfree(block);
@@ -105,7 +109,7 @@ free_block(OwnRows *rows, OwnBlock *block, bool spare)
 void
 ownrows_reset(void)
 {
-	ownrows_total_memory = 0;
+	ownrows_total_memory = spare_memory = 0;
 	spare_blocks = NULL;
 }
 
@@ -328,7 +332,7 @@ ownrows_truncate(OwnRows *rows, uint64 n, OwnSegmentDrop drop)
 	if (n >= rows->nrows)
 		return;
 	while (rows->nblocks > 0 && rows->blocks[rows->nblocks - 1]->first >= n)
-		free_block(rows, rows->blocks[--rows->nblocks], false);
+		free_block(rows, rows->blocks[--rows->nblocks], 0);
 	if (rows->nblocks > 0)
 	{
 		OwnBlock *block = rows->blocks[rows->nblocks - 1];
@@ -358,7 +362,7 @@ void
 ownrows_written(OwnRows *rows)
 {
 	while (rows->nblocks > 0)
-		free_block(rows, rows->blocks[--rows->nblocks], false);
+		free_block(rows, rows->blocks[--rows->nblocks], 0);
 	rows->last_block = 0;
 }
 
@@ -390,7 +394,7 @@ ownrows_block_end(OwnRows *rows, uint64 n, Size *bytes)
 }
 
 void
-ownrows_uploaded(OwnRows *rows, const OwnSegment *segment)
+ownrows_uploaded(OwnRows *rows, const OwnSegment *segment, Size most)
 {
 	uint64 end = segment->first + segment->nrows;
 	uint32 n = 0;
@@ -406,7 +410,7 @@ ownrows_uploaded(OwnRows *rows, const OwnSegment *segment)
 	}
 	rows->segments[rows->nsegments++] = *segment;
 	while (n < rows->nblocks && rows->blocks[n]->first + rows->blocks[n]->count <= end)
-		free_block(rows, rows->blocks[n++], true);
+		free_block(rows, rows->blocks[n++], most);
 	memmove(rows->blocks, rows->blocks + n, (rows->nblocks - n) * sizeof(OwnBlock *));
 	rows->nblocks -= n;
 	rows->in_memory = end;

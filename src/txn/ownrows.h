@@ -69,8 +69,11 @@ extern uint64 ownrows_portion(OwnRows *rows, Size bytes);
  * block is complete there.
  */
 extern uint64 ownrows_block_end(OwnRows *rows, uint64 n, Size *bytes);
-/* The oldest rows in memory are in this segment now, and leave it block by block. */
-extern void ownrows_uploaded(OwnRows *rows, const OwnSegment *segment);
+/*
+ * The oldest rows in memory are in this segment now, and leave it block by block.  Blocks are kept for rows to come as long as all take no
+ * more than `most` bytes.
+ */
+extern void ownrows_uploaded(OwnRows *rows, const OwnSegment *segment, Size most);
 /* The record has all that are left, and nobody looks at them again. */
 extern void ownrows_written(OwnRows *rows);
 

@@ -27,6 +27,13 @@ typedef struct Uploaded
 static Uploaded *uploaded; /* in TopMemoryContext while there are any */
 static int nuploaded, uploaded_capacity;
 
+/* For rows in memory: what the entries of removed ones do not need, which are never many at an INSERT or COPY. */
+static Size
+rows_limit(void)
+{
+	return (Size) s3am_transaction_memory * 1024 - Min(ownends_most_memory(), ownends_memory_limit());
+}
+
 void
 spill_note(uint64 epoch, uint64 number)
 {
@@ -194,7 +201,7 @@ finish(void)
 	spill_note(segment.epoch, segment.number);
 	bucket_segment_finish(ahead.upload, batch.segment);
 	ahead.upload = NULL;
-	ownrows_uploaded(rows, &segment);
+	ownrows_uploaded(rows, &segment, rows_limit());
 	MemoryContextSwitchTo(old);
 	abandon();
 }
@@ -286,7 +293,7 @@ void
 spill(void)
 {
 	static bool busy = false;
-	Size limit = (Size) s3am_transaction_memory * 1024;
+	Size limit = rows_limit();
 
 	/* a type's own function (the comparison of a range's bounds) that inserts rows must not begin another one in the middle of this */
 	if (busy)

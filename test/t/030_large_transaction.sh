@@ -68,6 +68,13 @@ BEGIN;
 UPDATE t SET i = t.i FROM (SELECT i FROM t GROUP BY i) x WHERE x.i = t.i;
 SELECT (sum(total_bytes) / 1024 / 1024)::int FROM pg_backend_memory_contexts WHERE name LIKE 's3am%';
 ROLLBACK;
+SET s3am.transaction_memory = '16MB';
+BEGIN;
+UPDATE t SET i = t.i FROM (SELECT i FROM t GROUP BY i) x WHERE x.i = t.i;
+SELECT (sum(total_bytes) / 1024 / 1024)::int FROM pg_backend_memory_contexts
+	WHERE name IN ('s3am transaction', 's3am removed rows', 's3am removed rows in memory');
+ROLLBACK;
+SET s3am.transaction_memory = '4MB';
 BEGIN;
 SAVEPOINT a;
 UPDATE t SET i = t.i FROM (SELECT i FROM t GROUP BY i) x WHERE x.i = t.i;
@@ -81,8 +88,9 @@ SQL
 )
 below "$(sed -n 1p <<< "$said")" 170 "UPDATE from a join in bounded memory"
 below "$(sed -n 2p <<< "$said")" 8 "which is what s3am.transaction_memory says, and a little"
-below "$(sed -n 3p <<< "$said")" 12 "in a subtransaction, too"
-is "$(sed -n 4,5p <<< "$said")" "$rows
+below "$(sed -n 3p <<< "$said")" 18 "rows and what was removed together"
+below "$(sed -n 4p <<< "$said")" 12 "in a subtransaction, too"
+is "$(sed -n 5,6p <<< "$said")" "$rows
 $rows" "ROLLBACK TO, ROLLBACK"
 is "$(segments)" "$before" "leaves no segment"
 
