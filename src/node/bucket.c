@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include <inttypes.h>
+#include <malloc.h>
 #include <poll.h>
 #include <sys/mman.h>
 
@@ -108,6 +109,13 @@ bucket_try_open(const char *url, char *error, Size size)
 	char *text = NULL;
 	Store *store;
 
+	/*
+	 * glibc gives each thread an arena of its own, which keeps what was freed in it.  The threads of a store and that of press.c need memory
+	 * so rarely that they do not get into each other's way.
+	 */
+#ifdef M_ARENA_MAX
+	(void) mallopt(M_ARENA_MAX, 1);
+#endif
 	fill_options(&options, url);
 	store = store_open(&options, &text);
 	if (store == NULL)
