@@ -6,7 +6,7 @@ MODULE_big = s3am
 EXTENSION = s3am
 DATA = sql/s3am--0.1.sql
 
-PARTS = cache store manifest segment node txn ddl table worker compact inspect verify
+PARTS = cache store manifest segment node txn ddl table index worker compact inspect verify
 GENERATED = src/manifest/s3am.pb-c.c $(patsubst %.proto,%.pb-c.c,$(wildcard src/segment/*.proto))
 SOURCES = $(sort $(filter-out %.pb-c.c,$(wildcard src/*.c $(foreach part,$(PARTS),src/$(part)/*.c))) $(GENERATED))
 OBJS = $(SOURCES:.c=.o)

@@ -1,0 +1,39 @@
+/*
+ * keyhash.h: hashes of the keys of unique indexes.  KEYS.md says what they are of.
+ */
+#ifndef S3AM_INDEX_KEYHASH_H
+#define S3AM_INDEX_KEYHASH_H
+
+#include "postgres.h"
+
+#include "utils/relcache.h"
+
+/* Hashes are below 2^39: they stand as row numbers in the table of row locks, beneath those of own rows (ROW_IS_OWN). */
+#define KEY_HASH_BITS 39
+/* The index as a whole, if no column of it counts; no other key has this hash. */
+#define KEY_HASH_INDEX 0
+
+typedef struct KeyHasher KeyHasher;
+
+/*
+ * palloc'ed in the current context, for one index relation, which need not stay open.  Looks at the types, operator classes and collations
+ * of its key columns; waits for the database to be attached, whose seed it takes.
+ */
+extern KeyHasher *key_hasher(Relation index);
+
+/*
+ * What other servers compare: s3am's own hash, the same on every server.  *coarse: no column counts, so the claim is on the index as a whole
+ * (KEY_HASH_INDEX).  values and isnull have the index's columns, as FormIndexDatum gives them.
+ */
+extern uint64 key_hash_global(const KeyHasher *h, const Datum *values, const bool *isnull, bool *coarse);
+
+/*
+ * What sessions of this server block each other by: as above, and columns left out there count by the hash function that belongs to the
+ * operator class's equality, if there is one.  That may be a function of a user's, with all that it may do.
+ */
+extern uint64 key_hash_local(const KeyHasher *h, const Datum *values, const bool *isnull);
+
+/* Has the key a NULL so that it is equal to nothing (unless NULLS NOT DISTINCT)? */
+extern bool key_is_distinct(const KeyHasher *h, const bool *isnull);
+
+#endif
