@@ -127,6 +127,19 @@ cluster_postmaster() {
 	echo "$pid"
 }
 
+# Stops PID and waits until it stands still: told to stop, it may still finish the fork() that it is in.
+stand_still() {
+	local line try
+	kill -STOP "$1" || return 1
+	for try in {1..200}; do
+		{ IFS= read -r line < "/proc/$1/stat"; } 2> /dev/null || return 0
+		[[ ${line##*) } == [TZ]* ]] && return 0
+		sleep 0.05
+	done
+	echo "process $1 does not stop" >&2
+	return 1
+}
+
 # PID and all its descendants, one on a line.
 process_tree() {
 	local file line pid queue=("$1")
@@ -165,7 +178,7 @@ processes_gone() {
 cluster_kill() {
 	local dir=$1 postmaster pids shm segment
 	postmaster=$(cluster_postmaster "$dir") || { echo "no server runs in $dir" >&2; return 1; }
-	kill -STOP "$postmaster" || return 1
+	stand_still "$postmaster" || return 1
 	mapfile -t pids < <(process_tree "$postmaster")
 	mapfile -t shm < <(for pid in "${pids[@]}"; do cat "/proc/$pid/maps" 2> /dev/null || true; done |
 		sed -n 's,.* \(/dev/shm/PostgreSQL\.[0-9]*\).*,\1,p' | sort -u)

@@ -7,7 +7,7 @@ kill_postmaster() {
 	local postmaster pids segment
 	postmaster=$(cluster_postmaster "$dir") || return 1
 	# stopped, it starts none that would not be waited for: without the lock file nothing keeps such a one from living beside the next server
-	kill -STOP "$postmaster"
+	stand_still "$postmaster" || return 1
 	mapfile -t pids < <(process_tree "$postmaster")
 	kill -KILL "$postmaster"
 	processes_gone "${pids[@]}" || return 1
