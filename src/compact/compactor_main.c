@@ -288,10 +288,7 @@ s3am_compactor_main(Datum arg)
 	HASHCTL ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(Failed)};
 	Oid database;
 
-	node = node_by_index(DatumGetInt32(arg));
-	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	if (node->database != database)
-		proc_exit(0);
+	node = worker_begin(arg, &database);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();

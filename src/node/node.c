@@ -24,6 +24,7 @@ typedef struct NodeShmem
 {
 	int tranche;
 	int launcher_procno;
+	uint64 generation; /* another one after each crash */
 	slock_t mutex;
 	pg_atomic_uint32 requests[MAX_REQUESTS]; /* databases to look at; InvalidOid: free */
 	struct
@@ -74,6 +75,8 @@ node_shmem_init(void)
 	memset(shmem, 0, node_shmem_size());
 	shmem->tranche = LWLockNewTrancheId();
 	shmem->launcher_procno = -1;
+	if (!pg_strong_random(&shmem->generation, sizeof(shmem->generation)))
+		shmem->generation = GetCurrentTimestamp();
 	SpinLockInit(&shmem->mutex);
 	for (int i = 0; i < node_max_databases; i++)
 	{
@@ -91,6 +94,12 @@ node_shmem_init(void)
 		ConditionVariableInit(&node->compaction.cv);
 		node->dsa = DSM_HANDLE_INVALID;
 	}
+}
+
+uint64
+node_generation(void)
+{
+	return shmem->generation;
 }
 
 S3Node *

@@ -209,6 +209,10 @@ typedef struct S3Node
 	uint32 cache_owner; /* of its pages: another one for another repository */
 	int committer_procno, /* -1 none */
 		publisher_procno;
+	struct
+	{
+		bool publisher, committer, compactor;
+	} registered; /* with the postmaster, which starts them again, and not known to have ended for good; the launcher's */
 	pg_atomic_uint64 epoch;
 	pg_atomic_uint64 former_epoch; /* of the committer before, if it was left in the middle: its members may wait yet */
 	pg_atomic_uint64 next_seq; /* of commit ids */
@@ -313,6 +317,7 @@ extern S3Node *node_of_database(Oid database); /* NULL: not attached, or not yet
 extern S3Node *node_current(void); /* of MyDatabaseId; NULL as above */
 extern S3Node *node_attached(void); /* whose memory this process has attached; NULL */
 extern S3Node *node_by_index(int i);
+extern uint64 node_generation(void); /* of this shared memory: a crash makes another */
 extern int node_index(S3Node *node);
 extern S3Node *node_claim(Oid database); /* launcher: a free entry, NULL if there is none */
 extern void node_release(S3Node *node); /* publisher: this database is not bound */

@@ -951,10 +951,7 @@ s3am_committer_main(Datum arg)
 {
 	Oid database;
 
-	node = node_by_index(DatumGetInt32(arg));
-	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	if (node->database != database)
-		proc_exit(0);
+	node = worker_begin(arg, &database);
 	pqsignal(SIGTERM, handle_stop);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();

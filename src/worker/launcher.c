@@ -86,6 +86,32 @@ read_databases(void)
 	return databases;
 }
 
+/* Whose a worker is. */
+typedef struct WorkerOf
+{
+	uint64 generation; /* of shared memory */
+	Oid database;
+} WorkerOf;
+
+StaticAssertDecl(sizeof(WorkerOf) <= BGW_EXTRALEN, "fits");
+
+/*
+ * After a crash the postmaster starts the workers that there were, and the launcher, which knows of none, starts others: of two committers each would
+ * fence the other.  So those of before end for good, which are the ones that were registered in another shared memory.
+ */
+S3Node *
+worker_begin(Datum arg, Oid *database)
+{
+	S3Node *node = node_by_index(DatumGetInt32(arg));
+	WorkerOf of;
+
+	memcpy(&of, MyBgworkerEntry->bgw_extra, sizeof(of));
+	if (node == NULL || of.generation != node_generation() || node->database != of.database)
+		proc_exit(0);
+	*database = of.database;
+	return node;
+}
+
 static bool
 start_worker(S3Node *node, const char *kind, int flags)
 {
@@ -99,7 +125,11 @@ start_worker(S3Node *node, const char *kind, int flags)
 	snprintf(worker.bgw_name, BGW_MAXLEN, "s3am %s of database %u", kind, node->database);
 	snprintf(worker.bgw_type, BGW_MAXLEN, "s3am %s", kind);
 	worker.bgw_main_arg = Int32GetDatum(node_index(node));
-	memcpy(worker.bgw_extra, &node->database, sizeof(Oid));
+	{
+		WorkerOf of = {node_generation(), node->database};
+
+		memcpy(worker.bgw_extra, &of, sizeof(of));
+	}
 	worker.bgw_notify_pid = 0;
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
@@ -193,15 +223,20 @@ relieve(S3Node *node)
 
 /* ------------------------------------------------------------------------------------ databases */
 
-/* What the launcher knows of an entry. */
+/* What the launcher knows of an entry, besides what it has registered, which outlives it (S3Node.registered). */
 typedef struct Care
 {
-	bool publisher, /* registered, and not known to have ended for good */
-		committer, compactor;
 	TimestampTz retry_at, publisher_at; /* not before */
 } Care;
 
 static Care *cares;
+
+static void
+forget(S3Node *node)
+{
+	memset(&cares[node_index(node)], 0, sizeof(Care));
+	memset(&node->registered, 0, sizeof(node->registered));
+}
 
 /* A database whose workers should run gets those that it lacks.  Its publisher finds out whether it is bound at all. */
 static void
@@ -212,40 +247,41 @@ take_care(S3Node *node)
 
 	if (!OidIsValid(node->database))
 	{
-		memset(care, 0, sizeof(*care));
+		forget(node);
 		return;
 	}
 	if (pg_atomic_read_u32(&node->detached))
 	{
 		if (node_take_back(node))
-			memset(care, 0, sizeof(*care));
+			forget(node);
 		return;
 	}
 	if (now < care->retry_at)
 		return;
 	/* it could not use the repository: perhaps it can now */
-	if (care->publisher && !care->committer && pg_atomic_read_u32(&node->phase) == NODE_FAILED && node->url[0] == '\0')
-		care->publisher = false;
-	if (!care->publisher)
+	if (node->registered.publisher && !node->registered.committer && pg_atomic_read_u32(&node->phase) == NODE_FAILED &&
+		node->url[0] == '\0')
+		node->registered.publisher = false;
+	if (!node->registered.publisher)
 	{
 		if (now < care->publisher_at)
 			return;
-		care->publisher = start_needed(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION);
+		node->registered.publisher = start_needed(node, "publisher", BGWORKER_BACKEND_DATABASE_CONNECTION);
 		care->publisher_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
 	}
-	else if (!care->committer && node->url[0] != '\0')
+	else if (!node->registered.committer && node->url[0] != '\0')
 	{
-		care->committer = start_needed(node, "committer", 0);
-		if (!care->committer)
+		node->registered.committer = start_needed(node, "committer", 0);
+		if (!node->registered.committer)
 			care->retry_at = TimestampTzPlusMilliseconds(now, RETRY_MS);
 		else if (pg_atomic_read_u32(&node->phase) == NODE_FAILED)
 			node_set_phase(node, NODE_STARTING, NULL);
 	}
-	else if (!care->compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)
+	else if (!node->registered.compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)
 	{
 		/* all else works without it; s3am.compaction tells */
-		care->compactor = start_worker(node, "compactor", BGWORKER_BACKEND_DATABASE_CONNECTION);
-		if (!care->compactor)
+		node->registered.compactor = start_worker(node, "compactor", BGWORKER_BACKEND_DATABASE_CONNECTION);
+		if (!node->registered.compactor)
 			care->retry_at = TimestampTzPlusMilliseconds(now, COMPACTOR_RETRY_MS);
 	}
 }
@@ -266,7 +302,7 @@ look_at(Oid database)
 		node_refuse(database, "all entries for databases are in use; raise s3am.max_databases");
 		return;
 	}
-	memset(&cares[node_index(node)], 0, sizeof(Care));
+	forget(node);
 	take_care(node);
 }
 
@@ -278,8 +314,9 @@ waits(void)
 	{
 		S3Node *node = node_by_index(i);
 
-		if (OidIsValid(node->database) && (!cares[i].committer || pg_atomic_read_u32(&node->detached) ||
-										   (!cares[i].compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)))
+		if (OidIsValid(node->database) &&
+			(!node->registered.committer || pg_atomic_read_u32(&node->detached) ||
+			 (!node->registered.compactor && pg_atomic_read_u32(&node->phase) == NODE_READY)))
 			return true;
 	}
 	return false;

@@ -578,10 +578,7 @@ s3am_publisher_main(Datum arg)
 {
 	Oid database;
 
-	node = node_by_index(DatumGetInt32(arg));
-	memcpy(&database, MyBgworkerEntry->bgw_extra, sizeof(Oid));
-	if (node->database != database)
-		proc_exit(0);
+	node = worker_begin(arg, &database);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();

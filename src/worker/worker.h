@@ -16,6 +16,8 @@ extern PGDLLEXPORT void s3am_launcher_main(Datum arg);
 extern PGDLLEXPORT void s3am_committer_main(Datum arg);
 extern PGDLLEXPORT void s3am_publisher_main(Datum arg);
 extern PGDLLEXPORT void s3am_compactor_main(Datum arg); /* src/compact */
+/* Of a worker that is started: its entry, and its database.  Does not return to one that has no say any more. */
+extern S3Node *worker_begin(Datum arg, Oid *database);
 /* Waits while somebody drops, renames or moves the database of this process, which is not connected to it yet. */
 extern void worker_wait_while_leaving(S3Node *node);
 
