@@ -3,7 +3,7 @@
 . "$(dirname "$0")/../lib/tap.sh"
 lib=$(cd "$(dirname "$0")/../lib" && pwd)
 gcc -O1 -Wall -Werror -shared -fPIC -o "$work/late_workers.so" "$lib/late_workers.c" || exit 1
-export S3AM_SERVER_PRELOAD=$work/late_workers.so S3AM_SERVER_OPTIONS="LATE_WORKERS=$work/late"
+export S3AM_SERVER_PRELOAD=$work/late_workers.so S3AM_SERVER_OPTIONS="LATE_WORKERS=$work/late/worker"
 node server "restart_after_crash = on"
 sql -c 'CREATE EXTENSION s3am' -c 'CREATE TABLE t (a int) USING s3am' -c 'INSERT INTO t VALUES (1)' || exit 1
 workers() {
@@ -17,8 +17,9 @@ eventually 20 all_there
 ok $? "one of each worker" || diag "$(workers)"
 epoch=$(sql -c 'SELECT epoch FROM s3am.node()')
 
-touch "$work/late"
-chmod 644 "$work/late"
+mkdir "$work/late"
+touch "$work/late/worker."{1,2,3}
+chown -R "$cluster_owner" "$work/late"
 sql -c 'SELECT pg_sleep(60)' > /dev/null 2>&1 &
 client=$!
 backend() { pid=$(sql -c "SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'") && [ -n "$pid" ]; }
@@ -27,7 +28,7 @@ kill -KILL "$pid"
 wait "$client"
 eventually 30 eval 'sql -c "INSERT INTO t VALUES (2)" > /dev/null 2>&1'
 ok $? "a server whose backend was killed writes again"
-sleep 4									# those of before, if they lived, would fence each other by now
+sleep 6									# those of before, if they lived, would fence each other by now
 eventually 20 all_there
 ok $? "one of each worker, though they came late" || diag "$(workers)"
 is "$(sql -c 'SELECT epoch FROM s3am.node()')" $((epoch + 1)) "which needed one epoch"
