@@ -41,4 +41,4 @@ soak: check-deps
 
 bench: check-deps
 	@$(MAKE) --no-print-directory -s installed
-	status=0; for part in run scan load compaction memory segments; do bench/$$part || status=1; done; exit $$status
+	status=0; for part in run scan index load compaction memory segments; do bench/$$part || status=1; done; exit $$status

@@ -7,13 +7,21 @@ CREATE FUNCTION s3am_handler(internal) RETURNS table_am_handler
 CREATE ACCESS METHOD s3am TYPE TABLE HANDLER s3am_handler;
 COMMENT ON ACCESS METHOD s3am IS 'tables in the repository of this database';
 
+CREATE FUNCTION s3btree_handler(internal) RETURNS index_am_handler
+    LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE ACCESS METHOD s3btree TYPE INDEX HANDLER s3btree_handler;
+COMMENT ON ACCESS METHOD s3btree IS 'B-tree indexes of tables in the repository: what btree means there';
+
 -- ---------------------------------------------------------------- local tables
 
 CREATE TABLE storage (
     relfilenode oid PRIMARY KEY,
     storage int8 NOT NULL,
-    table_id int8 NOT NULL
+    table_id int8 NOT NULL,
+    index_id oid
 ) USING heap;
+CREATE INDEX storage_index ON storage (index_id);
+CREATE INDEX storage_storage ON storage (storage);
 COMMENT ON TABLE storage IS 'which storage in the repository a local file node stands for';
 
 CREATE TABLE applied (

@@ -27,6 +27,7 @@
 
 #include "cache/cache.h"
 #include "ddl/ddl.h"
+#include "index/index.h"
 #include "manifest/memory.h"
 #include "node/node.h"
 #include "refusal.h"
@@ -221,6 +222,7 @@ executor_start(QueryDesc *query, int eflags)
 		prev_executor_start(query, eflags);
 	else
 		standard_ExecutorStart(query, eflags);
+	(void) bitmap_executor_start(query);
 }
 
 /*
@@ -231,6 +233,7 @@ static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
 	bool parallel = query->plannedstmt->parallelModeNeeded;
+	int reading_ahead = bitmap_executor_run(query);
 
 	if (parallel && (txn_writes() || IsolationIsSerializable()))
 		query->plannedstmt->parallelModeNeeded = false;
@@ -244,6 +247,7 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 	PG_FINALLY();
 	{
 		query->plannedstmt->parallelModeNeeded = parallel;
+		bitmap_executor_end(reading_ahead);
 	}
 	PG_END_TRY();
 }
@@ -268,6 +272,7 @@ _PG_init(void)
 						errhint("Add s3am to shared_preload_libraries in postgresql.conf and restart the server.")));
 	settings_define();
 	(void) memory_on_refusal(refusal_throws);
+	flip_init(); /* before the others' hooks, so that they run around its own: the wait for the schema, capture */
 	prev_shmem_request = shmem_request_hook;
 	shmem_request_hook = shmem_request;
 	prev_shmem_startup = shmem_startup_hook;

@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "utils/timestamp.h"
+
 #include "node/node.h"
 #include "node/state.h"
 
@@ -47,6 +49,16 @@ typedef struct CompactResult
  * compact_discard() at any time.
  */
 extern CompactResult *compact_rewrite(S3Node *node, const CompactJob *job);
+/* Keeps to s3am.compaction_rate; starts when it is zero. */
+typedef struct CompactThrottle
+{
+	S3Node *node;
+	TimestampTz start;
+	uint64 read; /* bytes since then */
+} CompactThrottle;
+
+extern void compact_throttle(CompactThrottle *throttle, uint64 bytes);
+extern void compact_note_upload(uint64 epoch, uint64 number);
 extern void compact_keep(void); /* what was uploaded is referred to, or may be */
 extern void compact_discard(void); /* removes it, best effort.  Never throws. */
 

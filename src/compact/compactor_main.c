@@ -19,6 +19,7 @@
 
 #include "compact/compact.h"
 #include "ddl/ddl.h"
+#include "index/merge.h"
 #include "s3am.h"
 #include "worker/worker.h"
 
@@ -85,7 +86,12 @@ do_job(TableState *table, const CompactJob *job)
 
 	pg_atomic_write_u64(&node->compaction.storage, job->storage);
 	pg_atomic_write_u32(&node->compaction.phase, COMPACT_READ);
-	result = compact_rewrite(node, job);
+	pg_atomic_write_u64(&node->compaction.rows, job->rows);
+	pg_atomic_write_u64(&node->compaction.rows_done, 0);
+	if (table->rows_of)
+		result = index_rewrite(node, job, &(CompactThrottle){node, GetCurrentTimestamp()});
+	else
+		result = compact_rewrite(node, job);
 	gained = result->edit.n_batches < job->nbatches || result->dropped > 0;
 	if (!gained)
 	{
@@ -180,7 +186,7 @@ work_on(uint64 storage)
 		else if (!is_mine(storage))
 			urge = COMPACT_OTHERS;
 		if (!is_put_off(storage, asked) && (urge != COMPACT_USUAL || replan || table->planned != changed))
-			job = compact_plan(node, table, urge);
+			job = table->rows_of ? index_plan(node, table, urge) : compact_plan(node, table, urge);
 		if (job)
 		{
 			worked = do_job(table, job);

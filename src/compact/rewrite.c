@@ -35,8 +35,7 @@ typedef struct Rewrite
 	uint64 pending; /* gone since the last row that stays */
 	const S3am__Batch *described; /* the last one with a schema */
 	size_t capacity; /* of the edit's batches */
-	TimestampTz start;
-	uint64 read; /* bytes since then */
+	CompactThrottle throttle;
 } Rewrite;
 
 /* What this process has uploaded and no manifest names yet. */
@@ -44,8 +43,8 @@ static uint64 *uploaded; /* epoch, number, ... */
 static int nuploaded, uploaded_capacity;
 static SegmentUpload *unfinished;
 
-static void
-note_upload(uint64 epoch, uint64 number)
+void
+compact_note_upload(uint64 epoch, uint64 number)
 {
 	if (nuploaded + 2 > uploaded_capacity)
 	{
@@ -110,7 +109,7 @@ end_batch(Rewrite *r)
 		pg_atomic_write_u32(&r->node->compaction.phase, COMPACT_UPLOAD);
 		/* waits while much is on its way */
 		bucket_segment_room(r->upload);
-		note_upload(bucket_segment_epoch(r->upload), bucket_segment_number(r->upload));
+		compact_note_upload(bucket_segment_epoch(r->upload), bucket_segment_number(r->upload));
 		bucket_segment_finish(r->upload, batch->segment);
 		unfinished = NULL;
 		r->upload = NULL;
@@ -153,18 +152,17 @@ before_row(Rewrite *r, uint64 row)
 
 /* ------------------------------------------------------------------------------------ batches being read */
 
-/* Keeps to s3am.compaction_rate. */
-static void
-throttle(Rewrite *r, uint64 bytes)
+void
+compact_throttle(CompactThrottle *t, uint64 bytes)
 {
 	CHECK_FOR_INTERRUPTS();
-	if (pg_atomic_read_u32(&r->node->detached) || pg_atomic_read_u32(&r->node->leaving))
+	if (pg_atomic_read_u32(&t->node->detached) || pg_atomic_read_u32(&t->node->leaving))
 		ereport(ERROR, (errcode(ERRCODE_QUERY_CANCELED), errmsg("the database is being left")));
-	r->read += bytes;
+	t->read += bytes;
 	while (s3am_compaction_rate > 0)
 	{
-		int64 due_ms = (int64) (r->read * 1000 / ((uint64) s3am_compaction_rate * 1024));
-		int64 ahead = due_ms - TimestampDifferenceMilliseconds(r->start, GetCurrentTimestamp());
+		int64 due_ms = (int64) (t->read * 1000 / ((uint64) s3am_compaction_rate * 1024));
+		int64 ahead = due_ms - TimestampDifferenceMilliseconds(t->start, GetCurrentTimestamp());
 
 		if (ahead < 10)
 			break;
@@ -227,11 +225,11 @@ copy_batch(Rewrite *r, const BatchEntry *entry, const PackedSchema *rows)
 				row_page_release(page);
 			page = NULL;
 			page = row_page_read(&source, n, &ahead, NULL);
-			throttle(r, page->raw);
+			compact_throttle(&r->throttle, page->raw);
 			pg_atomic_fetch_add_u64(&r->node->compaction.bytes_in, page->raw);
 		}
 		else if (n % 65536 == 0)
-			throttle(r, 0);
+			compact_throttle(&r->throttle, 0);
 		if (over || row_is_gone(page, n))
 		{
 			ended += over;
@@ -288,9 +286,7 @@ compact_rewrite(S3Node *node, const CompactJob *job)
 	schema_remove_xmin(r.schema);
 	rows = schema_pack(r.schema);
 	r.to_segments = job->raw > INLINE_BYTES;
-	r.start = GetCurrentTimestamp();
-	pg_atomic_write_u64(&node->compaction.rows, job->rows);
-	pg_atomic_write_u64(&node->compaction.rows_done, 0);
+	r.throttle = (CompactThrottle){node, GetCurrentTimestamp()};
 	for (uint32 i = 0; i < job->nbatches; i++)
 	{
 		const BatchEntry *entry = &job->batches[i];

@@ -48,6 +48,7 @@
 #include "ddl/replay.h"
 #include "ddl/sequence.h"
 #include "ddl/statement.h"
+#include "index/concurrently.h"
 #include "node/node.h"
 #include "s3am.h"
 #include "segment/codec.h"
@@ -116,22 +117,6 @@ capturing(void)
 }
 
 /* ------------------------------------------------------------------------------------ events */
-
-static void
-refuse_index(Oid indexid)
-{
-	Relation index = relation_open(indexid, NoLock);
-	Oid heapid = index->rd_index->indrelid;
-	Relation heap = table_open(heapid, NoLock);
-	bool refuse = relation_is_s3am(heap);
-
-	table_close(heap, NoLock);
-	relation_close(index, NoLock);
-	if (refuse)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot have indexes or keys yet"),
-						errdetail("Table \"%s\" is an s3am table.", get_rel_name(heapid)),
-						errhint("Leave the index out, or use the access method heap.")));
-}
 
 /* An object that counts: it is there, and is not one of core's passing helpers. */
 static bool
@@ -239,14 +224,9 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		}
 		return;
 	}
-	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 &&
-		object_id >= FirstNormalObjectId && ddl_relkind(object_id) == RELKIND_INDEX && OidIsValid(s3am_am_oid()))
-	{
-		CommandCounterIncrement();
-		refuse_index(object_id);
-	}
 	if (access == OAT_POST_CREATE && class_id == RelationRelationId && sub_id == 0 && top &&
-		statement_sets_access_method(top->node) && ddl_relkind(object_id) == RELKIND_RELATION)
+		(statement_sets_access_method(top->node) || IsA(top->node, RefreshMatViewStmt)) &&
+		ddl_relkind(object_id) == RELKIND_RELATION)
 		table_toast_for_leaving(object_id);
 	if (access == OAT_DROP && class_id == RelationRelationId && sub_id == 0 && !detaching)
 		sequence_dropped(object_id);
@@ -839,7 +819,11 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 		return;
 	}
 	if (capture && !creating_extension && IsTransactionState())
+	{
 		statement_refuse(node);
+		pstmt = index_at_once(pstmt, context == PROCESS_UTILITY_TOPLEVEL);
+		node = pstmt->utilityStmt;
+	}
 	if (drops_s3am(node) && OidIsValid(get_extension_oid("s3am", true)))
 	{
 		call_with(&detaching, NULL, pstmt, query, readonly, context, params, env, dest, qc);

@@ -12,6 +12,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
@@ -537,6 +538,8 @@ local_refuse_to_leave(Oid table)
 			if (form->deptype == DEPENDENCY_INTERNAL || form->deptype == DEPENDENCY_EXTENSION ||
 				local_part_of(&needs, SnapshotSelf) == table ||
 				(form->classid == RelationRelationId && get_rel_relkind(form->objid) == RELKIND_SEQUENCE) ||
+				(form->classid == RelationRelationId && get_rel_relkind(form->objid) == RELKIND_INDEX &&
+				 IndexGetRelation(form->objid, true) == table) ||
 				local_object(&needs, SnapshotSelf))
 				continue;
 			ereport(

@@ -72,7 +72,7 @@ qualified_name(Oid relid)
 }
 
 static void
-claim_name(DdlCaptured *s, const char *catalog, const char *schema, const char *name, S3am__Mode mode)
+claim_name(DdlCaptured *s, const char *catalog, const char *schema, const char *name, S3am__Mode mode, bool shared)
 {
 	S3am__NameClaim *claim;
 	ListCell *lc;
@@ -83,8 +83,9 @@ claim_name(DdlCaptured *s, const char *catalog, const char *schema, const char *
 		if (strcmp(claim->name, name) == 0 && strcmp(claim->schema, schema) == 0 &&
 			strcmp(claim->catalog, catalog) == 0)
 		{
-			if (mode > claim->mode)
-				claim->mode = mode;
+			/* what two statements of one claim have in common */
+			claim->shared = mode > claim->mode ? shared : mode == claim->mode ? claim->shared && shared : claim->shared;
+			claim->mode = Max(mode, claim->mode);
 			return;
 		}
 	}
@@ -94,11 +95,12 @@ claim_name(DdlCaptured *s, const char *catalog, const char *schema, const char *
 	claim->schema = pstrdup(schema);
 	claim->name = pstrdup(name);
 	claim->mode = mode;
+	claim->shared = shared;
 	s->names = lappend(s->names, claim);
 }
 
 static void
-claim_table(DdlCaptured *s, uint64 table, S3am__Mode mode)
+claim_table(DdlCaptured *s, uint64 table, S3am__Mode mode, bool shared)
 {
 	S3am__SchemaClaim *claim;
 	ListCell *lc;
@@ -108,8 +110,9 @@ claim_table(DdlCaptured *s, uint64 table, S3am__Mode mode)
 		claim = lfirst(lc);
 		if (claim->table == table)
 		{
-			if (mode > claim->mode)
-				claim->mode = mode;
+			/* what two statements of one claim have in common */
+			claim->shared = mode > claim->mode ? shared : mode == claim->mode ? claim->shared && shared : claim->shared;
+			claim->mode = Max(mode, claim->mode);
 			return;
 		}
 	}
@@ -117,6 +120,7 @@ claim_table(DdlCaptured *s, uint64 table, S3am__Mode mode)
 	s3am__schema_claim__init(claim);
 	claim->table = table;
 	claim->mode = mode;
+	claim->shared = shared;
 	s->schemas = lappend(s->schemas, claim);
 }
 
@@ -127,13 +131,27 @@ catalog_name(Oid class_id)
 	return get_rel_name(class_id);
 }
 
+/* Does it hold the lock that who builds an index takes, and no stronger one?  It goes together with its like. */
+static bool
+only_keeps_writers_out(Oid relid)
+{
+	return locked_at_least(relid, ShareLock) && !locked_at_least(relid, ShareRowExclusiveLock);
+}
+
 static void
-claim_object(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3am__Mode mode)
+claim_object_as(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3am__Mode mode, bool shared)
 {
 	char *schema, *name;
 
 	if (local_object_name(object, snapshot, &schema, &name))
-		claim_name(s, catalog_name(object->classId), schema, name, mode);
+		claim_name(s, catalog_name(object->classId), schema, name, mode, shared);
+}
+
+static void
+claim_object(DdlCaptured *s, const ObjectAddress *object, Snapshot snapshot, S3am__Mode mode)
+{
+	claim_object_as(s, object, snapshot, mode,
+					object->classId == RelationRelationId && only_keeps_writers_out(object->objectId));
 }
 
 /* What the statement looked at while it held writers off is all that there is; a storage that it made itself is nobody else's. */
@@ -144,11 +162,16 @@ keep_writers_out(DdlCaptured *s, Relation rel)
 		commit_keeps_writers_out(storage_of(rel).storage, s->base);
 }
 
-/* A relation that exists: by id if it has one, else by name. */
+/*
+ * A relation that exists: by id if it has one, else by name.  aside: for what was done to an index of it, or to what needs it to be there, and not to
+ * its rows.
+ */
 static void
-claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
+claim_relation_as(DdlCaptured *s, Oid relid, S3am__Mode mode, bool aside)
 {
 	Relation rel = try_relation_open(relid, NoLock);
+	/* who builds an index need not mind; indexes of one table may be made, and attached, at once: each has its own name */
+	bool shared = aside ? !locked_at_least(relid, ShareRowExclusiveLock) : only_keeps_writers_out(relid);
 
 	if (rel == NULL)
 		return;
@@ -158,15 +181,21 @@ claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
 			mode = S3AM__MODE__NO_KEY_UPDATE;
 		if (mode == S3AM__MODE__UPDATE)
 			keep_writers_out(s, rel);
-		claim_table(s, storage_of(rel).table, mode);
+		claim_table(s, storage_of(rel).table, mode, shared);
 	}
 	else
 	{
 		ObjectAddress address = {RelationRelationId, relid, 0};
 
-		claim_object(s, &address, SnapshotSelf, mode);
+		claim_object_as(s, &address, SnapshotSelf, mode, shared);
 	}
 	relation_close(rel, NoLock);
+}
+
+static void
+claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
+{
+	claim_relation_as(s, relid, mode, false);
 }
 
 /* What an object needs must not go or change meanwhile. */
@@ -201,7 +230,7 @@ claim_needed(DdlCaptured *s, const ObjectAddress *object)
 		ObjectAddress *address = lfirst(lc);
 
 		if (address->classId == RelationRelationId)
-			claim_relation(s, address->objectId, S3AM__MODE__KEY_SHARE);
+			claim_relation_as(s, address->objectId, S3AM__MODE__KEY_SHARE, true);
 		else
 			claim_object(s, address, SnapshotSelf, S3AM__MODE__KEY_SHARE);
 	}
@@ -212,7 +241,7 @@ static void
 claim_role(DdlCaptured *s, RoleSpec *role, S3am__Mode mode)
 {
 	if (role && role->roletype != ROLESPEC_PUBLIC)
-		claim_name(s, "pg_authid", "", get_rolespec_name(role), mode);
+		claim_name(s, "pg_authid", "", get_rolespec_name(role), mode, false);
 }
 
 static void
@@ -229,7 +258,7 @@ claim_roles_named(DdlCaptured *s, Node *node)
 {
 	ListCell *lc;
 
-	claim_name(s, "pg_authid", "", s->message.role, S3AM__MODE__KEY_SHARE);
+	claim_name(s, "pg_authid", "", s->message.role, S3AM__MODE__KEY_SHARE, false);
 	switch (nodeTag(node))
 	{
 		case T_ReassignOwnedStmt:
@@ -281,7 +310,7 @@ claim_if_locked(DdlCaptured *s, Oid relid)
 		relation_is_s3am(rel) && CheckRelationLockedByMe(rel, ShareLock, true))
 	{
 		keep_writers_out(s, rel);
-		claim_table(s, storage_of(rel).table, S3AM__MODE__UPDATE);
+		claim_table(s, storage_of(rel).table, S3AM__MODE__UPDATE, only_keeps_writers_out(RelationGetRelid(rel)));
 	}
 	relation_close(rel, NoLock);
 }
@@ -440,11 +469,13 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 	{
 		DdlEvent *event = lfirst(lc);
 		Oid relid;
+		bool part;
 
 		if (event->access == OAT_DROP)
 		{
 			if (event->name)
-				claim_name(s, catalog_name(event->object.classId), event->schema, event->name, S3AM__MODE__UPDATE);
+				claim_name(s, catalog_name(event->object.classId), event->schema, event->name, S3AM__MODE__UPDATE,
+						   false);
 			/* a column, a constraint, a trigger: the table is changed */
 			if (OidIsValid(event->part_of) && (event->object.classId != RelationRelationId || event->sub != 0))
 				claim_relation(s, event->part_of, S3AM__MODE__UPDATE);
@@ -453,7 +484,10 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 		relid = local_part_of(&event->object, SnapshotSelf);
 		if (OidIsValid(relid) && (local_is_transient(relid) || local_relation(relid)))
 			continue;
-		if (event->access == OAT_POST_CREATE || !OidIsValid(relid))
+		/* a rule, a trigger and the like has a name within its table alone, which is claimed below */
+		part = OidIsValid(relid) && event->object.classId != RelationRelationId &&
+			   event->object.classId != TypeRelationId && event->object.classId != ConstraintRelationId;
+		if (!part && (event->access == OAT_POST_CREATE || !OidIsValid(relid)))
 			claim_object(s, &event->object, SnapshotSelf, S3AM__MODE__UPDATE);
 		if (event->access == OAT_POST_ALTER && frame->before && relid == event->object.objectId)
 		{
@@ -468,11 +502,12 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 				claim_object(s, &event->object, frame->before, S3AM__MODE__UPDATE);
 			}
 		}
-		else if (event->access == OAT_POST_ALTER && frame->before)
+		else if (!part && event->access == OAT_POST_ALTER && frame->before)
 			claim_object(s, &event->object, frame->before, S3AM__MODE__UPDATE);
 		if (OidIsValid(relid))
 		{
-			claim_relation(s, relid, S3AM__MODE__UPDATE);
+			claim_relation_as(s, relid, S3AM__MODE__UPDATE,
+							  event->object.classId == RelationRelationId && event->object.objectId != relid);
 			claim_tree(s, relid);
 		}
 		if (event->object.classId != InheritsRelationId)
@@ -506,7 +541,7 @@ names_claim_locked(DdlCaptured *all)
 			; /* nobody else knows it */
 		else if ((rel->rd_rel->relkind == RELKIND_RELATION || rel->rd_rel->relkind == RELKIND_MATVIEW) &&
 				 relation_is_s3am(rel))
-			claim_table(all, storage_of(rel).table, S3AM__MODE__UPDATE);
+			claim_table(all, storage_of(rel).table, S3AM__MODE__UPDATE, only_keeps_writers_out(RelationGetRelid(rel)));
 		else if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE && !local_relation(RelationGetRelid(rel)))
 		{
 			ObjectAddress address = {RelationRelationId, RelationGetRelid(rel), 0};

@@ -9,8 +9,10 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/parallel.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_authid.h"
@@ -22,6 +24,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parser.h"
+#include "storage/lmgr.h"
 #include "tcop/tcopprot.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
@@ -42,6 +45,8 @@
 #include "ddl/local.h"
 #include "ddl/replay.h"
 #include "ddl/sequence.h"
+#include "index/index.h"
+#include "txn/txn.h"
 
 static bool replaying;
 static const S3am__DdlStatement *current;
@@ -334,7 +339,7 @@ relation_by_name(const char *name)
 	return RangeVarGetRelid(makeRangeVarFromNameList(stringToQualifiedNameList(name)), NoLock, true);
 }
 
-/* New storage without a statement: TRUNCATE, CLUSTER, VACUUM FULL, REFRESH. */
+/* New storage without a statement: TRUNCATE, CLUSTER, VACUUM FULL, REINDEX, REFRESH. */
 static void
 adopt_storages(const S3am__DdlStatement *s)
 {
@@ -353,14 +358,22 @@ adopt_storages(const S3am__DdlStatement *s)
 		if (!OidIsValid(relid))
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("relation %s does not exist on this server", name)));
-		rel = table_open(relid, AccessExclusiveLock);
+		/* first the table, as everybody does */
+		if (get_rel_relkind(relid) == RELKIND_INDEX)
+			LockRelationOid(IndexGetRelation(relid, false), AccessShareLock);
+		rel = relation_open(relid, AccessExclusiveLock);
 		storage_forced = i;
 		RelationSetNewRelfilenode(rel, rel->rd_rel->relpersistence);
+		/* nobody else tells an index */
+		if (rel->rd_rel->relkind == RELKIND_INDEX)
+			(void) storage_create_index(rel);
 		storage_forced = -1;
+		if (rel->rd_rel->relkind == RELKIND_INDEX)
+			index_rebuilt(rel);
 		CommandCounterIncrement();
 		if (rel->rd_rel->relkind == RELKIND_MATVIEW)
 			SetMatViewPopulatedState(rel, s->populated);
-		table_close(rel, NoLock);
+		relation_close(rel, NoLock);
 		CommandCounterIncrement();
 	}
 }

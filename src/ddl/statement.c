@@ -74,6 +74,7 @@ statement_travels(Node *node)
 	{
 		case T_TruncateStmt:
 		case T_ClusterStmt:
+		case T_ReindexStmt:
 		case T_RefreshMatViewStmt:
 			return TRAVEL_STORAGE;
 		case T_VacuumStmt:

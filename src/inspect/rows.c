@@ -204,7 +204,7 @@ inspect_inline(Inspect *in, const char *path, const S3am__Batch *batch)
 	for (uint32 i = 0; i < npages; i++)
 	{
 		rows.first = starts ? starts[i].first_row : 0;
-		rows.count = starts ? starts[i + 1].first_row - starts[i].first_row : batch->nrows;
+		rows.count = starts ? starts[i + 1].first_row - starts[i].first_row : batch->nrows + batch->inner;
 		if (rows.count == 0)
 			continue; /* overflow chunks */
 		if (in->next_page++ != in->page)
@@ -217,7 +217,7 @@ inspect_inline(Inspect *in, const char *path, const S3am__Batch *batch)
 		rows.schema = in->schema;
 		rows.source.blob = batch->rows.data;
 		rows.source.len = batch->rows.len;
-		rows.source.nrows = batch->nrows;
+		rows.source.nrows = batch->nrows + batch->inner;
 		rows.source.npages = starts ? npages : 0;
 		rows.source.pages = starts;
 		inspect_guarded(in, "damaged", show_rows, &rows);

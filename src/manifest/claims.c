@@ -400,9 +400,12 @@ storage_fits(Claims *mine, const Claims *other, uint64_t storage, uint64_t versi
 	return batches_fit(mine, other, storage, version, held, detail, size);
 }
 
+/* The hash 0 is of the whole index: it meets all others. */
 static bool
 keys_meet(const S3am__KeyClaim *a, const S3am__KeyClaim *b)
 {
+	if (a->n_hashes > 0 && b->n_hashes > 0 && (a->hashes[0] == 0 || b->hashes[0] == 0))
+		return true;
 	/* the shorter one is looked up in the longer one; both are sorted */
 	if (a->n_hashes > b->n_hashes)
 	{
@@ -464,7 +467,8 @@ schemas_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t table, uint6
 		if (a->table != table || base_of(mine, a->base_version) >= version || held >= version)
 			continue;
 		for (size_t j = 0; j < other->n_schemas; j++)
-			if (other->schemas[j]->table == table && claims_conflict(a->mode, other->schemas[j]->mode))
+			if (other->schemas[j]->table == table && claims_conflict(a->mode, other->schemas[j]->mode) &&
+				!(a->shared && other->schemas[j]->shared))
 			{
 				snprintf(detail, size, "The definition of table %llu was changed.", (unsigned long long) table);
 				return false;
@@ -484,7 +488,8 @@ names_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t version, uint6
 			continue;
 		for (size_t j = 0; j < other->n_names; j++)
 			if (strcmp(a->catalog, other->names[j]->catalog) == 0 && strcmp(a->schema, other->names[j]->schema) == 0 &&
-				strcmp(a->name, other->names[j]->name) == 0 && claims_conflict(a->mode, other->names[j]->mode))
+				strcmp(a->name, other->names[j]->name) == 0 && claims_conflict(a->mode, other->names[j]->mode) &&
+				!(a->shared && other->names[j]->shared))
 			{
 				snprintf(detail, size, "The name \"%.64s\" was created, changed or dropped.", a->name);
 				return false;

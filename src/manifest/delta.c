@@ -250,6 +250,8 @@ add_edit(Delta *d, S3am__TableEdit *edit, uint64_t version, uint32_t xmin)
 	RowSet *dead = rowset_decode(edit->dead);
 	const S3am__BatchSchema *schema = NULL;
 
+	if (edit->rows_of)
+		t->rows_of = edit->rows_of;
 	if (dead == NULL)
 		return false;
 	rowset_each(dead, add_dead, &a);

@@ -15,7 +15,7 @@ typedef struct DeltaDrop
 
 typedef struct DeltaTable
 {
-	uint64_t storage, table; /* 0: as it was */
+	uint64_t storage, table, rows_of; /* 0: as it was */
 	uint64_t dropped; /* version; 0: not */
 	uint64_t next_row;
 	S3am__BatchState **batches; /* added and still there, ascending */

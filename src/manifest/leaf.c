@@ -222,7 +222,7 @@ read_batch(LeafReader *r, Wire w)
 	{
 		if (!read_field(&w, &f))
 			return false;
-		if (f.number >= 1 && f.number <= 6 && f.type != (f.number == 1 || f.number == 6 ? WIRE_VARINT : WIRE_BYTES))
+		if (f.number >= 1 && f.number <= 9 && f.type != (f.number == 1 || f.number >= 6 ? WIRE_VARINT : WIRE_BYTES))
 			return false;
 		switch (f.number)
 		{
@@ -248,6 +248,15 @@ read_batch(LeafReader *r, Wire w)
 				break;
 			case 6:
 				batch->gone = f.value;
+				break;
+			case 7:
+				batch->inner = f.value;
+				break;
+			case 8:
+				batch->row_base = f.value;
+				break;
+			case 9:
+				batch->continues = f.value != 0;
 				break;
 			default:
 				break;

@@ -109,6 +109,16 @@ added(const S3am__TableEdit *edit)
 	return n;
 }
 
+/* Of the rows that the transaction adds to a storage; 0: it adds none. */
+static uint64_t
+first_row_of(const S3am__Txn *txn, uint64_t storage)
+{
+	for (size_t i = 0; i < txn->n_tables; i++)
+		if (txn->tables[i]->storage == storage && txn->tables[i]->n_drop_batches == 0)
+			return txn->tables[i]->first_row;
+	return 0;
+}
+
 void
 rows_assign(NextRows *rows, S3am__Txn *txn)
 {
@@ -121,6 +131,11 @@ rows_assign(NextRows *rows, S3am__Txn *txn)
 		edit->first_row = get(rows, edit->storage);
 		set(rows, edit->storage, edit->first_row + added(edit));
 	}
+	/* entries of an index name the rows that came with them by their place among these */
+	for (size_t i = 0; i < txn->n_tables; i++)
+		if (txn->tables[i]->rows_of && txn->tables[i]->n_drop_batches == 0)
+			for (size_t b = 0; b < txn->tables[i]->n_batches; b++)
+				txn->tables[i]->batches[b]->row_base = first_row_of(txn, txn->tables[i]->rows_of);
 }
 
 void

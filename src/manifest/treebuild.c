@@ -251,6 +251,7 @@ update_table(TreeBuild *t, DeltaTable *table, const S3am__TableState *old)
 	s3am__table_state__init(state);
 	state->storage = table->storage;
 	state->table = table->table ? table->table : old ? old->table : table->storage;
+	state->rows_of = table->rows_of ? table->rows_of : old ? old->rows_of : 0;
 	state->next_row = old && old->next_row > table->next_row ? old->next_row : table->next_row;
 	state->batches = rebuild(t, TREE_BATCHES, table, old ? old->batches : NULL);
 	return state;

@@ -95,6 +95,9 @@ state_describe_batch(BatchEntry *entry, const S3am__Batch *batch, uint64 first_r
 	entry->first_row = first_row;
 	entry->nrows = batch->nrows;
 	entry->gone = Min(batch->gone, batch->nrows);
+	entry->inner = batch->inner;
+	entry->row_base = batch->row_base;
+	entry->continues = batch->continues;
 	entry->pos = pos;
 	entry->xmin = xmin;
 	if (!page_starts_check(batch))
@@ -424,7 +427,8 @@ state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *ed
 	place_new(&r, PG_UINT64_MAX);
 	if (r.d != drops)
 		misfit(table);
-	mark_gaps(node, table, r.dropped, edit);
+	if (table->rows_of == 0)
+		mark_gaps(node, table, r.dropped, edit);
 	for (uint32 i = 1; i < r.n; i++)
 		if (r.array->entries[i - 1].first_row + r.array->entries[i - 1].nrows > r.array->entries[i].first_row)
 			misfit(table);
@@ -439,8 +443,12 @@ state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *ed
 	for (size_t i = 0; i < drops; i++)
 		account(node, table, r.dropped[i], false);
 	link_history(node, table, history_p);
+	pg_atomic_fetch_add_u64(&table->generation, 1);
 	pg_write_barrier();
 	table->batches = array_p;
+	/* its entries are in the runs that are there now, but for those that are gone */
+	if (table->rows_of)
+		state_retire_fresh(node, table);
 	pg_atomic_write_u64(&table->compacted, pos);
 	pfree(r.dropped);
 	pfree(entries);

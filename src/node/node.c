@@ -85,6 +85,7 @@ node_shmem_init(void)
 		SpinLockInit(&node->mutex);
 		pg_atomic_init_u64(&node->submissions.last, InvalidDsaPointer);
 		pg_atomic_init_u64(&node->deliveries.last, InvalidDsaPointer);
+		pg_atomic_init_u64(&node->retired_by_readers.last, InvalidDsaPointer);
 		pg_atomic_init_u64(&node->requests.last, InvalidDsaPointer);
 		ConditionVariableInit(&node->published_cv);
 		ConditionVariableInit(&node->phase_cv);

@@ -223,6 +223,7 @@ typedef struct S3Node
 	dsa_handle dsa;
 	NodeQueue submissions; /* Members, to the committer */
 	NodeQueue deliveries; /* to the publisher */
+	NodeQueue retired_by_readers; /* blocks that readers have replaced, to the publisher */
 	NodeQueue requests; /* questions to the committer, see request.h */
 	dsa_pointer pending; /* those that the publisher has taken and not finished */
 	dsa_pointer orphans; /* the committers': Members that one which ended had taken and not decided */

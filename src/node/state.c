@@ -69,10 +69,39 @@ state_retire(S3Node *node, dsa_pointer block)
 }
 
 void
+state_retire_fresh(S3Node *node, TableState *table)
+{
+	dsa_pointer p = pg_atomic_exchange_u64(&table->fresh, InvalidDsaPointer);
+
+	if (DsaPointerIsValid(p))
+		state_retire(node, p);
+}
+
+/* What readers have replaced is retired as if the publisher had done it now. */
+static void
+retire_for_readers(S3Node *node)
+{
+	dsa_pointer p = node_take_all(node, &node->retired_by_readers);
+
+	while (DsaPointerIsValid(p))
+	{
+		dsa_pointer next = *(dsa_pointer *) dsa_get_address(node_dsa(node), p);
+
+		state_retire(node, p);
+		p = next;
+	}
+}
+
+void
 state_reclaim(S3Node *node)
 {
-	dsa_area *area = node_dsa(node);
-	uint64 oldest = node->retire_epoch;
+	dsa_area *area;
+
+	uint64 oldest;
+
+	retire_for_readers(node);
+	area = node_dsa(node);
+	oldest = node->retire_epoch;
 
 	if (!DsaPointerIsValid(node->retired))
 		return;
@@ -164,6 +193,7 @@ state_drop_table(S3Node *node, uint64 storage, uint64 pos)
 	{
 		table->dropped = pos;
 		pg_atomic_write_u64(&table->changed, pos);
+		state_retire_fresh(node, table);
 	}
 }
 

@@ -20,6 +20,9 @@ typedef struct BatchEntry
 	uint64 pos; /* that added it */
 	uint64 raw; /* bytes of its rows, uncompressed */
 	uint64 gone; /* rows of which only the number is left */
+	uint64 inner; /* of an index's run: rows of its inner pages, behind the entries */
+	uint64 row_base; /* what own row ids in its entries are relative to */
+	bool continues; /* the run of the batch before it */
 	uint32 xmin; /* unless its rows have their own */
 	uint32 len; /* of the inline blob */
 	dsa_pointer blob; /* inline rows; invalid: a segment */
@@ -96,6 +99,7 @@ typedef struct TableState
 	uint64 storage, table;
 	uint64 created, /* position; 0: before the node attached */
 		dropped; /* position, or 0 */
+	uint64 rows_of; /* an index: the storage of the table whose rows its entries are of; 0: a table */
 	bool same_rows; /* rows came from another storage as they were: older snapshots must not find it empty */
 	pg_atomic_uint64 next_row;
 	pg_atomic_uint64 deleted; /* rows, those that are gone included */
@@ -106,6 +110,8 @@ typedef struct TableState
 	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
 	pg_atomic_uint64 changed; /* position of the last change of its rows */
 	pg_atomic_uint64 changed_elsewhere; /* the same, by another server */
+	pg_atomic_uint64 generation; /* of `batches`: counted up before batches that were there leave it */
+	pg_atomic_uint64 fresh; /* an index: FreshRun (index/fresh.h), made by readers; or invalid */
 	dsa_pointer batches; /* BatchArray */
 	dsa_pointer base; /* TableBase, of the leaves that were in `batches` at first; invalid: none */
 	dsa_pointer history, history_last; /* BatchHistory, oldest first */
@@ -214,6 +220,7 @@ extern void state_mark_gone(S3Node *node, TableState *table, uint64 first_row, u
 /* Ends that every snapshot sees become bits; those of rows that no batch has any more go.  Called by state_forget(). */
 extern void state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_row);
 extern void state_retire(S3Node *node, dsa_pointer block); /* to be freed when nobody can look at it any more */
+extern void state_retire_fresh(S3Node *node, TableState *table); /* an index's block of fresh entries */
 extern void state_reclaim(S3Node *node); /* frees what nobody can look at any more */
 
 /* ---- leaves.c: what a server has not read yet of the checkpoint that it started from */

@@ -29,7 +29,7 @@ page_starts_check(const S3am__Batch *batch)
 		row += pages->rows[i];
 		offset8 += pages->size8[i];
 	}
-	return row == batch->nrows && row <= PG_UINT32_MAX && offset8 <= PG_UINT32_MAX && offset8 * 8 <= end;
+	return row == batch->nrows + batch->inner && row <= PG_UINT32_MAX && offset8 <= PG_UINT32_MAX && offset8 * 8 <= end;
 }
 
 void

@@ -45,6 +45,9 @@ extern uint64 row_writer_add(RowWriter *writer, const Datum *values, const bool 
  */
 extern bool row_writer_add_formed(RowWriter *writer, MinimalTuple tuple);
 extern uint64 row_writer_count(const RowWriter *writer);
+/* Rows in the page in progress: 1 means that the last one added began it. */
+extern uint32 row_writer_page_rows(const RowWriter *writer);
+extern void row_writer_end_page(RowWriter *writer); /* the next row begins another page */
 extern Size row_writer_bytes(const RowWriter *writer); /* uncompressed, so far */
 
 /*

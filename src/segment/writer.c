@@ -803,6 +803,18 @@ row_writer_count(const RowWriter *w)
 	return w->total_rows;
 }
 
+uint32
+row_writer_page_rows(const RowWriter *w)
+{
+	return w->nrows;
+}
+
+void
+row_writer_end_page(RowWriter *w)
+{
+	finish_page(w);
+}
+
 Size
 row_writer_bytes(const RowWriter *w)
 {

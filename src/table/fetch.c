@@ -11,6 +11,8 @@
 
 #include "s3am.h"
 #include "table/table.h"
+#include "txn/rowlock.h"
+#include "txn/txn.h"
 
 static bool
 fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
@@ -20,6 +22,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	RowState state;
 	const BatchEntry *batch;
 
+	Assert(snapshot != NULL);
 	if (snapshot->snapshot_type == SNAPSHOT_DIRTY)
 	{
 		/* callers pass these uninitialised; nothing here is ever in progress elsewhere */
@@ -94,6 +97,14 @@ tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 	return view_row_state(view, tid_to_row(&slot->tts_tid), &batch) == ROW_VISIBLE;
 }
 
+bool
+table_row_is_live(Relation rel, uint64 row)
+{
+	const BatchEntry *batch;
+
+	return view_row_state(view_for_fetch(rel, SnapshotSelf), row, &batch) == ROW_VISIBLE;
+}
+
 /* Nothing is dead to everyone until segments are merged. */
 static TransactionId
 index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
@@ -122,6 +133,25 @@ index_fetch_end(struct IndexFetchTableData *data)
 	pfree(data);
 }
 
+/*
+ * ON CONFLICT and logical replication look for a row by its key with SnapshotDirty, and wait for who is about to remove it or to change its key.
+ * Core waits for the xid that the snapshot brings; here there is none, so the wait is here.
+ */
+static void
+wait_for_remover(Relation rel, uint64 row)
+{
+	uint64 storage;
+
+	if (ROW_IS_OWN(row) || !table_row_is_live(rel, row))
+		return;
+	storage = storage_of(rel).storage;
+	while (rowlock_conflicts(storage, row, LockTupleKeyShare))
+	{
+		(void) rowlock_acquire(rel, storage, row, LockTupleKeyShare, LockWaitBlock, txn_base(node_wait_ready()));
+		rowlock_release(storage, row, LockTupleKeyShare);
+	}
+}
+
 static bool
 index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot,
 				  bool *call_again, bool *all_dead)
@@ -129,6 +159,8 @@ index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot sn
 	*call_again = false;
 	if (all_dead)
 		*all_dead = false;
+	if (snapshot && snapshot->snapshot_type == SNAPSHOT_DIRTY)
+		wait_for_remover(data->rel, tid_to_row(tid));
 	return fetch_row(data->rel, tid, snapshot, slot);
 }
 

@@ -21,6 +21,8 @@
 #include "pgstat.h"
 #include "postmaster/autovacuum.h"
 #include "storage/smgr.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplesort.h"
@@ -34,12 +36,30 @@
 /* Core prefetches blocks of ANALYZE from the relation's file; an empty one answers for its first segment only. */
 #define MAX_ANALYZE_BLOCKS 131071
 
+/* What REFRESH ... CONCURRENTLY collects the new rows in: a temporary table that it makes like the view. */
+static bool
+is_for_refresh(Relation rel, char persistence)
+{
+	Oid view = persistence == RELPERSISTENCE_TEMP ? storage_rewritten(rel) : InvalidOid;
+
+	return OidIsValid(view) && get_rel_relkind(view) == RELKIND_MATVIEW;
+}
+
 static void
 relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persistence, TransactionId *freezeXid,
 						  MultiXactId *minmulti)
 {
 	SMgrRelation srel;
 
+	if (is_for_refresh(rel, persistence))
+	{
+		/* it is not in the catalogs yet: it becomes a heap table, and gets its TOAST table when it is there (toast.c) */
+		rel->rd_rel->relam = HEAP_TABLE_AM_OID;
+		rel->rd_amhandler = F_HEAP_TABLEAM_HANDLER;
+		rel->rd_tableam = GetHeapamTableAmRoutine();
+		table_relation_set_new_filenode(rel, newrnode, persistence, freezeXid, minmulti);
+		return;
+	}
 	if (persistence != RELPERSISTENCE_PERMANENT)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("s3am table \"%s\" cannot be temporary or unlogged", RelationGetRelationName(rel)),
@@ -152,7 +172,8 @@ relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy 
 	}
 	blocks = table_virtual_blocks(rel, &rows);
 	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, dead);
-	vac_update_relstats(rel, blocks, rows, 0, false, InvalidTransactionId, InvalidMultiXactId, NULL, NULL, false);
+	vac_update_relstats(rel, blocks, rows, 0, RelationGetIndexList(rel) != NIL, InvalidTransactionId,
+						InvalidMultiXactId, NULL, NULL, false);
 }
 
 static double

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -143,12 +144,89 @@ require_row(TableView *view, uint64 row)
 		elog(ERROR, "attempted to change a row that does not exist");
 }
 
+/* Do two versions of a row differ in one of the columns?  By the bytes of values, as in heap. */
+static bool
+columns_differ(Relation rel, Bitmapset *columns, TupleTableSlot *old, TupleTableSlot *new)
+{
+	int i = -1;
+
+	while ((i = bms_next_member(columns, i)) >= 0)
+	{
+		int att = i + FirstLowInvalidHeapAttributeNumber;
+		Form_pg_attribute form = TupleDescAttr(RelationGetDescr(rel), att - 1);
+		bool old_null, new_null;
+		Datum a = slot_getattr(old, att, &old_null), b = slot_getattr(new, att, &new_null);
+
+		if (old_null != new_null || (!old_null && !datum_image_eq(a, b, form->attbyval, form->attlen)))
+			return true;
+	}
+	return false;
+}
+
+/* Columns that others may rely on: of unique indexes that a foreign key could refer to. */
+static Bitmapset *
+key_columns(Relation rel)
+{
+	return RelationGetIndexAttrBitmap(rel, INDEX_ATTR_BITMAP_KEY);
+}
+
+/* Does the new version of the row have another key? */
+static bool
+key_changes(Relation rel, TableView *view, uint64 row, TupleTableSlot *new)
+{
+	Bitmapset *keys = key_columns(rel);
+	TupleTableSlot *old;
+	const BatchEntry *batch;
+	bool changed = false;
+
+	if (bms_is_empty(keys))
+		return false;
+	if (view_row_state(view, row, &batch) == ROW_ABSENT)
+		return false; /* whoever locks it says so */
+	old = table_slot_create(rel, NULL);
+	if (view_fetch(view, rel, row, batch, old))
+		changed = columns_differ(rel, keys, old, new);
+	ExecDropSingleTupleTableSlot(old);
+	bms_free(keys);
+	return changed;
+}
+
+static bool
+fetch_any(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
+{
+	const BatchEntry *batch;
+
+	return view_row_state(view, row, &batch) != ROW_ABSENT && view_fetch(view, rel, row, batch, slot);
+}
+
+/* Has a later version of a row another key, or is it not known? */
+static bool
+key_has_changed(Relation rel, uint64 old, uint64 new)
+{
+	Bitmapset *keys = key_columns(rel);
+	TableView *view;
+	TupleTableSlot *slots[2];
+	bool changed = true;
+
+	if (bms_is_empty(keys))
+		return false;
+	view = view_for_fetch(rel, SnapshotAny);
+	for (int i = 0; i < 2; i++)
+		slots[i] = table_slot_create(rel, NULL);
+	if (fetch_any(view, rel, old, slots[0]) && fetch_any(view, rel, new, slots[1]))
+		changed = columns_differ(rel, keys, slots[0], slots[1]);
+	for (int i = 0; i < 2; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+	bms_free(keys);
+	return changed;
+}
+
 /*
- * A row was updated, and somebody wants its key to stay, which the update left alone: as in heap he gets the old version, and the
- * lock goes to the newest.  TM_Updated: that was deleted.
+ * A row was updated, and somebody wants its key to stay.  If its updates left that alone he gets the old version, as in heap, and the lock goes to
+ * the newest.  TM_Updated: that was deleted, or has another key.
  */
 static TM_Result
-lock_successor_key(Relation rel, TableView *view, const RowEnd *first, LockWaitPolicy policy)
+lock_successor_key(Relation rel, TableView *view, uint64 old, const RowEnd *first, LockWaitPolicy policy)
 {
 	RowEnd end = *first;
 
@@ -162,7 +240,7 @@ lock_successor_key(Relation rel, TableView *view, const RowEnd *first, LockWaitP
 			return TM_Updated;
 		/* what we changed ourselves is locked */
 		if (txn_row_end(view->own, row, &own_end))
-			return TM_Ok;
+			return key_has_changed(rel, old, row) ? TM_Updated : TM_Ok;
 		pg_memory_barrier();
 		if (state_row_ended(view->node, view->table, row, &end))
 			continue;
@@ -171,7 +249,12 @@ lock_successor_key(Relation rel, TableView *view, const RowEnd *first, LockWaitP
 		pg_memory_barrier();
 		txn_check_doomed();
 		if (!state_row_ended(view->node, view->table, row, &end))
-			return TM_Ok;
+		{
+			if (!key_has_changed(rel, old, row))
+				return TM_Ok;
+			rowlock_release(view->storage, row, LockTupleKeyShare);
+			return TM_Updated;
+		}
 		rowlock_release(view->storage, row, LockTupleKeyShare);
 	}
 }
@@ -233,7 +316,7 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 				return TM_Updated;
 			}
 			row_to_tid(end.successor - 1, &tmfd->ctid);
-			return mode == LockTupleKeyShare ? lock_successor_key(rel, view, &end, policy) : TM_Updated;
+			return mode == LockTupleKeyShare ? lock_successor_key(rel, view, row, &end, policy) : TM_Updated;
 		}
 		if (rowlock_acquire(rel, view->storage, row, mode, policy, base) == ROWLOCK_SKIPPED)
 			return TM_WouldBlock;
@@ -287,8 +370,8 @@ tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid
 	TableView *view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
 	TM_Result result;
 
-	*lockmode = LockTupleNoKeyExclusive;
 	view_refresh_own(view);
+	*lockmode = key_changes(rel, view, row, slot) ? LockTupleExclusive : LockTupleNoKeyExclusive;
 	result = lock_row(rel, view, row, cid, *lockmode, wait ? LockWaitBlock : LockWaitError, tmfd);
 	if (result == TM_Ok && crosscheck != InvalidSnapshot)
 	{
@@ -303,7 +386,7 @@ tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid
 	if (result != TM_Ok)
 		return result;
 	insert_row(rel, table, slot, cid);
-	txn_end(table, row, cid, false, &slot->tts_tid);
+	txn_end(table, row, cid, *lockmode == LockTupleExclusive, &slot->tts_tid);
 	*update_indexes = true;
 	pgstat_count_heap_update(rel, false);
 	return TM_Ok;
@@ -330,6 +413,7 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 		SnapshotType type;
 		TM_Result result;
 		const BatchEntry *batch;
+		bool found;
 
 		view_refresh_own(view);
 		result = lock_row(rel, view, row, cid, mode, policy, tmfd);
@@ -363,17 +447,19 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 			row_to_tid(OWN_BASE + end.next, &current);
 			continue;
 		}
-		if (result == TM_Ok)
+		/* ON CONFLICT DO UPDATE asks who made a row that its own command does not see yet */
+		if (result == TM_Ok || result == TM_Invisible)
 		{
 			*tid = current;
 			view = view_for_fetch(rel, snapshot ? snapshot : SnapshotAny);
 			type = view->type;
 			view->type = SNAPSHOT_ANY;
-			if (view_row_state(view, row, &batch) == ROW_ABSENT)
-				elog(ERROR, "locked row is gone");
-			if (!view_fetch(view, rel, row, batch, slot))
-				elog(ERROR, "locked row is gone");
+			found = view_row_state(view, row, &batch) != ROW_ABSENT && view_fetch(view, rel, row, batch, slot);
 			view->type = type;
+			if (result == TM_Invisible)
+				return result;
+			if (!found)
+				elog(ERROR, "locked row is gone");
 			if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !ROW_IS_OWN(row))
 				txn_read_row(rel, row, view->pos);
 			tmfd->traversed = traversed;

@@ -124,6 +124,8 @@ extern void modify_callbacks(TableAmRoutine *routine);
 extern void scan_callbacks(TableAmRoutine *routine);
 /* ---- fetch.c */
 extern void fetch_callbacks(TableAmRoutine *routine);
+/* Is the row there, for who looks now?  Own changes count, of the current command as well. */
+extern bool table_row_is_live(Relation rel, uint64 row);
 /* ---- toast.c */
 extern void table_toast_for_leaving(Oid transient);
 

@@ -1,5 +1,5 @@
 /*
- * toast.c: TOAST tables for tables that leave s3am.
+ * toast.c: TOAST tables for tables that leave s3am, and for what REFRESH MATERIALIZED VIEW CONCURRENTLY collects rows in.
  *
  * Core makes one for a rewrite's transient table only where the table has one, and s3am tables have none.
  */

@@ -445,6 +445,9 @@ typedef struct FetchView
 } FetchView;
 
 static FetchView fetch_views[FETCH_VIEWS];
+static FetchView *last_fetch_view; /* whose snapshot was an MVCC one */
+static TransactionId last_xmin, last_xmax; /* of that snapshot */
+static uint32 last_xcnt;
 static int next_fetch_view;
 static bool forget_pending;
 
@@ -463,6 +466,7 @@ transaction_ended(XactEvent event, void *arg)
 		event == XACT_EVENT_PARALLEL_COMMIT || event == XACT_EVENT_PARALLEL_ABORT)
 	{
 		memset(fetch_views, 0, sizeof(fetch_views));
+		last_fetch_view = NULL;
 		forget_pending = false;
 	}
 }
@@ -492,6 +496,20 @@ forget_view(FetchView *fv)
 		MemoryContextDelete(fv->cxt);
 	}
 	memset(fv, 0, sizeof(*fv));
+	last_fetch_view = NULL;
+}
+
+/*
+ * Whoever goes through an index asks for row after row of one table under one snapshot, and needs no other batches for each: those that a
+ * snapshot reads stay, and what they lack is looked for by view_row_state().
+ */
+static inline bool
+view_is_set_up(const FetchView *fv, Relation rel, Snapshot snapshot)
+{
+	return fv && !forget_pending && fv->relid == RelationGetRelid(rel) && fv->desc == RelationGetDescr(rel) &&
+		   fv->view.snapshot == snapshot && snapshot->snapshot_type == SNAPSHOT_MVCC &&
+		   fv->view.curcid == snapshot->curcid && fv->view.table && last_xmin == snapshot->xmin &&
+		   last_xmax == snapshot->xmax && last_xcnt == snapshot->xcnt;
 }
 
 TableView *
@@ -500,6 +518,9 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 	FetchView *fv = NULL;
 	MemoryContext old;
 
+	if (view_is_set_up(last_fetch_view, rel, snapshot))
+		return &last_fetch_view->view;
+	last_fetch_view = NULL;
 	if (forget_pending)
 	{
 		forget_pending = false;
@@ -543,6 +564,13 @@ view_for_fetch(Relation rel, Snapshot snapshot)
 		/* who wants any version takes what is there, rather than change it between two rows of an UPDATE */
 		if (view->table && (view->type != SNAPSHOT_ANY || view->batches == NULL))
 			view_choose_batches(view, view->pos);
+	}
+	if (snapshot->snapshot_type == SNAPSHOT_MVCC)
+	{
+		last_fetch_view = fv;
+		last_xmin = snapshot->xmin;
+		last_xmax = snapshot->xmax;
+		last_xcnt = snapshot->xcnt;
 	}
 	return &fv->view;
 }

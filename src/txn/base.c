@@ -36,14 +36,13 @@ txn_base_of_position(S3Node *node, uint64 pos)
 }
 
 /*
- * The base of a commit.  Whoever waited for a transaction with an xid of its own goes on as soon as that xid has ended, a moment
- * before the publisher says so: a base from before that would make a conflict of what was waited for.  The wait is bounded, since a
- * later step of that version may itself wait for a lock of ours.
+ * A base that has the version of which `seen` is a part.  Whoever waited for a transaction with an xid of its own goes on as soon as that
+ * xid has ended, a moment before the publisher says so: a base from before that would make a conflict of what was waited for.  The wait
+ * is bounded, since a later step of that version may itself wait for a lock of ours.
  */
-uint64
-txn_base_for_commit(S3Node *node)
+static uint64
+base_with(S3Node *node, uint64 seen)
 {
-	uint64 seen = state_visible_pos(node, GetLatestSnapshot());
 	uint64 whole = POS(POS_VERSION(seen), POS_STEP_MAX);
 
 	if (pg_atomic_read_u64(&node->published) < whole)
@@ -56,4 +55,16 @@ txn_base_for_commit(S3Node *node)
 		ConditionVariableCancelSleep();
 	}
 	return txn_base(node);
+}
+
+uint64
+txn_base_for_commit(S3Node *node)
+{
+	return base_with(node, state_visible_pos(node, GetLatestSnapshot()));
+}
+
+uint64
+txn_base_now(S3Node *node)
+{
+	return base_with(node, state_current_pos(node));
 }

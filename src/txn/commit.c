@@ -27,6 +27,7 @@
 #include "compact/compact.h"
 #include "ddl/ddl.h"
 #include "ddl/sequence.h"
+#include "index/index.h"
 #include "manifest/committer.h"
 #include "manifest/s3am.pb-c.h"
 #include "node/applied.h"
@@ -56,8 +57,16 @@ typedef struct KeptOut
 	uint64 storage, base;
 } KeptOut;
 
+typedef struct ClaimedTable
+{
+	SubTransactionId sub;
+	uint64 table;
+	bool shared;
+} ClaimedTable;
+
 static List *storage_changes;
 static List *kept_out;
+static List *claimed_tables;
 static uint64 my_epoch, my_seq;
 static bool used; /* this transaction looked at the node's state */
 static bool asked_xid; /* the xid was assigned because somebody asked for xmin */
@@ -230,6 +239,17 @@ commit_keeps_writers_out(uint64 storage, uint64 base)
 	MemoryContextSwitchTo(old);
 }
 
+void
+commit_claims_table(uint64 table, bool shared)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	ClaimedTable *c = palloc(sizeof(ClaimedTable));
+
+	*c = (ClaimedTable){GetCurrentSubTransactionId(), table, shared};
+	claimed_tables = lappend(claimed_tables, c);
+	MemoryContextSwitchTo(old);
+}
+
 /* To be called when the base of the commit is known. */
 static void
 check_kept_out(S3Node *node)
@@ -252,6 +272,16 @@ check_kept_out(S3Node *node)
 									  POS_VERSION(pos)),
 							errhint("The transaction might succeed if retried.")));
 	}
+}
+
+void
+commit_storage_stays(uint64 storage)
+{
+	ListCell *lc;
+
+	foreach (lc, storage_changes)
+		if (((StorageChange *) lfirst(lc))->drop == storage && ((StorageChange *) lfirst(lc))->create == 0)
+			storage_changes = foreach_delete_current (storage_changes, lc);
 }
 
 bool
@@ -350,6 +380,13 @@ static const S3am__Mode mode_of[] = {
 	[LockTupleExclusive] = S3AM__MODE__UPDATE,
 };
 
+/* Those of indexes are hashes of keys, whose claims its entries make; there may be a million of them. */
+static bool
+locks_are_claims(uint64 storage)
+{
+	return own_index(storage) == NULL;
+}
+
 /* Row locks that edits do not imply. */
 static void
 collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows)
@@ -386,6 +423,25 @@ collect_lock(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const u
 	pfree(left);
 }
 
+/* Where the own rows of each table are in its edit. */
+typedef struct TableFinals
+{
+	uint64 *storages;
+	FinalRows **finals;
+	int n;
+} TableFinals;
+
+static FinalRows *
+finals_of(void *arg, uint64 table_storage)
+{
+	TableFinals *f = arg;
+
+	for (int i = 0; i < f->n; i++)
+		if (f->storages[i] == table_storage)
+			return f->finals[i];
+	return NULL;
+}
+
 /* The whole transaction as a record, in the current memory context; NULL: there is nothing to commit. */
 static S3am__Txn *
 build_record(S3Node *node)
@@ -395,6 +451,7 @@ build_record(S3Node *node)
 	ListCell *lc;
 	int ntables = list_length(own_tables());
 	size_t successor_runs = record_successor_runs();
+	TableFinals finals = {palloc(sizeof(uint64) * Max(ntables, 1)), palloc(sizeof(void *) * Max(ntables, 1)), 0};
 	bool reads = false;
 
 	s3am__txn__init(txn);
@@ -408,8 +465,8 @@ build_record(S3Node *node)
 	pg_memory_barrier();
 	check_kept_out(node);
 	add_storage_edits(txn);
-	txn->tables = palloc0(sizeof(void *) * Max(ntables, 1));
-	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages, 1));
+	txn->tables = palloc0(sizeof(void *) * Max(ntables + own_index_count(), 1));
+	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages + list_length(claimed_tables), 1));
 	txn->reads = palloc0(sizeof(void *) * Max(ntables, 1));
 	foreach (lc, own_tables())
 	{
@@ -438,7 +495,8 @@ build_record(S3Node *node)
 		if (!table->touched)
 			continue;
 		used_note_parents(RelidByRelfilenode(table->tablespace, table->relfilenode));
-		edit = record_table_edit(table, &successor_runs);
+		edit = record_table_edit(table, &successor_runs, &finals.finals[finals.n]);
+		finals.storages[finals.n++] = table->storage;
 		if (edit)
 			txn->tables[txn->n_tables++] = edit;
 		if (!table->created)
@@ -451,6 +509,7 @@ build_record(S3Node *node)
 			txn->schemas[txn->n_schemas++] = claim;
 		}
 	}
+	own_index_record(txn, finals_of, &finals, storage_is_dropped);
 	for (size_t i = 0; i < txn->n_storages; i++)
 		if (txn->storages[i]->table != txn->storages[i]->create)
 		{
@@ -461,9 +520,20 @@ build_record(S3Node *node)
 			claim->mode = S3AM__MODE__UPDATE;
 			txn->schemas[txn->n_schemas++] = claim;
 		}
+	foreach (lc, claimed_tables)
+	{
+		ClaimedTable *c = lfirst(lc);
+		S3am__SchemaClaim *claim = palloc(sizeof(*claim));
+
+		s3am__schema_claim__init(claim);
+		claim->table = c->table;
+		claim->mode = S3AM__MODE__UPDATE;
+		claim->shared = c->shared;
+		txn->schemas[txn->n_schemas++] = claim;
+	}
 	if (ddl_pending())
 		ddl_collect(txn);
-	rowlock_each(collect_lock, &locks);
+	rowlock_each(locks_are_claims, collect_lock, &locks);
 	txn_check_doomed();
 	sequence_collect(node, txn);
 	if (txn->n_sequences == 0 && txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)
@@ -735,8 +805,11 @@ commit_reset(void)
 	my_epoch = my_seq = 0;
 	storage_changes = NIL;
 	kept_out = NIL;
+	claimed_tables = NIL;
 	interrupts_held = false;
 	own_reset();
+	own_index_reset();
+	storage_reset();
 	spill_reset(handed_over);
 	handed_over = false;
 	used_reset();
@@ -781,22 +854,30 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 	if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		own_subabort(my);
+		own_index_subabort(my);
 		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				storage_changes = foreach_delete_current (storage_changes, lc);
 		foreach (lc, kept_out)
 			if (((KeptOut *) lfirst(lc))->sub >= my)
 				kept_out = foreach_delete_current (kept_out, lc);
+		foreach (lc, claimed_tables)
+			if (((ClaimedTable *) lfirst(lc))->sub >= my)
+				claimed_tables = foreach_delete_current (claimed_tables, lc);
 	}
 	else if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		own_subcommit(my, parent);
+		own_index_subcommit(my, parent);
 		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				((StorageChange *) lfirst(lc))->sub = parent;
 		foreach (lc, kept_out)
 			if (((KeptOut *) lfirst(lc))->sub >= my)
 				((KeptOut *) lfirst(lc))->sub = parent;
+		foreach (lc, claimed_tables)
+			if (((ClaimedTable *) lfirst(lc))->sub >= my)
+				((ClaimedTable *) lfirst(lc))->sub = parent;
 	}
 }
 

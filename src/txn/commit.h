@@ -10,6 +10,7 @@
 
 /* The transaction gives a table storage, takes it away, or both; undone with its subtransaction. */
 extern void commit_storage_edit(uint64 table, uint64 drop, uint64 create);
+extern void commit_storage_stays(uint64 storage); /* that it is dropped counts no more */
 extern bool commit_storage_is_new(uint64 storage); /* made by this transaction */
 
 /*
@@ -18,6 +19,11 @@ extern bool commit_storage_is_new(uint64 storage); /* made by this transaction *
  * that already; what it has not shown is validated against the schema claim.  (Who waited for the lock here finds his rows.)
  */
 extern void commit_keeps_writers_out(uint64 storage, uint64 base);
+
+/*
+ * The transaction relies on that nobody else writes to the table meanwhile, as who builds an index does.  shared: others may rely on the same.
+ */
+extern void commit_claims_table(uint64 table, bool shared);
 
 /* The rows of this new storage are those of the one before, moved. */
 extern void commit_storage_same_rows(uint64 storage);

@@ -137,7 +137,7 @@ record_row_set(const RowSet *set)
 
 /* ------------------------------------------------------------------------------------ rows added */
 
-typedef struct EditBuilder
+struct FinalRows
 {
 	S3am__TableEdit *edit;
 	size_t capacity; /* of its batches */
@@ -148,7 +148,9 @@ typedef struct EditBuilder
 	int64 tail; /* number of the first that stays, in the edit */
 	uint64 *removed; /* those that do not stay, ascending */
 	uint64 nremoved, removed_capacity;
-} EditBuilder;
+};
+
+typedef FinalRows EditBuilder;
 
 static void
 add_batch(EditBuilder *builder, S3am__Batch *batch)
@@ -381,7 +383,7 @@ final_number(EditBuilder *builder, uint64 n)
 
 /* Where a chain of own updates ends: successor as the manifest numbers it. */
 static uint64
-final_successor(EditBuilder *builder, uint64 next)
+final_successor(EditBuilder *builder, uint64 next, bool *key)
 {
 	for (;;)
 	{
@@ -393,6 +395,7 @@ final_successor(EditBuilder *builder, uint64 next)
 			return 0;
 		if (!ownends_get(builder->table->ends, OWN_BASE + next, &end))
 			return final_number(builder, next) + 2;
+		*key |= end.key;
 		next = end.next;
 	}
 }
@@ -482,12 +485,13 @@ add_end(void *arg, uint64 row, uint32 count, const OwnEnd *end)
 
 	for (uint32 i = 0; i < count; i++)
 	{
-		uint64 successor = final_successor(c->builder, NEXT_IS_ROW(end->next) ? end->next + i : end->next);
+		bool key = end->key;
+		uint64 successor = final_successor(c->builder, NEXT_IS_ROW(end->next) ? end->next + i : end->next, &key);
 
 		if (c->coarse)
 			successor = Min(successor, 1);
-		/* an update whose new row was removed again is a removal */
-		else if ((end->key || successor == 0) != c->key)
+		/* an update whose new row was removed again is a removal, one whose new row got another key changes it */
+		else if ((key || successor == 0) != c->key)
 			continue;
 		if (!add_successor(c, successor))
 		{
@@ -537,18 +541,30 @@ add_removals(EditBuilder *builder, size_t *runs)
 }
 
 S3am__TableEdit *
-record_table_edit(TxnTable *table, size_t *successor_runs)
+record_table_edit(TxnTable *table, size_t *successor_runs, FinalRows **finals)
 {
-	EditBuilder builder = {0};
+	EditBuilder *builder = palloc0(sizeof(*builder));
 	S3am__TableEdit *edit = palloc(sizeof(*edit));
 
 	s3am__table_edit__init(edit);
 	edit->storage = table->storage;
-	builder.edit = edit;
-	builder.table = table;
+	builder->edit = edit;
+	builder->table = table;
 	own_refresh_desc(table);
-	add_rows(&builder);
+	add_rows(builder);
 	if (ownends_count(table->ends) > 0)
-		add_removals(&builder, successor_runs);
+		add_removals(builder, successor_runs);
+	*finals = builder;
 	return edit->n_batches || edit->removed || edit->replaced ? edit : NULL;
+}
+
+bool
+record_final_row(FinalRows *finals, uint64 n, uint64 *final)
+{
+	OwnEnd end;
+
+	if (n >= finals->table->rows.nrows || ownends_get(finals->table->ends, OWN_BASE + n, &end))
+		return false;
+	*final = final_number(finals, n);
+	return true;
 }

@@ -23,7 +23,10 @@ extern S3am__RowSet *record_row_set(const RowSet *set);
  * Rows added and removed; large ones are uploaded as segments.  NULL: nothing is left of them.  It takes from the runs of successors that
  * the record may have, which are record_successor_runs() at first.
  */
-extern S3am__TableEdit *record_table_edit(TxnTable *table, size_t *successor_runs);
+typedef struct FinalRows FinalRows;
+extern S3am__TableEdit *record_table_edit(TxnTable *table, size_t *successor_runs, FinalRows **finals);
+/* The number that own row n has in the edit; false: it does not stay. */
+extern bool record_final_row(FinalRows *finals, uint64 n, uint64 *final);
 extern size_t record_successor_runs(void);
 
 #endif

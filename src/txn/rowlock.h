@@ -50,10 +50,11 @@ extern bool rowlock_conflicts(uint64 storage, uint64 row, LockTupleMode mode);
 
 /*
  * The current transaction's locks, for the commit record: calls `each` for every (storage, mode) with sorted row ids in
- * portions.  The strongest mode per row only.
+ * portions, of the storages that are wanted.  The strongest mode per row only.
  */
+typedef bool (*RowLockWanted)(uint64 storage);
 typedef void (*RowLockEach)(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint64 *rows, int nrows);
-extern void rowlock_each(RowLockEach each, void *arg);
+extern void rowlock_each(RowLockWanted wanted, RowLockEach each, void *arg);
 extern bool rowlock_any(void); /* does the current transaction hold any? */
 
 /*

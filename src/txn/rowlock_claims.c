@@ -30,9 +30,9 @@ compare_keys(const void *a, const void *b)
 	return 0;
 }
 
-/* All chunks with entries of ours, those made by the publisher included; sorted, each once. */
+/* All chunks with entries of ours in the storages that are wanted, those made by the publisher included; sorted, each once. */
 static RowLockKey *
-all_keys(Size *n)
+all_keys(RowLockWanted wanted, Size *n)
 {
 	RowLockProc *me = &rowlock_shared->proc[MyProc->pgprocno];
 	Size own = 0, total, unique = 0;
@@ -41,7 +41,8 @@ all_keys(Size *n)
 
 	for (int i = 0; i < rowlock_ntokens; i++)
 		for (RowLockKeys *keys = rowlock_tokens[i].keys; keys; keys = keys->next)
-			own += keys->count;
+			for (int k = 0; k < keys->count; k++)
+				own += wanted(keys->key[k].storage);
 	for (;;)
 	{
 		bool fits;
@@ -68,10 +69,9 @@ all_keys(Size *n)
 	own = 0;
 	for (int i = 0; i < rowlock_ntokens; i++)
 		for (RowLockKeys *keys = rowlock_tokens[i].keys; keys; keys = keys->next)
-		{
-			memcpy(key + own, keys->key, keys->count * sizeof(RowLockKey));
-			own += keys->count;
-		}
+			for (int k = 0; k < keys->count; k++)
+				if (wanted(keys->key[k].storage))
+					key[own++] = keys->key[k];
 	qsort(key, total, sizeof(RowLockKey), compare_keys);
 	for (Size i = 0; i < total; i++)
 		if (unique == 0 || compare_keys(&key[unique - 1], &key[i]) != 0)
@@ -117,7 +117,7 @@ flush(RowLockEach each, void *arg, uint64 storage, LockTupleMode mode, Collected
 }
 
 void
-rowlock_each(RowLockEach each, void *arg)
+rowlock_each(RowLockWanted wanted, RowLockEach each, void *arg)
 {
 	Collected collected[ROWLOCK_MODES] = {{0}};
 	uint64 bits[ROWLOCK_MODES][ROWLOCK_CHUNK_WORDS];
@@ -127,7 +127,7 @@ rowlock_each(RowLockEach each, void *arg)
 
 	if (rowlock_ntokens == 0)
 		return;
-	key = all_keys(&n);
+	key = all_keys(wanted, &n);
 	for (int mode = 0; mode < ROWLOCK_MODES; mode++)
 		collected[mode].base = PG_UINT64_MAX;
 	for (Size i = 0; i < n; i++)

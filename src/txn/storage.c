@@ -25,14 +25,16 @@
 #include "utils/syscache.h"
 
 #include "ddl/ddl.h"
+#include "index/index.h"
 #include "s3am.h"
 #include "txn/commit.h"
 #include "txn/txn.h"
 
-#define Natts_storage 3
+#define Natts_storage 4
 #define Anum_storage_relfilenode 1
 #define Anum_storage_storage 2
 #define Anum_storage_table 3
+#define Anum_storage_index 4
 
 /* What rd_amcache of an s3am relation holds. */
 typedef struct StorageCache
@@ -53,23 +55,28 @@ storage_relation(const char *name)
 	return relid;
 }
 
+/* By relfilenode, or by the OID of an index.  relfilenode: or NULL. */
 static bool
-lookup(Oid relfilenode, StorageId *id, bool remove)
+lookup(int column, Oid oid, StorageId *id, Oid *relfilenode, bool remove)
 {
 	Relation map = table_open(storage_relation("storage"), remove ? RowExclusiveLock : AccessShareLock);
+	Oid map_index = storage_relation(column == Anum_storage_index ? "storage_index" : "storage_pkey");
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple tuple;
 	bool found = false;
 
-	ScanKeyInit(&key, Anum_storage_relfilenode, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relfilenode));
-	scan = systable_beginscan(map, storage_relation("storage_pkey"), true, SnapshotSelf, 1, &key);
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(oid));
+	scan = systable_beginscan(map, map_index, true, SnapshotSelf, 1, &key);
 	while ((tuple = systable_getnext(scan)) != NULL)
 	{
 		bool isnull;
 
 		id->storage = DatumGetInt64(heap_getattr(tuple, Anum_storage_storage, RelationGetDescr(map), &isnull));
 		id->table = DatumGetInt64(heap_getattr(tuple, Anum_storage_table, RelationGetDescr(map), &isnull));
+		if (relfilenode)
+			*relfilenode =
+				DatumGetObjectId(heap_getattr(tuple, Anum_storage_relfilenode, RelationGetDescr(map), &isnull));
 		found = true;
 		if (remove)
 			simple_heap_delete(map, &tuple->t_self);
@@ -77,6 +84,26 @@ lookup(Oid relfilenode, StorageId *id, bool remove)
 	systable_endscan(scan);
 	table_close(map, remove ? NoLock : AccessShareLock);
 	return found;
+}
+
+/* index: InvalidOid: it is a table's. */
+static void
+put(Oid relfilenode, StorageId id, Oid index)
+{
+	Relation map = table_open(storage_relation("storage"), RowExclusiveLock);
+	Datum values[Natts_storage];
+	bool nulls[Natts_storage] = {false};
+	HeapTuple tuple;
+
+	values[0] = ObjectIdGetDatum(relfilenode);
+	values[1] = Int64GetDatum(id.storage);
+	values[2] = Int64GetDatum(id.table);
+	values[3] = ObjectIdGetDatum(index);
+	nulls[3] = !OidIsValid(index);
+	tuple = heap_form_tuple(RelationGetDescr(map), values, nulls);
+	CatalogTupleInsert(map, tuple);
+	heap_freetuple(tuple);
+	table_close(map, NoLock);
 }
 
 void
@@ -97,17 +124,46 @@ storage_each(void (*each)(void *arg, Oid relfilenode, uint64 storage), void *arg
 	table_close(map, AccessShareLock);
 }
 
+Oid
+storage_index_relation(uint64 storage)
+{
+	Relation map = table_open(storage_relation("storage"), AccessShareLock);
+	Oid result = InvalidOid;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_storage_storage, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(storage));
+	scan = systable_beginscan(map, storage_relation("storage_storage"), true, NULL, 1, &key);
+	if ((tuple = systable_getnext(scan)) != NULL)
+	{
+		bool isnull;
+		Datum index = heap_getattr(tuple, Anum_storage_index, RelationGetDescr(map), &isnull);
+
+		result = isnull ? InvalidOid : DatumGetObjectId(index);
+	}
+	systable_endscan(scan);
+	table_close(map, AccessShareLock);
+	return result;
+}
+
 StorageId
 storage_of(Relation rel)
 {
 	StorageCache *cache = rel->rd_amcache;
 	StorageId id;
+	bool found;
 
 	if (cache && cache->relfilenode == rel->rd_node.relNode)
 		return cache->id;
-	if (!lookup(rel->rd_node.relNode, &id, false))
+	/* an index keeps its storage when its file moves to another tablespace */
+	if (rel->rd_rel->relkind == RELKIND_INDEX)
+		found = lookup(Anum_storage_index, RelationGetRelid(rel), &id, NULL, false);
+	else
+		found = lookup(Anum_storage_relfilenode, rel->rd_node.relNode, &id, NULL, false);
+	if (!found)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
-						errmsg("table \"%s\" has no storage in the repository", RelationGetRelationName(rel)),
+						errmsg("relation \"%s\" has no storage in the repository", RelationGetRelationName(rel)),
 						errdetail("File node %u is not in s3am.storage.", rel->rd_node.relNode)));
 	if (cache == NULL)
 		cache = rel->rd_amcache = MemoryContextAlloc(CacheMemoryContext, sizeof(StorageCache));
@@ -136,10 +192,6 @@ storage_create(Relation rel, const RelFileNode *newrnode)
 	Oid old = storage_rewritten(rel);
 	StorageId before = {0, 0};
 	StorageId id;
-	Relation map;
-	HeapTuple tuple;
-	Datum values[Natts_storage];
-	bool nulls[Natts_storage] = {false};
 
 	if (OidIsValid(old))
 	{
@@ -150,24 +202,17 @@ storage_create(Relation rel, const RelFileNode *newrnode)
 		table_close(orig, NoLock);
 	}
 	else if (rel->rd_node.relNode != newrnode->relNode)
-		(void) lookup(rel->rd_node.relNode, &before, true);
+		(void) lookup(Anum_storage_relfilenode, rel->rd_node.relNode, &before, NULL, true);
 
 	id.storage = ddl_replaying() ? ddl_replay_storage(rel) : commit_new_object_id();
 	id.table = before.table ? before.table : id.storage;
 
-	map = table_open(storage_relation("storage"), RowExclusiveLock);
 	{
 		StorageId stale;
 
-		(void) lookup(newrnode->relNode, &stale, true);
+		(void) lookup(Anum_storage_relfilenode, newrnode->relNode, &stale, NULL, true);
 	}
-	values[0] = ObjectIdGetDatum(newrnode->relNode);
-	values[1] = Int64GetDatum(id.storage);
-	values[2] = Int64GetDatum(id.table);
-	tuple = heap_form_tuple(RelationGetDescr(map), values, nulls);
-	CatalogTupleInsert(map, tuple);
-	heap_freetuple(tuple);
-	table_close(map, NoLock);
+	put(newrnode->relNode, id, InvalidOid);
 
 	if (!ddl_replaying())
 	{
@@ -178,6 +223,63 @@ storage_create(Relation rel, const RelFileNode *newrnode)
 			commit_keeps_writers_out(before.storage, txn_base(node_current()));
 		ddl_note_storage(rel, id.storage);
 	}
+}
+
+StorageId
+storage_create_index(Relation index)
+{
+	StorageId id, before = {0, 0};
+	Oid relfilenode = InvalidOid;
+
+	/* a table that this subtransaction made is truncated: its indexes keep their files */
+	if (lookup(Anum_storage_index, RelationGetRelid(index), &before, &relfilenode, false) &&
+		relfilenode == index->rd_node.relNode && (ddl_replaying() || commit_storage_is_new(before.storage)))
+		return before;
+	if (before.storage)
+		(void) lookup(Anum_storage_index, RelationGetRelid(index), &before, NULL, true);
+	id.storage = ddl_replaying() ? ddl_replay_storage(index) : commit_new_object_id();
+	id.table = before.table ? before.table : id.storage;
+	put(index->rd_node.relNode, id, RelationGetRelid(index));
+	if (!ddl_replaying())
+	{
+		commit_storage_edit(id.table, before.storage, id.storage);
+		ddl_note_storage(index, id.storage);
+	}
+	return id;
+}
+
+/* An index that is dropped may come back under another OID with its file: ALTER TABLE ... TYPE to a compatible type. */
+typedef struct DroppedIndex
+{
+	Oid relfilenode;
+	StorageId id;
+} DroppedIndex;
+
+static List *dropped_indexes; /* in TopTransactionContext */
+
+void
+storage_adopt_index(Oid indexid, Oid relfilenode)
+{
+	ListCell *lc;
+
+	foreach (lc, dropped_indexes)
+	{
+		DroppedIndex *dropped = lfirst(lc);
+
+		if (dropped->relfilenode != relfilenode)
+			continue;
+		put(relfilenode, dropped->id, indexid);
+		if (!ddl_replaying())
+			commit_storage_stays(dropped->id.storage);
+		dropped_indexes = foreach_delete_current (dropped_indexes, lc);
+		break;
+	}
+}
+
+void
+storage_reset(void)
+{
+	dropped_indexes = NIL;
 }
 
 /* A relation is about to be dropped. */
@@ -196,8 +298,20 @@ storage_dropped(Oid relid)
 		return;
 	}
 	form = (Form_pg_class) GETSTRUCT(tuple);
-	if (form->relam == s3am_am_oid() && OidIsValid(form->relam) && OidIsValid(form->relfilenode) &&
-		lookup(form->relfilenode, &id, true) && !ddl_replaying())
+	if (OidIsValid(form->relam) && form->relam == s3am_am_oid() && OidIsValid(form->relfilenode) &&
+		lookup(Anum_storage_relfilenode, form->relfilenode, &id, NULL, true) && !ddl_replaying())
 		commit_storage_edit(id.table, id.storage, 0);
+	else if (OidIsValid(form->relam) && form->relam == s3btree_am_oid() &&
+			 lookup(Anum_storage_index, relid, &id, NULL, true))
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+		DroppedIndex *dropped = palloc(sizeof(DroppedIndex));
+
+		*dropped = (DroppedIndex){form->relfilenode, id};
+		dropped_indexes = lappend(dropped_indexes, dropped);
+		MemoryContextSwitchTo(old);
+		if (!ddl_replaying())
+			commit_storage_edit(id.table, id.storage, 0);
+	}
 	ReleaseSysCache(tuple);
 }

@@ -19,6 +19,7 @@
 #include "utils/relfilenodemap.h"
 
 #include "ddl/ddl.h"
+#include "index/index.h"
 #include "manifest/rowset.h"
 #include "s3am.h"
 #include "txn/commit.h"
@@ -389,6 +390,7 @@ forget_rows(TxnTable *table, uint64 n)
 	if (table->origins && n < table->rows.nrows)
 		ownends_remove(table->origins, n, table->rows.nrows - n);
 	spill_forget(table, n);
+	own_index_forget_rows(table->storage, n);
 	ownrows_truncate(&table->rows, n, spill_drop);
 }
 

@@ -71,10 +71,16 @@ typedef struct StorageId
 
 /* Each relation of this database that has storage, as the active snapshot sees it. */
 extern void storage_each(void (*each)(void *arg, Oid relfilenode, uint64 storage), void *arg);
+extern Oid storage_index_relation(uint64 storage); /* the index that has it, or InvalidOid */
 extern StorageId storage_of(Relation rel);
 /* The relation that a rewrite's transient table stands for; InvalidOid: it is none. */
 extern Oid storage_rewritten(Relation rel);
 extern void storage_create(Relation rel, const RelFileNode *newrnode);
+/* An index is built: gives it new storage, unless the transaction has just given it this. */
+extern StorageId storage_create_index(Relation index);
+/* An index was made: takes over the storage of one that this transaction has dropped, if it has its file. */
+extern void storage_adopt_index(Oid indexid, Oid relfilenode);
+extern void storage_reset(void); /* the transaction is over */
 extern void storage_dropped(Oid relid);
 extern void storage_invalidate_all(void);
 
@@ -105,6 +111,8 @@ extern uint64 txn_base(S3Node *node);
 /* The base of what was read by a snapshot that sees up to a position. */
 extern uint64 txn_base_of_position(S3Node *node, uint64 pos);
 extern uint64 txn_base_for_commit(S3Node *node);
+/* Of what state_current_pos() shows: may wait a moment for the rest of its version. */
+extern uint64 txn_base_now(S3Node *node);
 
 /* SERIALIZABLE: what was read by a snapshot that sees up to a position is claimed (rule 18). */
 extern void txn_read_table(Relation rel, uint64 pos);

@@ -87,6 +87,8 @@ claim_relations(S3am__Txn *txn)
 		claim->schema = get_namespace_name(get_rel_namespace(*relid));
 		claim->name = name;
 		claim->mode = S3AM__MODE__KEY_SHARE;
+		/* who builds an index of it is not in the way of who only looks at it */
+		claim->shared = !locked_at_least(*relid, RowExclusiveLock);
 		txn->names[txn->n_names++] = claim;
 	}
 }

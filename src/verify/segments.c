@@ -358,7 +358,7 @@ verify_batch(Verify *v, const char *object, const S3am__Batch *batch)
 		MemoryContext old = MemoryContextSwitchTo(v->object_cxt);
 
 		in.extents.directory = batch->pages != NULL;
-		in.extents.one_page = batch->nrows;
+		in.extents.one_page = batch->nrows + batch->inner;
 		if (batch->pages)
 		{
 			in.extents.rows = batch->pages->rows;
@@ -388,7 +388,7 @@ verify_batch(Verify *v, const char *object, const S3am__Batch *batch)
 	s->number = ref->number;
 	s->size = ref->size;
 	s->footer_size = ref->footer_size;
-	s->nrows = batch->nrows;
+	s->nrows = batch->nrows + batch->inner;
 	s->n = batch->pages->n_rows;
 	s->rows = MemoryContextAllocHuge(cxt, Max(s->n, 1) * sizeof(uint32));
 	s->size8 = MemoryContextAllocHuge(cxt, Max(s->n, 1) * sizeof(uint32));

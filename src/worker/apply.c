@@ -118,6 +118,8 @@ apply_rows(S3Node *node, const S3am__Txn *txn, uint64 version, uint64 pos)
 
 		if (table == NULL)
 			table = c.table = state_add_table(node, edit->storage, edit->storage, pos);
+		if (edit->rows_of)
+			table->rows_of = edit->rows_of;
 		if (edit->n_drop_batches > 0)
 		{
 			/* the rows are what they were, so nothing has changed for those that watch the table */

@@ -392,6 +392,7 @@ table_leaf(void *arg, LoadedPage *leaf)
 			continue;
 		}
 		w->table = state_add_table(w->node, t->storage, t->table, w->pos);
+		w->table->rows_of = t->rows_of;
 		w->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am restored batches", ALLOCSET_DEFAULT_SIZES);
 		old = MemoryContextSwitchTo(w->cxt);
 		w->batches = state_restore_begin(w->node, w->table);

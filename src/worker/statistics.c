@@ -88,8 +88,8 @@ statistics_note(const S3am__Txn *txn)
 		Successors successors = {edit, 0, 0};
 		Changes *c;
 
-		if (edit->n_drop_batches)
-			continue; /* merged: nothing has changed */
+		if (edit->n_drop_batches || edit->rows_of)
+			continue; /* merged: nothing has changed; or an index */
 		for (size_t b = 0; b < edit->n_batches; b++)
 			added += edit->batches[b]->nrows;
 		ended = cardinality(edit->removed) + cardinality(edit->replaced);

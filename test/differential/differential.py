@@ -19,7 +19,12 @@ import psycopg2
 import planted
 from sides import LOST, Outcome, Side
 import serial
-from statements import SETUP, Client, Generator, Statement, Table
+from statement import Statement
+from statements import SETUP, Client, Generator, Table
+
+
+# What the planner of each session may not use: so plans are by index mostly, and of all kinds.
+PLANS = ["", "seqscan", "seqscan sort hashjoin nestloop bitmapscan", "seqscan indexscan indexonlyscan"]
 
 
 class Difference(Exception):
@@ -44,8 +49,9 @@ class Round:
         sql, data, take_status, take_rows = planted.perturb(self.bug, statement, client)
         self.counts.statements[statement.kind] += 1
         self.history.append("%d: %s" % (number, statement.sql))
-        if "access_method" in statement.extra and self.method != "heap" and statement.extra["table"] not in self.generator.partitioned:
-            # to heap and back, where the model only rewrites
+        if ("access_method" in statement.extra and self.method != "heap" and statement.extra["table"] not in self.generator.partitioned
+                and "u_t" not in self.generator.tables[statement.extra["table"]].columns):
+            # to heap and back, where the model only rewrites; a table that others refer to may not
             there = statement.extra["access_method"]
             sql, take_status = "%s; %s" % (there % "heap", there % self.method), True
         left.send(statement.sql, statement.data)
@@ -85,6 +91,13 @@ class Round:
                 self.left.query("SELECT pg_cancel_backend(%d)" % left.pid)
                 self.roll_all_back()
                 self.history.append("   (only heap waits: all rolled back)")
+                return
+            if right.busy and "keys" in statement.extra and any(c.for_update for c in self.clients if c is not client):
+                # a row that is locked FOR UPDATE may be about to go, as far as s3am knows; heap knows better, and fails or goes on
+                self.counts.s3am_waits += 1
+                self.right.query("SELECT pg_cancel_backend(%d)" % right.pid)
+                self.roll_all_back()
+                self.history.append("   (only s3am waits: all rolled back)")
                 return
             if left.busy or right.busy:
                 raise Difference("session %d, %s\n  waits on %s, but on %s it got\n  %s" % (
@@ -177,6 +190,8 @@ class Round:
             client.held.append(statement.extra["hold"])
         elif "close" in statement.extra:
             client.held.remove(statement.extra["close"])
+        elif "row_lock" in statement.extra or statement.kind == "where current of":
+            client.for_update = client.open and (client.for_update or "FOR UPDATE" in statement.sql)
         elif statement.kind == "begin":
             client.open = True
             client.repeatable = "REPEATABLE READ" in statement.sql
@@ -216,6 +231,7 @@ class Round:
                 types[column] = {"character varying(40)": "varchar(40)",
                                  "timestamp with time zone": "timestamptz"}.get(types[column], types[column])
             self.generator.tables[name] = Table(name, types)
+        self.generator.learn_keys(self.left.query)
         self.generator.partitioned = [row[0] for row in self.left.query(
             "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND (relkind = 'p' OR relispartition)")]
         self.generator.views = [row[0] for row in self.left.query(
@@ -247,9 +263,11 @@ class Round:
                   (g.point_delete, 5), (g.delete, 4), (g.delete_using, 1), (g.merge, 4), (g.move, 2), (g.nested, 2),
                   (g.select, 26), (g.copy_out, 1), (g.row_lock, 16), (g.current_of, 2), (g.ddl, 12),
                   (g.bulk, 1), (g.bad_copy, 1), (g.move_partition, 3), (g.move_one, 3), (g.loop, 2), (g.own_writes, 3),
-                  (g.tables_sampled, 1), (g.lateral, 1), (g.hidden, 2), (g.held, 8 if client.held else 0)]
+                  (g.tables_sampled, 1), (g.lateral, 1), (g.hidden, 2), (g.held, 8 if client.held else 0),
+                  (g.key_insert, 24), (g.key_insert_many, 5), (g.key_update, 12), (g.key_turn, 2), (g.key_delete, 4), (g.key_again, 3),
+                  (g.by_index, 24), (g.index_ddl, 6)]
         if client.open:
-            makers += [(g.cursor, 8 + 6 * len(client.cursors)), (g.close_cursor, 1), (g.savepoint, 12)]
+            makers += [(g.cursor, 8 + 6 * len(client.cursors)), (g.close_cursor, 1), (g.savepoint, 12), (g.index_cursor, 4), (g.set_constraints, 2)]
         else:
             makers += [(g.maintenance, 3), (g.hold, 2)]
         if client.open and client.write_next:
@@ -284,9 +302,12 @@ class Round:
                 side.call(session, "SET s3am.transaction_memory = '64kB'")
                 side.call(session, "SET s3am.segment_size = '64kB'")
                 side.call(session, "SET s3am.inline_limit = 1")
+            for session, settings in zip(side.sessions, PLANS):
+                for setting in settings.split():
+                    side.call(session, "SET enable_%s = off" % setting)
         self.method = self.right.query("SHOW default_table_access_method")[0][0]
         first = self.clients[0]
-        for sql in SETUP:
+        for sql in SETUP + self.generator.setup():
             self.step(first, Statement("setup", sql, ddl=True))
         for _ in range(3):
             name = self.generator.name("t")
@@ -359,14 +380,37 @@ class Round:
                     "SELECT relname, pg_get_constraintdef(o.oid) FROM pg_constraint o JOIN pg_class c ON c.oid = conrelid"
                     " WHERE relnamespace = 'public'::regnamespace",
                     "SELECT relname, obj_description(oid, 'pg_class') FROM pg_class WHERE relnamespace = 'public'::regnamespace"
-                    " AND relkind IN ('r', 'v')"):
+                    " AND relkind IN ('r', 'v')",
+                    "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'",
+                    "SELECT relname, indisvalid, indisready, indisunique, indisprimary, indisclustered FROM pg_index"
+                    " JOIN pg_class c ON c.oid = indexrelid WHERE relnamespace = 'public'::regnamespace"):
             self.same(sql)
         self.learn()
+        for side in (self.left, self.right):
+            for session in side.sessions:
+                side.call(session, "RESET enable_seqscan; RESET enable_bitmapscan")
         for name in sorted(self.generator.tables) + self.generator.views:
             self.same("SELECT * FROM %s" % name)
+        for sql in self.by_each_index():
+            self.same(sql, session=2)
 
-    def same(self, sql):
-        answers = [side.call(side.sessions[0], sql) for side in (self.left, self.right)]
+    def by_each_index(self):
+        """All that is in each index, both ways, in its order."""
+        for table, columns, where, backward in self.left.query(
+                "SELECT indrelid::regclass::text, string_agg(pg_get_indexdef(indexrelid, k, false) || CASE indoption[k - 1] & 3 WHEN 0 THEN ' ASC NULLS LAST'"
+                " WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' ASC NULLS FIRST' ELSE ' DESC NULLS FIRST' END, ', ' ORDER BY k),"
+                " coalesce('WHERE ' || pg_get_expr(indpred, indrelid), ''),"
+                " string_agg(pg_get_indexdef(indexrelid, k, false) || CASE indoption[k - 1] & 3 WHEN 3 THEN ' ASC NULLS LAST'"
+                " WHEN 2 THEN ' DESC NULLS LAST' WHEN 1 THEN ' ASC NULLS FIRST' ELSE ' DESC NULLS FIRST' END, ', ' ORDER BY k)"
+                " FROM pg_index JOIN pg_class c ON c.oid = indexrelid, generate_series(1, indnkeyatts) k"
+                " WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND indisvalid"
+                " GROUP BY indexrelid, indrelid, indpred ORDER BY indexrelid::regclass::text"):
+            for order in (columns, backward):
+                yield ("SELECT count(*), md5(string_agg(t, ',' ORDER BY i, t)) FROM (SELECT dense_rank() OVER (ORDER BY %s) i, t::text t FROM %s t %s) x"
+                       % (order, table, where))
+
+    def same(self, sql, session=0):
+        answers = [side.call(side.sessions[session], sql) for side in (self.left, self.right)]
         if answers[0].key(False) != answers[1].key(False):
             raise Difference("at the end: %s\n%s" % (sql, self.compare(*answers, False)))
 
@@ -376,14 +420,16 @@ class Counts:
         self.statements = collections.Counter()
         self.errors = collections.Counter()
         self.results = collections.defaultdict(lambda: [0, 0])    # kind -> failed, done
+        self.s3am_waits = 0  # of s3am alone, for a key of a row that is locked FOR UPDATE
         self.heap_waits = 0  # of heap alone, in a statement that says it does not wait
         self.waits = self.deadlocks = self.rounds = self.broken = self.committed = self.failed = 0
 
     def show(self):
         def listed(counter):
             return ", ".join("%s %d" % item for item in sorted(counter.items(), key=lambda item: (-item[1], item[0])))
-        print("# %d rounds, %d statements, %d waits, %d deadlocks, %d times heap waited despite SKIP LOCKED or NOWAIT" % (
-            self.rounds, sum(self.statements.values()), self.waits, self.deadlocks, self.heap_waits))
+        print("# %d rounds, %d statements, %d waits, %d deadlocks, %d times heap waited despite SKIP LOCKED or NOWAIT,"
+              " %d times s3am alone for a key" % (
+                  self.rounds, sum(self.statements.values()), self.waits, self.deadlocks, self.heap_waits, self.s3am_waits))
         print("# statements: " + listed(self.statements))
         print("# errors: " + listed(self.errors))
         print("# SERIALIZABLE transactions: %d committed, %d failed" % (self.committed, self.failed))

@@ -70,8 +70,35 @@ def lost_default(statement, client):
             table, column, table, column, value), True
 
 
+def forgotten_key(statement, client):
+    """a unique index takes what is there already"""
+    if statement.kind == "setup" and "PRIMARY KEY" in statement.sql:
+        return re.sub("PRIMARY KEY", "NOT NULL", statement.sql), True
+    if statement.kind == "setup" and "UNIQUE INDEX" in statement.sql:
+        return statement.sql.replace("UNIQUE INDEX", "INDEX").replace("NULLS NOT DISTINCT", ""), True
+
+
+def lost_upsert(statement, client):
+    """ON CONFLICT DO UPDATE says that it updated, and did not"""
+    if statement.kind == "insert or update" and "ON CONFLICT (id) DO UPDATE" in statement.sql:
+        return re.sub("ON CONFLICT .*", "ON CONFLICT (id) DO NOTHING", statement.sql), True
+
+
+def lost_entry(statement, client):
+    """an index lacks an entry now and then"""
+    if statement.kind == "by index" and " WHERE u" in statement.sql:
+        return statement.sql.replace(" WHERE u", " WHERE id % 5 <> 2 AND u", 1), False
+
+
+def lost_cascade(statement, client):
+    """the actions of foreign keys do nothing"""
+    if statement.kind in ("delete one", "delete key", "update key"):
+        return "SET session_replication_role = replica; %s; SET session_replication_role = origin" % statement.sql, True
+
+
 ALL = [skipped_delete, lost_rollback_to, lost_update, doubled_insert, kept_rollback, moving_snapshot, forgotten_row_lock,
-       cursor_sees_later_rows, copy_loses_last_row, lost_default]
+       cursor_sees_later_rows, copy_loses_last_row, lost_default,
+       forgotten_key, lost_upsert, lost_entry, lost_cascade]
 
 
 def perturb(bug, statement, client):

@@ -6,6 +6,9 @@ not made.
 """
 import random
 
+from keys import Keys
+from statement import Statement
+
 TYPES = ["integer", "bigint", "text", "numeric(12,2)", "boolean", "date", "timestamptz", "jsonb", "bytea", "integer[]",
          "uuid", "double precision", "varchar(40)", "mood", "positive", "pair", "mood[]", "int4range"]
 
@@ -46,17 +49,6 @@ class Table:
         self.columns = columns          # name -> type; id and n always exist
 
 
-class Statement:
-    """kind: for the counts.  ordered: rows come in a given order.  lock: it may wait; point: for at most one row, then.
-    rewrite: older snapshots see an empty table afterwards, as in core.
-    """
-
-    def __init__(self, kind, sql, ordered=False, data=None, lock=False, point=False, ddl=False, rewrite=False, **extra):
-        self.kind, self.sql, self.ordered, self.data = kind, sql, ordered, data
-        self.lock, self.point, self.ddl, self.rewrite = lock, point, ddl, rewrite
-        self.extra = extra
-
-
 class Client:
     """What the generator knows of a session."""
 
@@ -72,13 +64,15 @@ class Client:
         self.cursors = {}               # name -> (query, ordered)
         self.ddl = False                # did some in this transaction
         self.rewrote = False
+        self.for_update = False
         self.write_next = None
         if not hasattr(self, "held"):
             self.held = []              # cursors WITH HOLD, open over transactions
 
 
-class Generator:
+class Generator(Keys):
     def __init__(self, seed):
+        super().__init__()
         self.random = random.Random(seed)
         self.tables = {}
         self.views = []
@@ -151,7 +145,7 @@ class Generator:
         return self.tables[names[0] if self.random.random() < 0.6 else self.random.choice(names)]
 
     def extra_column(self, table):
-        names = sorted(set(table.columns) - {"id", "n"})
+        names = sorted(c for c in set(table.columns) - {"id", "n"} if not c.startswith("u"))
         return self.random.choice(names) if names else None
 
     def condition(self, alias=""):
@@ -164,7 +158,7 @@ class Generator:
             "%sn IS NULL" % alias])
 
     def values(self, table, rows):
-        names = list(table.columns)
+        names = [c for c in table.columns if not c.startswith("u")]
         lines = []
         for _ in range(rows):
             lines.append("(%s)" % ", ".join(str(self.new_id()) if column == "id" else self.literal(table.columns[column])
@@ -220,8 +214,10 @@ class Generator:
             table.name, other.name, self.random.randint(0, 3), self.condition("t.")), lock=True)
 
     def point_delete(self, client):
+        table = self.table()
+        # rows may refer to it
         return Statement("delete one", "DELETE FROM %s WHERE id = %d%s" % (
-            self.table().name, self.old_id(), self.random.choice(["", " RETURNING *"])), lock=True, point=True)
+            table.name, self.old_id(), self.random.choice(["", " RETURNING *"])), lock=True, point="u" not in table.columns)
 
     def delete(self, client):
         return Statement("delete", "DELETE FROM %s WHERE %s AND id %% 3 = %d" % (

@@ -204,6 +204,12 @@ each_row(void *arg, uint64 storage, LockTupleMode mode, uint64 base, const uint6
 	}
 }
 
+static bool
+any_storage(uint64 storage)
+{
+	return true;
+}
+
 /* rl_each() returns text: what a commit record would get, the first rows of it; rl_each_count() the number of rows */
 PG_FUNCTION_INFO_V1(rl_each);
 Datum
@@ -212,7 +218,7 @@ rl_each(PG_FUNCTION_ARGS)
 	EachState state = {.rows = 0};
 
 	initStringInfo(&state.text);
-	rowlock_each(each_row, &state);
+	rowlock_each(any_storage, each_row, &state);
 	PG_RETURN_TEXT_P(cstring_to_text(state.text.data));
 }
 
@@ -223,7 +229,7 @@ rl_each_count(PG_FUNCTION_ARGS)
 	EachState state = {.rows = 0};
 
 	initStringInfo(&state.text);
-	rowlock_each(each_row, &state);
+	rowlock_each(any_storage, each_row, &state);
 	PG_RETURN_INT64(state.rows);
 }
 

@@ -22,11 +22,11 @@ is "$(grep -o '`s3am\.[a-z_]*`' "$top/docs/settings.md" | tr -d '`' | sort -u |
 	while read -r name; do sql -c "SHOW $name" > /dev/null 2>&1 || echo "$name"; done)" "" "and every one there exists"
 missing "every function and view for users is in docs/functions.md" \
 	"$(sql -c "SELECT DISTINCT proname::text FROM pg_proc WHERE pronamespace = 's3am'::regnamespace
-		AND prorettype NOT IN ('table_am_handler'::regtype, 'internal'::regtype)
+		AND prorettype NOT IN ('table_am_handler'::regtype, 'index_am_handler'::regtype, 'internal'::regtype)
 		UNION SELECT relname FROM pg_class WHERE relnamespace = 's3am'::regnamespace AND relkind = 'v'")" \
 	"$top/docs/functions.md"
 is "$(sql -c "SELECT string_agg(proname, ' ') FROM pg_proc WHERE pronamespace = 's3am'::regnamespace
-	AND prorettype NOT IN ('table_am_handler'::regtype, 'internal'::regtype) AND obj_description(oid, 'pg_proc') IS NULL")" "" \
+	AND prorettype NOT IN ('table_am_handler'::regtype, 'index_am_handler'::regtype, 'internal'::regtype) AND obj_description(oid, 'pg_proc') IS NULL")" "" \
 	"every function has a comment"
 is "$(sql -c "SELECT string_agg(relname, ' ') FROM pg_class WHERE relnamespace = 's3am'::regnamespace AND relkind IN ('v', 'r')
 	AND obj_description(oid, 'pg_class') IS NULL")" "" "every view and table has one"

@@ -98,4 +98,16 @@ sql -c 'ALTER TABLE own ALTER k TYPE text'
 eventually 10 reached "$wanted"
 ok $? "and goes on once the column has another type"
 is "$(sql -c 'SELECT k, a FROM own')" 'x|1' "with its values"
+
+# ---- sessions of one server that change the schema at once do not fail each other: each view has a rule of the same name
+
+on one
+sql -c 'CREATE TABLE viewed (a int) USING s3am' || exit 1
+for session in 1 2 3 4; do
+	for n in 1 2 3 4 5; do echo "CREATE VIEW view_${session}_$n AS SELECT * FROM viewed;"; done | sql -f - > "$work/views.$session" 2>&1 &
+	views[session]=$!
+done
+wait "${views[@]}"
+is "$(cat "$work"/views.?)" '' "views are made at once"
+is "$(sql -c "SELECT count(*) FROM pg_views WHERE viewname LIKE 'view\__\__'")" 20 "all of them"
 done_testing

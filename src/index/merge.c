@@ -1,0 +1,240 @@
+/*
+ * merge.c: runs of an index become fewer; entries of rows that are gone are left out.
+ *
+ * The compactor does this as it does with a table's batches, and its edit goes the same way (src/compact).  Merged are neighbours, by the
+ * order in which they came: then the new run has the numbers of those that it replaces.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "compact/compact.h"
+#include "index/index.h"
+#include "index/merge.h"
+#include "node/bucket.h"
+#include "s3am.h"
+#include "txn/txn.h"
+
+#define CLASS_SMALLEST (16 * 1024) /* bytes of entries, uncompressed */
+#define CLASS_FACTOR 4
+#define CLASSES 16
+#define MERGE_RUNS 4
+#define MERGE_SMALLEST 8 /* of the smallest class, which are inline: each merge is a commit */
+#define OTHERS_FACTOR 4
+#define INLINE_BYTES (64 * 1024)
+
+/* A run among the batches of an index. */
+typedef struct Run
+{
+	uint32 first, end; /* of its batches */
+	uint64 raw;
+	int class;
+} Run;
+
+static int
+class_of(uint64 raw)
+{
+	int class = 0;
+
+	for (uint64 limit = CLASS_SMALLEST; class < CLASSES - 1 && raw >= limit; limit *= CLASS_FACTOR)
+		class ++;
+	return class;
+}
+
+static uint32
+find_runs(const BatchEntry **batches, uint32 count, Run *runs)
+{
+	uint32 n = 0;
+
+	for (uint32 i = 0; i < count; i++)
+	{
+		if (n == 0 || !batches[i]->continues)
+			runs[n++] = (Run){i, i, 0};
+		runs[n - 1].raw += batches[i]->raw;
+		runs[n - 1].end = i + 1;
+	}
+	for (uint32 i = 0; i < n; i++)
+		runs[i].class = class_of(runs[i].raw);
+	return n;
+}
+
+CompactJob *
+index_plan(S3Node *node, TableState *table, CompactUrge urge)
+{
+	const BatchEntry **batches;
+	uint32 count, nruns;
+	const BatchArray *array;
+	uint64 base = POS_WHOLE(pg_atomic_read_u64(&node->applied));
+	Run *runs;
+
+	pg_memory_barrier();
+	if (table->dropped != 0)
+		return NULL;
+	array = state_batches(node, table, &count);
+	count = state_all_batches(node, array, count, &batches);
+	runs = palloc(sizeof(Run) * Max(count, 1));
+	nruns = find_runs(batches, count, runs);
+	for (int class = 0; class < CLASSES; class ++)
+		for (uint32 first = 0, end; first < nruns; first = Max(end, first + 1))
+		{
+			uint32 exact = 0, wanted = class == 0 ? MERGE_SMALLEST : MERGE_RUNS;
+			CompactJob *job;
+
+			for (end = first; end < nruns && runs[end].class <= class; end++)
+				exact += runs[end].class == class;
+			if (urge == COMPACT_OTHERS)
+				wanted *= OTHERS_FACTOR;
+			if (exact < wanted && !(urge >= COMPACT_PRESSED && end - first > 1))
+				continue;
+			job = palloc0(sizeof(CompactJob));
+			job->storage = table->storage;
+			job->table = table->table;
+			job->base = base;
+			job->nbatches = runs[end - 1].end - runs[first].first;
+			job->batches = palloc(sizeof(BatchEntry) * job->nbatches);
+			for (uint32 i = 0; i < job->nbatches; i++)
+			{
+				job->batches[i] = *batches[runs[first].first + i];
+				job->rows += job->batches[i].nrows;
+				job->raw += job->batches[i].raw;
+			}
+			return job;
+		}
+	return NULL;
+}
+
+/* ------------------------------------------------------------------------------------ rewriting */
+
+/* Which entries stay. */
+typedef struct Living
+{
+	S3Node *node;
+	TableState *table; /* whose rows they are of; NULL: it is gone */
+	uint64 pos; /* what ended up to here is over */
+	const BatchArray *batches;
+	uint32 count;
+} Living;
+
+/* Is the row gone for all who will read the new run?  Others read the runs before it. */
+static bool
+is_over(const Living *living, uint64 row)
+{
+	RowEnd end;
+
+	if (living->table == NULL)
+		return false;
+	if (state_row_ended(living->node, living->table, row, &end) && end.pos <= living->pos)
+		return true;
+	/* compaction may have dropped it, and then nothing is known of its end any more */
+	return state_find_batch(living->node, living->batches, living->count, row) == NULL;
+}
+
+/* The index, without a lock: nobody waits for a merge.  One that is dropped meanwhile stays in memory as long as it is open. */
+static Relation
+open_index(uint64 storage)
+{
+	Oid relid = storage_index_relation(storage);
+	Relation index = OidIsValid(relid) ? RelationIdGetRelation(relid) : NULL;
+
+	if (index == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE), errmsg("no index has storage " UINT64_FORMAT " here", storage)));
+	return index;
+}
+
+CompactResult *
+index_rewrite(S3Node *node, const CompactJob *job, CompactThrottle *throttle)
+{
+	CompactResult *result = palloc0(sizeof(CompactResult));
+	S3am__TableEdit *edit = &result->edit;
+	TableState *index_table = state_table(node, job->storage);
+	Living living = {node, state_table(node, index_table->rows_of), POS(job->base, POS_STEP_MAX)};
+	Relation index = open_index(job->storage);
+	RunWriter *volatile writer = NULL;
+	S3am__Batch **batches = NULL;
+
+	s3am__table_edit__init(edit);
+	edit->storage = job->storage;
+	edit->rows_of = index_table->rows_of;
+	edit->first_row = job->batches[0].first_row;
+	edit->drop_batches = palloc(sizeof(uint64) * job->nbatches);
+	for (uint32 i = 0; i < job->nbatches; i++)
+		edit->drop_batches[edit->n_drop_batches++] = job->batches[i].first_row;
+	result->one_xmin = true;
+	result->xmin = job->batches[0].xmin;
+	if (living.table)
+		living.batches = state_batches(node, living.table, &living.count);
+
+	PG_TRY();
+	{
+		IndexMeta *meta = index_meta(index, CurrentMemoryContext);
+		IndexSearch search;
+		uint64 last = 0;
+		bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
+		Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
+
+		search_open_batches(&search, meta, node, job->batches, job->nbatches,
+							AllocSetContextCreate(CurrentMemoryContext, "s3am merge", ALLOCSET_DEFAULT_SIZES));
+		for (search_seek(&search, NULL, true); search.current; search_next(&search))
+		{
+			uint64 row = search_row(&search);
+
+			if (++last % 1024 == 0)
+			{
+				compact_throttle(throttle, job->raw / Max(job->rows, 1) * 1024);
+				pg_atomic_write_u64(&node->compaction.rows_done, last);
+				if (index_table->dropped)
+					ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the index was dropped or rebuilt")));
+			}
+			if (is_over(&living, row))
+			{
+				result->dropped++;
+				continue;
+			}
+			for (int i = 0; i < meta->desc->natts; i++)
+				values[i] = search_value(&search, i, &nulls[i]);
+			values[ENTRY_ROW] = Int64GetDatum(row);
+			if (writer == NULL)
+			{
+				writer = run_begin(meta->desc, job->raw > INLINE_BYTES);
+				run_note_uploads(writer, compact_note_upload);
+			}
+			run_add(writer, values, nulls);
+		}
+		search_close(&search);
+		if (writer)
+		{
+			RunWriter *w = writer;
+
+			edit->n_batches = run_finish(w, &batches);
+			writer = NULL;
+			edit->batches = batches;
+		}
+	}
+	PG_CATCH();
+	{
+		if (writer)
+			run_discard(writer);
+		RelationClose(index);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	RelationClose(index);
+	for (size_t i = 0; i < edit->n_batches; i++)
+	{
+		const S3am__Batch *batch = edit->batches[i];
+
+		result->bytes += batch->segment ? batch->segment->size : batch->rows.len;
+		if (batch->segment)
+			result->epoch = batch->segment->epoch;
+		if (i > 0)
+			(void) batch_share_schema(edit->batches[i], edit->batches[0]);
+	}
+	pg_atomic_write_u32(&node->compaction.phase, COMPACT_UPLOAD);
+	bucket_segment_wait_all();
+	return result;
+}

@@ -1,0 +1,727 @@
+/*
+ * own.c: entries that the current transaction added to indexes.
+ *
+ * They are in sorted runs, each at least twice as large as the next one, and a small one that new entries are put into.  When those of all
+ * indexes exceed a quarter of s3am.transaction_memory, what the largest one has in memory goes to a file; files of one size are put together
+ * when there are some.  A scan holds the runs that there were when it began; they do not change, but for entries of rows that were rolled
+ * back, whose row numbers are given again: each run has a limit that they are at or above.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "index/index.h"
+#include "index/keyhash.h"
+#include "index/ownrun.h"
+#include "node/bucket.h"
+#include "s3am.h"
+#include "txn/commit.h"
+#include "txn/own.h"
+#include "txn/txn.h"
+
+#define TAIL_ENTRIES 256 /* that are put into their places one by one */
+#define FILES_OF_LEVEL 8
+#define BASES_MAX 1024 /* of one index that its claims tell apart */
+#define CLAIMED_KEYS_MIN 65536
+
+static List *indexes; /* of OwnIndex, few; in own_context() */
+static OwnIndex *last_index;
+static Size memory_due; /* of ownrun_memory, when something must leave it */
+static uint64 transaction; /* number of the current one in this session */
+
+OwnIndex *
+own_index(uint64 storage)
+{
+	ListCell *lc;
+
+	if (last_index && last_index->storage == storage)
+		return last_index;
+	foreach (lc, indexes)
+	{
+		OwnIndex *own = lfirst(lc);
+
+		if (own->storage == storage)
+			return last_index = own;
+	}
+	return NULL;
+}
+
+OwnIndex *
+own_index_for_write(const IndexMeta *meta, uint64 storage, uint64 table)
+{
+	OwnIndex *own = own_index(storage);
+
+	if (own == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(own_context());
+
+		own = palloc0(sizeof(OwnIndex));
+		own->storage = storage;
+		own->table = table;
+		own->relid = RelationGetRelid(meta->index);
+		own->unique = meta->index->rd_index->indisunique;
+		own->desc = CreateTupleDescCopy(meta->desc);
+		own->made = commit_storage_is_new(storage) ? GetCurrentSubTransactionId() : InvalidSubTransactionId;
+		indexes = lappend(indexes, own);
+		MemoryContextSwitchTo(old);
+		last_index = own;
+	}
+	return own;
+}
+
+/* The smaller ones of the runs in memory are put together, so that there are few. */
+static void
+merge_last(OwnIndex *own, const IndexMeta *meta)
+{
+	OwnRun *a = own->runs[own->nruns - 2], *b = own->runs[own->nruns - 1];
+
+	own->runs[own->nruns - 2] = own_run_merge(meta, a, b);
+	own->nruns--;
+	own_run_release(a);
+	own_run_release(b);
+}
+
+/* The small run is one like the others from now on. */
+static void
+freeze_tail(OwnIndex *own, const IndexMeta *meta)
+{
+	if (own->tail == NULL || own->tail->n == 0)
+		return;
+	if (own->nruns == own->runs_capacity)
+	{
+		int capacity = own->runs_capacity ? own->runs_capacity * 2 : 16;
+
+		own->runs = own->runs ? repalloc(own->runs, sizeof(OwnRun *) * capacity)
+							  : MemoryContextAlloc(own_context(), sizeof(OwnRun *) * capacity);
+		own->runs_capacity = capacity;
+	}
+	own->runs[own->nruns++] = own->tail;
+	own->tail = NULL;
+	while (own->nruns - own->nfiles >= 2 && own->runs[own->nruns - 2]->n < 2 * own->runs[own->nruns - 1]->n)
+		merge_last(own, meta);
+}
+
+/* ------------------------------------------------------------------------------------ leaving memory */
+
+static Size
+memory_of(const OwnIndex *own)
+{
+	Size bytes = own->arena ? own->arena->bytes : 0;
+
+	for (int i = own->nfiles; i < own->nruns; i++)
+		bytes += sizeof(OwnEntry) * own->runs[i]->n;
+	return bytes;
+}
+
+/* But those that were passed over already. */
+static OwnIndex *
+largest_index(void)
+{
+	OwnIndex *largest = NULL;
+	ListCell *lc;
+
+	foreach (lc, indexes)
+	{
+		OwnIndex *own = lfirst(lc);
+
+		if (!own->passed_over && (largest == NULL || memory_of(own) > memory_of(largest)))
+			largest = own;
+	}
+	return largest;
+}
+
+/* Runs from this one on become one, or none. */
+static void
+replace_runs(OwnIndex *own, int from, OwnRun *run)
+{
+	for (int i = from; i < own->nruns; i++)
+		own_run_release(own->runs[i]);
+	own->nruns = from;
+	if (run)
+		own->runs[own->nruns++] = run;
+}
+
+/* Files of one level become one of the next one, when there are that many. */
+static void
+merge_files(OwnIndex *own, const IndexMeta *meta)
+{
+	for (;;)
+	{
+		int first = own->nfiles;
+		OwnRun *run;
+
+		Assert(own->nruns == own->nfiles);
+		while (first > 0 && own->runs[first - 1]->level == own->runs[own->nfiles - 1]->level)
+			first--;
+		if (own->nfiles - first < FILES_OF_LEVEL)
+			break;
+		run = own_run_file(meta, own->runs + first, own->nfiles - first, own->runs[first]->level + 1);
+		replace_runs(own, first, run);
+		own->nfiles = own->nruns;
+	}
+}
+
+/* What the index has in memory goes to a file, or into less memory if most of it was undone. */
+static void
+leave_memory(OwnIndex *own, const IndexMeta *meta)
+{
+	Size living = 0;
+	uint64 n = 0;
+	OwnRun *run;
+	bool pack;
+
+	freeze_tail(own, meta);
+	if (own->nruns == own->nfiles)
+		return;
+	for (int i = own->nfiles; i < own->nruns; i++)
+	{
+		uint64 of_run;
+
+		living += own_run_living(own->runs[i], &of_run);
+		n += of_run;
+	}
+	living += sizeof(OwnEntry) * n;
+	pack = living < memory_of(own) / 2;
+	if (n == 0)
+		run = NULL;
+	else if (pack)
+		run = own_run_pack(meta, own->runs + own->nfiles, own->nruns - own->nfiles);
+	else
+		run = own_run_file(meta, own->runs + own->nfiles, own->nruns - own->nfiles, 0);
+	replace_runs(own, own->nfiles, run);
+	own_arena_release(own->arena);
+	own->arena = NULL;
+	if (run && run->arena)
+	{
+		own->arena = run->arena;
+		own->arena->refs++;
+	}
+	else
+	{
+		own->nfiles = own->nruns;
+		merge_files(own, meta);
+	}
+}
+
+/* Memory is full: the largest index gives up its own. */
+static void
+keep_bounded(void)
+{
+	static bool busy = false;
+	Size limit = (Size) s3am_transaction_memory * 1024 / 4;
+	MemoryContext cxt, old;
+	ListCell *lc;
+
+	/* an operator class's own function that adds entries must not come here in the middle of it */
+	if (busy)
+		return;
+	foreach (lc, indexes)
+		((OwnIndex *) lfirst(lc))->passed_over = false;
+	cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index spill", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(cxt);
+	busy = true;
+	PG_TRY();
+	{
+		OwnIndex *own;
+
+		while ((own = largest_index()) != NULL)
+		{
+			/* one that was dropped may come back, but cannot be sorted now */
+			Relation index = try_relation_open(own->relid, AccessShareLock);
+
+			if (index)
+			{
+				leave_memory(own, index_meta(index, cxt));
+				relation_close(index, AccessShareLock);
+				break;
+			}
+			own->passed_over = true;
+		}
+	}
+	PG_FINALLY();
+	{
+		busy = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(cxt);
+	/* what open scans hold does not go now */
+	memory_due = Max(limit, ownrun_memory + limit / 2);
+}
+
+/* Versions up to which keys were looked for, in order.  Of those that are too many an older one stands for a newer one (protocol.md, 15). */
+static void
+add_base(OwnIndex *own, uint64 base)
+{
+	if (own->nbases > 0 && own->bases[own->nbases - 1] == base)
+		return;
+	if (own->nbases == BASES_MAX && own->bases[0] < base)
+		return;
+	if (own->nbases > 0 && own->bases[own->nbases - 1] > base)
+	{
+		int at = 0;
+
+		while (own->bases[at] < base)
+			at++;
+		if (own->bases[at] == base)
+			return;
+		if (own->nbases < BASES_MAX)
+			own->nbases++;
+		memmove(&own->bases[at + 1], &own->bases[at], sizeof(uint64) * (own->nbases - at - 1));
+		own->bases[at] = base;
+		return;
+	}
+	if (own->nbases == own->bases_capacity)
+	{
+		own->bases_capacity = own->bases_capacity ? own->bases_capacity * 2 : 4;
+		own->bases = own->bases ? repalloc(own->bases, sizeof(uint64) * own->bases_capacity)
+								: MemoryContextAlloc(own_context(), sizeof(uint64) * own->bases_capacity);
+	}
+	own->bases[own->nbases++] = base;
+}
+
+void
+own_index_add(OwnIndex *own, const IndexMeta *meta, const Datum *values, const bool *nulls, uint64 base)
+{
+	OwnEntry entry;
+	OwnRun *tail;
+	uint64 low = 0, high;
+
+	if (ownrun_memory > Max(memory_due, (Size) s3am_transaction_memory * 1024 / 4))
+		keep_bounded();
+	if (own->arena == NULL)
+		own->arena = own_arena_create();
+	if (own->unique && base)
+		add_base(own, base);
+	own_entry_form(&entry, own->arena, meta, values, nulls, base);
+	if (own->tail && own->tail->n == TAIL_ENTRIES)
+		freeze_tail(own, meta);
+	if (own->tail == NULL || own->tail->n == own->tail->capacity)
+	{
+		OwnRun *larger = own_run_create(own->arena, own->tail ? Min(own->tail->capacity * 2, TAIL_ENTRIES) : 16);
+
+		for (uint64 i = 0; own->tail && i < own->tail->n; i++)
+			own_run_put(larger, &own->tail->entries[i]);
+		if (own->tail)
+			own_run_release(own->tail);
+		own->tail = larger;
+	}
+	tail = own->tail;
+	high = tail->n;
+	/* most come in order */
+	if (high > 0 && own_entry_compare(meta, &tail->entries[high - 1], &entry) <= 0)
+		low = high;
+	while (low < high)
+	{
+		uint64 middle = low + (high - low) / 2;
+
+		if (own_entry_compare(meta, &tail->entries[middle], &entry) <= 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	memmove(&tail->entries[low + 1], &tail->entries[low], sizeof(OwnEntry) * (tail->n - low));
+	tail->n++;
+	tail->entries[low] = entry;
+	if (ROW_IS_OWN(entry.row))
+		tail->highest = Max(tail->highest, entry.row - OWN_BASE);
+}
+
+/* ------------------------------------------------------------------------------------ reading */
+
+uint64
+own_index_entries(const OwnIndex *own)
+{
+	uint64 n = own->tail ? own->tail->n : 0;
+
+	for (int i = 0; i < own->nruns; i++)
+		n += own->runs[i]->n;
+	return n;
+}
+
+/* What a scan holds; goes with its memory if the scan does not end. */
+typedef struct Hold
+{
+	MemoryContextCallback callback;
+	uint64 transaction;
+	int n;
+	OwnRun *runs[FLEXIBLE_ARRAY_MEMBER];
+} Hold;
+
+static void
+let_go(void *arg)
+{
+	Hold *hold = arg;
+
+	if (hold->transaction == transaction)
+		for (int i = 0; i < hold->n; i++)
+			own_run_release(hold->runs[i]);
+	hold->n = 0;
+}
+
+void
+own_hold_release(OwnHold *hold)
+{
+	let_go(hold);
+}
+
+int
+own_index_hold(OwnIndex *own, const IndexMeta *meta, MemoryContext cxt, OwnHold **held, OwnReader ***readers)
+{
+	Hold *hold;
+
+	freeze_tail(own, meta);
+	*readers = MemoryContextAlloc(cxt, sizeof(OwnReader *) * Max(own->nruns, 1));
+	hold = MemoryContextAlloc(cxt, offsetof(Hold, runs) + sizeof(OwnRun *) * own->nruns);
+	hold->transaction = transaction;
+	hold->n = own->nruns;
+	for (int i = 0; i < own->nruns; i++)
+		(*readers)[i] = own_reader(own->runs[i], meta, cxt);
+	for (int i = 0; i < own->nruns; i++)
+	{
+		hold->runs[i] = own->runs[i];
+		own->runs[i]->refs++;
+	}
+	hold->callback.func = let_go;
+	hold->callback.arg = hold;
+	MemoryContextRegisterResetCallback(cxt, &hold->callback);
+	*held = (OwnHold *) hold;
+	return own->nruns;
+}
+
+void
+own_index_clear(OwnIndex *own)
+{
+	for (int i = 0; i < own->nruns; i++)
+		own_run_release(own->runs[i]);
+	own->nruns = own->nfiles = 0;
+	if (own->tail)
+		own_run_release(own->tail);
+	own->tail = NULL;
+	if (own->arena)
+		own_arena_release(own->arena);
+	own->arena = NULL;
+	own->nbatches = 0;
+	own->built = true;
+}
+
+void
+own_index_batches(OwnIndex *own, int nbatches, S3am__Batch **batches)
+{
+	/* the caller's memory may end with its statement */
+	MemoryContext old = MemoryContextSwitchTo(own_context());
+
+	own->nbatches = nbatches;
+	own->batches = batches;
+	own->parts = palloc0(sizeof(RunPart) * Max(nbatches, 1));
+	for (int i = 0; i < nbatches; i++)
+	{
+		RunPart *part = &own->parts[i];
+		const S3am__Batch *batch = batches[i];
+		const S3am__SegmentRef *ref = batch->segment;
+		PageStart *pages = MemoryContextAllocHuge(own_context(), sizeof(PageStart) * (batch->pages->n_rows + (Size) 1));
+
+		page_starts_fill(batch, pages);
+		part->source.nrows = batch->nrows + batch->inner;
+		part->source.npages = batch->pages->n_rows;
+		part->source.pages = pages;
+		part->source.cache_owner = node_current()->cache_owner;
+		part->source.epoch = ref->epoch;
+		part->source.number = ref->number;
+		part->source.len = ref->size - ref->footer_size;
+		part->source.identity = segment_identity(bucket_repository_uuid(), ref->epoch, ref->number);
+		part->entries = batch->nrows;
+		part->schema = schema_pack(batch->schema);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ------------------------------------------------------------------------------------ undoing */
+
+void
+own_index_forget_rows(uint64 table_storage, uint64 n)
+{
+	ListCell *lc;
+
+	foreach (lc, indexes)
+	{
+		OwnIndex *own = lfirst(lc);
+
+		if (own->table != table_storage)
+			continue;
+		for (int i = 0; i < own->nruns; i++)
+			if (own->runs[i]->highest >= n)
+				own->runs[i]->limit = Min(own->runs[i]->limit, n);
+		if (own->tail && own->tail->highest >= n)
+		{
+			OwnRun *tail = own->tail;
+			uint64 kept = 0;
+
+			tail->highest = 0;
+			for (uint64 i = 0; i < tail->n; i++)
+			{
+				OwnEntry *entry = &tail->entries[i];
+
+				if (ROW_IS_OWN(entry->row) && entry->row - OWN_BASE >= n)
+					continue;
+				if (ROW_IS_OWN(entry->row))
+					tail->highest = Max(tail->highest, entry->row - OWN_BASE);
+				tail->entries[kept++] = *entry;
+			}
+			tail->n = kept;
+		}
+	}
+}
+
+void
+own_index_subabort(SubTransactionId sub)
+{
+	ListCell *lc;
+
+	foreach (lc, indexes)
+	{
+		OwnIndex *own = lfirst(lc);
+
+		if (own->made < sub)
+			continue;
+		own_index_clear(own);
+		indexes = foreach_delete_current (indexes, lc);
+	}
+	last_index = NULL;
+}
+
+void
+own_index_subcommit(SubTransactionId sub, SubTransactionId parent)
+{
+	ListCell *lc;
+
+	foreach (lc, indexes)
+		if (((OwnIndex *) lfirst(lc))->made >= sub)
+			((OwnIndex *) lfirst(lc))->made = parent;
+}
+
+void
+own_index_reset(void)
+{
+	indexes = NIL;
+	last_index = NULL;
+	ownrun_memory = memory_due = 0;
+	transaction++;
+}
+
+/* ------------------------------------------------------------------------------------ the record */
+
+int
+own_index_count(void)
+{
+	return list_length(indexes);
+}
+
+/* What of the index goes into the manifest, as a run; rows get their numbers in the table's edit. */
+static void
+write_entries(OwnIndex *own, const IndexMeta *meta, FinalRows *finals, S3am__TableEdit *edit)
+{
+	Size bytes = own->nfiles ? SIZE_MAX : 0;
+	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
+	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
+	RunWriter *volatile writer = NULL;
+	S3am__Batch **batches;
+	int n;
+
+	for (int i = own->nfiles; i < own->nruns; i++)
+	{
+		OwnRun *run = own->runs[i];
+
+		for (uint64 e = 0; e < run->n && bytes <= (Size) s3am_inline_limit * 1024; e++)
+			bytes += run->entries[e].tuple->t_len;
+	}
+	PG_TRY();
+	{
+		OwnMerge *merge = own_merge_begin(meta, own->runs, own->nruns);
+		const OwnEntry *entry;
+
+		while ((entry = own_merge_next(merge)) != NULL)
+		{
+			HeapTupleData tuple = own_entry_tuple(entry);
+			uint64 final = entry->row;
+
+			if (ROW_IS_OWN(entry->row))
+			{
+				if (finals == NULL || !record_final_row(finals, entry->row - OWN_BASE, &final))
+					continue;
+				final += OWN_BASE;
+			}
+			heap_deform_tuple(&tuple, meta->desc, values, nulls);
+			values[ENTRY_ROW] = Int64GetDatum(final);
+			if (writer == NULL)
+				writer = run_begin(meta->desc, bytes > (Size) s3am_inline_limit * 1024);
+			run_add(writer, values, nulls);
+		}
+		own_merge_end(merge);
+	}
+	PG_CATCH();
+	{
+		if (writer)
+			run_discard(writer);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	if (writer == NULL)
+		return;
+	n = run_finish(writer, &batches);
+	edit->batches =
+		edit->batches ? repalloc(edit->batches, sizeof(void *) * (edit->n_batches + n)) : palloc(sizeof(void *) * n);
+	for (int i = 0; i < n; i++)
+		edit->batches[edit->n_batches++] = batches[i];
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	uint64 x = *(const uint64 *) a, y = *(const uint64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void
+add_claim(S3am__Txn *txn, const OwnIndex *own, uint64 base, uint64 *hashes, size_t n)
+{
+	S3am__KeyClaim *claim = palloc(sizeof(*claim));
+
+	s3am__key_claim__init(claim);
+	claim->index = own->storage;
+	claim->mode = S3AM__MODE__UPDATE;
+	claim->base_version = base;
+	claim->hashes = hashes;
+	claim->n_hashes = n;
+	txn->keys[txn->n_keys++] = claim;
+}
+
+/* Place of the newest of the index's bases that is not newer than this one. */
+static int
+find_base(const OwnIndex *own, uint64 base)
+{
+	int low = 0, high = own->nbases - 1;
+
+	while (low < high)
+	{
+		int middle = low + (high - low + 1) / 2;
+
+		if (own->bases[middle] <= base)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+/*
+ * Keys that were added to a unique index, those that were removed again included: a claim for each version up to which they were looked for.
+ * While they are sorted a hash has the place of its base above it.
+ */
+static void
+claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
+{
+	size_t most = Max((size_t) s3am_transaction_memory * 1024 / 4 / sizeof(uint64), CLAIMED_KEYS_MIN);
+	const uint64 mask = (UINT64CONST(1) << KEY_HASH_BITS) - 1;
+	const KeyHasher *hasher;
+	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
+	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
+	uint64 *hashes;
+	uint64 total = 0;
+	size_t n = 0;
+
+	if (own->nbases == 0)
+		return;
+	hasher = key_hasher(meta->index);
+	for (int r = 0; r < own->nruns; r++)
+		total += own->runs[r]->n;
+	txn->keys = txn->keys ? repalloc(txn->keys, sizeof(void *) * (txn->n_keys + own->nbases))
+						  : palloc(sizeof(void *) * own->nbases);
+	hashes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * Min(total, most) + 1);
+	for (int r = 0; r < own->nruns; r++)
+	{
+		OwnMerge *merge = own_merge_begin(meta, &own->runs[r], 1);
+		const OwnEntry *entry;
+
+		while ((entry = own_merge_next(merge)) != NULL)
+		{
+			HeapTupleData tuple = own_entry_tuple(entry);
+			bool coarse;
+
+			if (entry->base == 0)
+				continue;
+			heap_deform_tuple(&tuple, meta->desc, values, nulls);
+			if (key_is_distinct(hasher, nulls + ENTRY_KEY))
+				continue;
+			if (n == most)
+			{
+				/* too many to be told: the whole index */
+				hashes[0] = KEY_HASH_INDEX;
+				add_claim(txn, own, own->bases[0], hashes, 1);
+				own_merge_end(merge);
+				return;
+			}
+			hashes[n++] = (uint64) find_base(own, entry->base) << KEY_HASH_BITS |
+						  key_hash_global(hasher, values + ENTRY_KEY, nulls + ENTRY_KEY, &coarse);
+		}
+		own_merge_end(merge);
+	}
+	qsort(hashes, n, sizeof(uint64), compare_numbers);
+	for (size_t i = 0; i < n;)
+	{
+		size_t first = i, count = 0;
+		uint64 base = hashes[i] >> KEY_HASH_BITS;
+
+		for (; i < n && hashes[i] >> KEY_HASH_BITS == base; i++)
+			if (count == 0 || hashes[first + count - 1] != (hashes[i] & mask))
+				hashes[first + count++] = hashes[i] & mask;
+		add_claim(txn, own, own->bases[base], hashes + first, count);
+	}
+}
+
+void
+own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table_storage), void *arg,
+				 bool (*is_dropped)(uint64 storage))
+{
+	ListCell *lc;
+
+	foreach (lc, indexes)
+	{
+		OwnIndex *own = lfirst(lc);
+		S3am__TableEdit *edit;
+		Relation index;
+		IndexMeta *meta;
+
+		if (is_dropped(own->storage))
+			continue;
+		index = try_relation_open(own->relid, AccessShareLock);
+		if (index == NULL)
+			continue;
+		meta = index_meta(index, CurrentMemoryContext);
+		freeze_tail(own, meta);
+		claim_keys(txn, own, meta);
+		edit = palloc(sizeof(*edit));
+		s3am__table_edit__init(edit);
+		edit->storage = own->storage;
+		edit->rows_of = own->table;
+		if (own->nbatches)
+		{
+			edit->batches = palloc(sizeof(void *) * own->nbatches);
+			memcpy(edit->batches, own->batches, sizeof(void *) * own->nbatches);
+			edit->n_batches = own->nbatches;
+		}
+		write_entries(own, meta, finals_of(arg, own->table), edit);
+		relation_close(index, AccessShareLock);
+		if (edit->n_batches == 0)
+			continue;
+		for (size_t i = 1; i < edit->n_batches; i++)
+			(void) batch_share_schema(edit->batches[i], edit->batches[0]);
+		txn->tables[txn->n_tables++] = edit;
+	}
+	bucket_segment_wait_all();
+}

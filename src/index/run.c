@@ -1,0 +1,202 @@
+/*
+ * run.c: sorted entries as runs: batches of the index's storage, each a B-tree that never changes.
+ *
+ * Entries come first, page after page; behind them the inner pages, level by level.  A row of an inner page is the first entry of the
+ * page that it stands for, but for its row id, which is the number of that page's first row.  The last level is one page; what has one page
+ * of entries has none.  A run that is larger than a segment is several of them, one behind the other.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "index/index.h"
+#include "node/bucket.h"
+#include "s3am.h"
+#include "txn/own.h"
+
+typedef struct Level
+{
+	MinimalTuple *rows;
+	uint64 *children; /* number of each one's first row */
+	uint32 n, capacity;
+	MemoryContext cxt;
+} Level;
+
+struct RunWriter
+{
+	MemoryContext cxt, result; /* result: of the batches */
+	TupleDesc desc;
+	bool stream;
+	RowWriter *writer; /* of the run in progress */
+	SegmentUpload *upload;
+	Level pages; /* of the entries so far */
+	void (*note)(uint64 epoch, uint64 number); /* of what was uploaded */
+	S3am__Batch **batches;
+	int nbatches, capacity;
+	Datum *values;
+	bool *nulls;
+};
+
+RunWriter *
+run_begin(TupleDesc desc, bool stream)
+{
+	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am run writer", ALLOCSET_DEFAULT_SIZES);
+	RunWriter *w = MemoryContextAllocZero(cxt, sizeof(RunWriter));
+
+	w->cxt = cxt;
+	w->result = CurrentMemoryContext;
+	w->desc = desc;
+	w->stream = stream;
+	w->note = spill_note;
+	w->values = MemoryContextAlloc(cxt, sizeof(Datum) * desc->natts);
+	w->nulls = MemoryContextAlloc(cxt, sizeof(bool) * desc->natts);
+	return w;
+}
+
+static void
+begin_level(RunWriter *w, Level *level)
+{
+	memset(level, 0, sizeof(*level));
+	level->cxt = AllocSetContextCreate(w->cxt, "s3am inner pages", ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
+add_child(Level *level, TupleDesc desc, const Datum *values, const bool *nulls, uint64 child)
+{
+	MemoryContext old = MemoryContextSwitchTo(level->cxt);
+
+	if (level->n == level->capacity)
+	{
+		level->capacity = level->capacity ? level->capacity * 2 : 16;
+		level->rows = level->rows ? repalloc_huge(level->rows, sizeof(MinimalTuple) * level->capacity)
+								  : palloc(sizeof(MinimalTuple) * level->capacity);
+		level->children = level->children ? repalloc_huge(level->children, sizeof(uint64) * level->capacity)
+										  : palloc(sizeof(uint64) * level->capacity);
+	}
+	level->rows[level->n] = heap_form_minimal_tuple(desc, unconstify(Datum *, values), unconstify(bool *, nulls));
+	level->children[level->n++] = child;
+	MemoryContextSwitchTo(old);
+}
+
+static void
+begin_run(RunWriter *w)
+{
+	MemoryContext old = MemoryContextSwitchTo(w->cxt);
+
+	begin_level(w, &w->pages);
+	w->writer = row_writer_create(w->desc, w->cxt);
+	if (w->stream)
+	{
+		w->upload = bucket_segment_begin();
+		row_writer_stream(w->writer, bucket_segment_emit, w->upload, bucket_repository_uuid(),
+						  bucket_segment_epoch(w->upload), bucket_segment_number(w->upload));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* The inner pages behind the entries. */
+static void
+write_levels(RunWriter *w)
+{
+	Level level = w->pages;
+
+	while (level.n > 1)
+	{
+		Level above;
+
+		begin_level(w, &above);
+		row_writer_end_page(w->writer);
+		for (uint32 i = 0; i < level.n; i++)
+		{
+			HeapTupleData tuple;
+			uint64 n;
+
+			tuple.t_len = level.rows[i]->t_len + MINIMAL_TUPLE_OFFSET;
+			tuple.t_data = (HeapTupleHeader) ((char *) level.rows[i] - MINIMAL_TUPLE_OFFSET);
+			heap_deform_tuple(&tuple, w->desc, w->values, w->nulls);
+			w->values[ENTRY_ROW] = Int64GetDatum(level.children[i]);
+			n = row_writer_add(w->writer, w->values, w->nulls);
+			if (row_writer_page_rows(w->writer) == 1)
+				add_child(&above, w->desc, w->values, w->nulls, n);
+		}
+		MemoryContextDelete(level.cxt);
+		level = above;
+	}
+	MemoryContextDelete(level.cxt);
+}
+
+static void
+end_run(RunWriter *w)
+{
+	MemoryContext old = MemoryContextSwitchTo(w->result);
+	S3am__Batch *batch = palloc(sizeof(*batch));
+	uint64 entries = row_writer_count(w->writer);
+
+	s3am__batch__init(batch);
+	write_levels(w);
+	row_writer_finish(w->writer, batch);
+	row_writer_free(w->writer);
+	w->writer = NULL;
+	batch->inner = batch->nrows - entries;
+	batch->nrows = entries;
+	batch->continues = w->nbatches > 0;
+	if (w->upload)
+	{
+		SegmentUpload *upload = w->upload;
+
+		bucket_segment_room(upload);
+		w->note(bucket_segment_epoch(upload), bucket_segment_number(upload));
+		w->upload = NULL;
+		bucket_segment_finish(upload, batch->segment);
+	}
+	if (w->nbatches == w->capacity)
+	{
+		w->capacity = w->capacity ? w->capacity * 2 : 4;
+		w->batches =
+			w->batches ? repalloc(w->batches, sizeof(void *) * w->capacity) : palloc(sizeof(void *) * w->capacity);
+	}
+	w->batches[w->nbatches++] = batch;
+	MemoryContextSwitchTo(old);
+}
+
+void
+run_add(RunWriter *w, const Datum *values, const bool *nulls)
+{
+	uint64 n;
+
+	if (w->stream && w->writer && row_writer_bytes(w->writer) >= (Size) s3am_segment_size * 1024)
+		end_run(w);
+	if (w->writer == NULL)
+		begin_run(w);
+	n = row_writer_add(w->writer, values, nulls);
+	if (row_writer_page_rows(w->writer) == 1)
+		add_child(&w->pages, w->desc, values, nulls, n);
+}
+
+int
+run_finish(RunWriter *w, S3am__Batch ***batches)
+{
+	int n;
+
+	if (w->writer)
+		end_run(w);
+	*batches = w->batches;
+	n = w->nbatches;
+	MemoryContextDelete(w->cxt);
+	return n;
+}
+
+void
+run_discard(RunWriter *w)
+{
+	if (w->upload)
+		bucket_segment_discard(w->upload);
+	MemoryContextDelete(w->cxt);
+}
+
+void
+run_note_uploads(RunWriter *w, void (*note)(uint64 epoch, uint64 number))
+{
+	w->note = note;
+}
