@@ -20,8 +20,9 @@ page_starts_check(const S3am__Batch *batch)
 			return false;
 		end = batch->segment->size - batch->segment->footer_size;
 	}
+	/* inner pages are pages of their own */
 	if (pages == NULL)
-		return batch->segment == NULL;
+		return batch->segment == NULL && batch->inner == 0;
 	if (pages->n_rows != pages->n_size8)
 		return false;
 	for (size_t i = 0; i < pages->n_rows; i++)
@@ -29,7 +30,8 @@ page_starts_check(const S3am__Batch *batch)
 		row += pages->rows[i];
 		offset8 += pages->size8[i];
 	}
-	return row == batch->nrows + batch->inner && row <= PG_UINT32_MAX && offset8 <= PG_UINT32_MAX && offset8 * 8 <= end;
+	return batch->inner <= row && batch->nrows == row - batch->inner && row <= PG_UINT32_MAX &&
+		   offset8 <= PG_UINT32_MAX && offset8 * 8 <= end;
 }
 
 void

@@ -234,7 +234,8 @@ static void
 index_validate_scan(Relation rel, Relation index, struct IndexInfo *info, Snapshot snapshot,
 					struct ValidateIndexState *state)
 {
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot have indexes yet")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("indexes of s3am tables cannot be built concurrently yet")));
 }
 
 BlockNumber
