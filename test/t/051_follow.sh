@@ -97,6 +97,7 @@ SQL
 	)
 	like "$said" "$wanted" "$1, which this server has seen"
 	follow one two 5
+	follow two one 5
 	is "$(on two; sql -c 'SELECT count(*) FROM shown')" "${6:-2}" "$1: and the row is there"
 }
 shown "INSERT and SET NOT NULL" "ALTER TABLE shown ALTER a SET NOT NULL"
