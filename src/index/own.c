@@ -207,6 +207,16 @@ leave_memory(OwnIndex *own, const IndexMeta *meta)
 	}
 }
 
+/* ALTER TABLE ... TYPE makes an index anew, under another OID, that keeps its storage: entries are the storage's.  NULL: there is none. */
+static Relation
+open_index(const OwnIndex *own)
+{
+	Relation index = try_relation_open(own->relid, AccessShareLock);
+	Oid relid = index ? InvalidOid : storage_index_relation(own->storage);
+
+	return OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : index;
+}
+
 /* Memory is full: the largest index gives up its own. */
 static void
 keep_bounded(void)
@@ -231,7 +241,7 @@ keep_bounded(void)
 		while ((own = largest_index()) != NULL)
 		{
 			/* one that was dropped may come back, but cannot be sorted now */
-			Relation index = try_relation_open(own->relid, AccessShareLock);
+			Relation index = open_index(own);
 
 			if (index)
 			{
@@ -699,7 +709,7 @@ own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table
 
 		if (is_dropped(own->storage))
 			continue;
-		index = try_relation_open(own->relid, AccessShareLock);
+		index = open_index(own);
 		if (index == NULL)
 			continue;
 		meta = index_meta(index, CurrentMemoryContext);

@@ -255,4 +255,14 @@ follow three two 10
 answers
 ok $? "which others follow"
 is "$(sql -c 'SET enable_seqscan = off' -c "SELECT id FROM parent WHERE name IN ('three', 'of three') ORDER BY 1" | grep -v SET)" $'1\n9002' "with what came after"
+# ---- an index that ALTER TABLE makes anew with its storage has what the transaction added before
+on one
+sql -c 'CREATE TABLE retyped (id int PRIMARY KEY, n int, t varchar(9)) USING s3am' -c 'CREATE INDEX retyped_n ON retyped (n, t)' -c 'INSERT INTO retyped SELECT i, i FROM generate_series(1, 9) i'
+for end in "" "SAVEPOINT a; ALTER TABLE retyped ALTER t TYPE varchar; ROLLBACK TO a;"; do
+	sql -c "BEGIN; INSERT INTO retyped SELECT max(id) + 1, 0, 'x' FROM retyped; UPDATE retyped SET n = -1 WHERE id = 1; ${end:-ALTER TABLE retyped ALTER n TYPE int, ALTER t TYPE text;} COMMIT"
+	is "$(sql -c 'SET enable_seqscan = off; SET enable_bitmapscan = off' -c "SELECT string_agg(id || ' ' || n || t, ', ') FROM (SELECT id, n, t FROM retyped ORDER BY n, t) x")" \
+		"$(sql -c 'SET enable_indexscan = off; SET enable_indexonlyscan = off' -c "SELECT string_agg(id || ' ' || n || t, ', ') FROM (SELECT id, n, t FROM retyped ORDER BY n, t) x")" \
+		"what was added before ALTER TYPE${end:+, which was rolled back}, is in the index"
+done
+sql -c 'DROP TABLE retyped'
 done_testing
