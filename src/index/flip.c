@@ -19,6 +19,7 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaccess.h"
+#include "catalog/partition.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
@@ -934,6 +935,35 @@ locked_relation(RangeVar *relation, LOCKMODE lock, char kind, RangeVarGetRelidCa
 	return OidIsValid(relid) && get_rel_relkind(relid) == kind ? relid : InvalidOid;
 }
 
+/*
+ * Of two ATTACH PARTITION of indexes of one tree the second begins when the first one has ended: core, when an index has become valid, gives up its
+ * locks on those above at once, and who attaches one of them before the COMMIT finds nothing valid below, so that the top stays invalid for ever.
+ * In heap the moment is short; here a request to the store is within it.  It is the root table that is locked, before any index, because core
+ * waits for tables while it holds the index, and so meets with who holds the tables and wants the index (ADD FOREIGN KEY).
+ */
+static void
+one_attaches(RangeVar *parent)
+{
+	Oid indexid = RangeVarGetRelid(parent, NoLock, true);
+	Oid tableid = OidIsValid(indexid) && get_rel_relkind(indexid) == RELKIND_PARTITIONED_INDEX
+					  ? IndexGetRelation(indexid, true)
+					  : InvalidOid;
+	Relation root;
+	bool ours;
+
+	if (!OidIsValid(tableid) || !relation_is_owned(indexid))
+		return;
+	if (get_rel_relispartition(tableid))
+		tableid = llast_oid(get_partition_ancestors(tableid));
+	root = try_relation_open(tableid, AccessShareLock);
+	if (root == NULL)
+		return;
+	ours = may_have_leaves(root);
+	relation_close(root, AccessShareLock);
+	if (ours)
+		LockRelationOid(tableid, ShareUpdateExclusiveLock);
+}
+
 /* README.md, "Keys from indexes" and "Indexes of partitions". */
 static void
 mask_for_alter(AlterTableStmt *alter, Altering *holder)
@@ -953,6 +983,8 @@ mask_for_alter(AlterTableStmt *alter, Altering *holder)
 	}
 	if (!wanted)
 		return;
+	if (alter->objtype == OBJECT_INDEX)
+		one_attaches(alter->relation);
 	/* just what core does next */
 	lock = AlterTableGetLockLevel(alter->cmds);
 	relid = AlterTableLookupRelation(alter, lock);

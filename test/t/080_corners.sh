@@ -110,4 +110,24 @@ done
 wait "${views[@]}"
 is "$(cat "$work"/views.?)" '' "views are made at once"
 is "$(sql -c "SELECT count(*) FROM pg_views WHERE viewname LIKE 'view\__\__'")" 20 "all of them"
+# ---- indexes of a tree are attached one at a time: the top one becomes valid, whichever comes last
+
+sql -c 'CREATE TABLE tree (a int) PARTITION BY LIST (a)' -c 'CREATE TABLE bough PARTITION OF tree FOR VALUES IN (1) PARTITION BY LIST (a)' \
+	-c 'CREATE TABLE twig PARTITION OF bough FOR VALUES IN (1) PARTITION BY LIST (a)' -c 'CREATE TABLE leaf PARTITION OF twig FOR VALUES IN (1) USING s3am' \
+	-c 'CREATE INDEX i_tree ON ONLY tree (a)' -c 'CREATE INDEX i_bough ON ONLY bough (a)' -c 'CREATE INDEX i_twig ON ONLY twig (a)' -c 'CREATE INDEX i_leaf ON leaf (a)' \
+	-c 'ALTER INDEX i_bough ATTACH PARTITION i_twig'
+committer=$(worker committer)
+kill -STOP "$committer"
+sql -c 'ALTER INDEX i_twig ATTACH PARTITION i_leaf' &
+lower=$!
+eventually 10 test "$(sql -c "SELECT count(*) FROM pg_locks WHERE relation = 'i_leaf'::regclass AND mode = 'AccessExclusiveLock' AND granted")" = 1
+sql -c 'ALTER INDEX i_tree ATTACH PARTITION i_bough' &
+upper=$!
+waits() { [ "$(sql -c "SELECT count(*) FROM pg_locks WHERE relation = 'tree'::regclass AND NOT granted")" = 1 ]; }
+eventually 10 waits
+ok $? "who attaches the index above waits until the one below is attached"
+kill -CONT "$committer"
+wait "$lower" "$upper"
+is "$(sql -c "SELECT string_agg(indexrelid::regclass || ' ' || indisvalid, ', ' ORDER BY indexrelid) FROM pg_index WHERE indexrelid::regclass::text LIKE 'i\\_%'")" \
+	"i_tree true, i_bough true, i_twig true, i_leaf true" "and all are valid"
 done_testing
