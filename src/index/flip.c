@@ -948,13 +948,16 @@ one_attaches(RangeVar *parent)
 	Oid tableid = OidIsValid(indexid) && get_rel_relkind(indexid) == RELKIND_PARTITIONED_INDEX
 					  ? IndexGetRelation(indexid, true)
 					  : InvalidOid;
+	List *ancestors;
 	Relation root;
 	bool ours;
 
 	if (!OidIsValid(tableid) || !relation_is_owned(indexid))
 		return;
-	if (get_rel_relispartition(tableid))
-		tableid = llast_oid(get_partition_ancestors(tableid));
+	/* none if it was detached just now */
+	ancestors = get_partition_ancestors(tableid);
+	if (ancestors)
+		tableid = llast_oid(ancestors);
 	root = try_relation_open(tableid, AccessShareLock);
 	if (root == NULL)
 		return;

@@ -535,7 +535,7 @@ open_search(IndexScanDesc desc)
 
 	txn_begin_use(node);
 	pos = mvcc ? state_visible_pos(node, snapshot) : state_current_pos(node);
-	/* rows that others add to the range would be seen by a serial order: claimed with the table, for now */
+	/* rows that others add to the range would be seen by a serial order: they are claimed with the whole table (docs/limits.md) */
 	if (mvcc && IsolationIsSerializable() && desc->heapRelation)
 		txn_read_table(desc->heapRelation, pos);
 	search_open(&scan->search, scan->meta, scan->storage, pos, true, scan->cxt);
