@@ -1,5 +1,5 @@
 /*
- * bitmap.c: bitmap scans do not read ahead in a file.
+ * bitmap.c: bitmap scans do not read ahead in a file, but in the bucket (table/scan.c).
  *
  * Core reads ahead for the blocks of a bitmap by PrefetchBuffer(), which fails for a block that is more than a segment of a file behind the file's
  * end; an s3am table's file is empty, and its own rows have blocks far up.  How far it reads ahead stands in the node's state, which is
@@ -15,6 +15,7 @@
 
 #include "index/index.h"
 #include "s3am.h"
+#include "table/table.h"
 
 static bool
 stop_reading_ahead(PlanState *state, void *found)
@@ -28,6 +29,7 @@ stop_reading_ahead(PlanState *state, void *found)
 		if (relation_is_s3am(scan->ss.ss_currentRelation))
 		{
 			scan->prefetch_maximum = 0;
+			scan_set_bitmap(scan->ss.ss_currentScanDesc, scan);
 			*(bool *) found = true;
 		}
 	}

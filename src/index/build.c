@@ -143,6 +143,7 @@ write_out(Build *b, Relation heap, OwnIndex *own, bool unique, uint64 base)
 				{
 					old = MemoryContextSwitchTo(own_context());
 					run = run_begin(meta->desc, true);
+					run_with_filter(run, meta);
 					MemoryContextSwitchTo(old);
 				}
 				run_add(run, slot->tts_values, slot->tts_isnull);

@@ -14,6 +14,7 @@
 
 #include "index/fresh.h"
 #include "index/index.h"
+#include "index/keyhash.h"
 #include "index/order.h"
 #include "node/bucket.h"
 #include "txn/txn.h"
@@ -47,12 +48,72 @@ find_map(IndexCursor *c, RunPart *part)
 	part->map = map;
 }
 
+/* The part with entry `at`, which is one of the run's. */
+static RunPart *
+part_of(const IndexCursor *c, uint64 at)
+{
+	int low = 0, high = c->nparts - 1;
+
+	while (low < high)
+	{
+		int middle = (low + high + 1) / 2;
+
+		if (c->parts[middle].first <= at)
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return &c->parts[low];
+}
+
+/* AheadPlan: pages of entries, in the order of the run. */
+static bool
+plan_page(void *arg, uint64 at, BatchSource *source, uint32 *n)
+{
+	IndexCursor *c = arg;
+
+	while (at < c->nentries)
+	{
+		const RunPart *part = part_of(c, at);
+
+		if (part->source.blob == NULL && part->source.pages)
+		{
+			*source = part->source;
+			*n = batch_find_page(source, at - part->first);
+			return true;
+		}
+		at = part->first + part->entries;
+	}
+	return false;
+}
+
+/* Who goes on from page to page gets the next ones requested. */
+static ReadAhead *
+ahead_of(IndexCursor *c, const RunPart *part, uint64 row)
+{
+	uint64 at = part->first + row;
+
+	if (row >= part->entries || part->source.blob || at != c->leaf_end)
+		return NULL;
+	if (c->ahead == NULL)
+	{
+		c->ahead = MemoryContextAllocZero(c->parent, sizeof(ReadAhead));
+		c->ahead->plan = plan_page;
+		c->ahead->arg = c;
+		c->ahead->started = true;
+		c->ahead->row = c->ahead->plan_row = at;
+	}
+	return c->ahead;
+}
+
 static void
 load_page(IndexCursor *c, RunPart *part, uint64 row)
 {
 	let_page_go(c);
-	c->page = row_page_read(&part->source, row, NULL, NULL);
+	c->page = row_page_read(&part->source, row, ahead_of(c, part, row), NULL);
 	c->part = part;
+	if (row < part->entries)
+		c->leaf_end = part->first + c->page->first_row + c->page->nrows;
 	if (part->map == NULL)
 		find_map(c, part);
 }
@@ -135,7 +196,7 @@ static bool
 load_entry(IndexCursor *c)
 {
 	c->valid = false;
-	if (c->at >= c->nentries)
+	if (c->at >= c->nentries || c->out)
 		return false;
 	if (c->own)
 	{
@@ -152,20 +213,7 @@ load_entry(IndexCursor *c)
 		RunPart *part = c->part;
 
 		if (part == NULL || c->at < part->first || c->at - part->first >= part->entries)
-		{
-			int low = 0, high = c->nparts - 1;
-
-			while (low < high)
-			{
-				int middle = (low + high + 1) / 2;
-
-				if (c->parts[middle].first <= c->at)
-					low = middle;
-				else
-					high = middle - 1;
-			}
-			part = &c->parts[low];
-		}
+			part = part_of(c, c->at);
 		load_row(c, part, c->at - part->first);
 	}
 	return c->valid = true;
@@ -175,7 +223,7 @@ load_entry(IndexCursor *c)
 static void
 settle(IndexCursor *c, bool forward)
 {
-	while (!load_entry(c) && c->at < c->nentries)
+	while (!load_entry(c) && c->at < c->nentries && !c->out)
 		c->at += forward ? 1 : -1;
 }
 
@@ -326,8 +374,42 @@ narrow_own(IndexCursor *c, const Before *before, uint64 *low, uint64 *high)
 	}
 }
 
+/* The last part that begins before it, or the first. */
+static int
+find_part(IndexCursor *c, const Before *before)
+{
+	int low = 0, high = c->nparts - 1;
+
+	while (low < high)
+	{
+		int middle = (low + high + 1) / 2;
+		RunPart *part = &c->parts[middle];
+
+		load_row(c, part, root_row(part));
+		if (is_before(c, before))
+			low = middle;
+		else
+			high = middle - 1;
+	}
+	return low;
+}
+
+static bool
+part_may_have(const IndexSearch *search, const RunPart *part)
+{
+	return part->filter.blocks == 0 || part->filter.kinds != search->meta->kinds ||
+		   filter_may_have(&part->source, &part->filter, search->hash);
+}
+
+/* What is looked for is in part n, or the next one begins with it. */
+static bool
+parts_may_have(const IndexSearch *search, const IndexCursor *c, int n)
+{
+	return part_may_have(search, &c->parts[n]) || (n + 1 < c->nparts && part_may_have(search, &c->parts[n + 1]));
+}
+
 static uint64
-find_entry(IndexCursor *c, const Before *before)
+find_entry(const IndexSearch *search, IndexCursor *c, const Before *before)
 {
 	if (c->own || c->fresh)
 	{
@@ -348,21 +430,14 @@ find_entry(IndexCursor *c, const Before *before)
 	}
 	else
 	{
-		/* the last part that begins before it, or the first */
-		int low = 0, high = c->nparts - 1;
+		int n = find_part(c, before);
 
-		while (low < high)
+		if (search->hashed && !parts_may_have(search, c, n))
 		{
-			int middle = (low + high + 1) / 2;
-			RunPart *part = &c->parts[middle];
-
-			load_row(c, part, root_row(part));
-			if (is_before(c, before))
-				low = middle;
-			else
-				high = middle - 1;
+			c->out = true;
+			return c->nentries;
 		}
-		return c->parts[low].first + find_in_part(c, &c->parts[low], before);
+		return c->parts[n].first + find_in_part(c, &c->parts[n], before);
 	}
 }
 
@@ -403,6 +478,27 @@ choose(IndexSearch *search)
 }
 
 void
+search_only(IndexSearch *search, const IndexBound *key, int few)
+{
+	IndexMeta *meta = search->meta;
+	int n = 0;
+
+	search->hashed = false;
+	if (key == NULL || key->n < meta->nkeys)
+		return;
+	/* values of other types have other bytes */
+	for (int i = 0; i < key->n; i++)
+		if (key->order[i] != meta->order[i])
+			return;
+	for (int i = 0; i < search->ncursors; i++)
+		n += search->cursors[i].nparts > 0 && search->cursors[i].parts[0].filter.blocks > 0;
+	if (n <= few || !meta_has_hashes(meta))
+		return;
+	search->hash = key_hash_filter(meta->hasher, key->values, key->nulls);
+	search->hashed = true;
+}
+
+void
 search_seek(IndexSearch *search, const IndexBound *from, bool forward)
 {
 	Before before = {from, from && (forward ? !from->inclusive : from->inclusive)};
@@ -411,8 +507,14 @@ search_seek(IndexSearch *search, const IndexBound *from, bool forward)
 	for (int i = 0; i < search->ncursors; i++)
 	{
 		IndexCursor *c = &search->cursors[i];
-		uint64 n = from ? find_entry(c, &before) : (forward ? 0 : c->nentries);
+		uint64 n;
 
+		c->out = false;
+		c->peeked = 0;
+		/* who goes over all of it reads ahead from the first page on */
+		if (from == NULL && forward)
+			c->leaf_end = 0;
+		n = from ? find_entry(search, c, &before) : (forward ? 0 : c->nentries);
 		c->at = forward ? n : n - 1;
 		settle(c, forward);
 	}
@@ -431,6 +533,22 @@ search_next(IndexSearch *search)
 	if (search->second ? c->valid && comes_before(search, c, search->second) : search->ncursors == 1 && c->valid)
 		return;
 	choose(search);
+}
+
+uint64
+search_within(IndexSearch *search, const IndexBound *high)
+{
+	IndexCursor *c = search->current;
+	Before before = {high, high->inclusive};
+	uint64 low, first, n;
+
+	if (c->page == NULL || c->part == NULL)
+		return 0;
+	low = c->at - c->part->first;
+	first = c->page->first_row;
+	n = low + count_before(c, c->part, low, Min(first + c->page->nrows, c->part->entries), &before);
+	load_row(c, c->part, low);
+	return c->part->first + n;
 }
 
 /* All others are at the next entry in the old direction: one step back is the next one in the new. */
@@ -468,6 +586,34 @@ search_row(IndexSearch *search)
 	return row_of(search->current);
 }
 
+void
+search_peek(IndexSearch *search, uint64 entries, bool (*each)(void *arg, uint64 row), void *arg)
+{
+	for (int i = 0; i < search->ncursors; i++)
+	{
+		IndexCursor *c = &search->cursors[i];
+		RunPart *part = c->part;
+		uint64 end;
+
+		/* no further than its page, and not where row ids may be anywhere */
+		if (!c->valid || c->page == NULL || part == NULL || part->map->stored[ENTRY_ROW] != 0)
+			continue;
+		end = Min(c->at + 1 + entries / search->ncursors, part->first + c->page->first_row + c->page->nrows);
+		for (c->peeked = Max(c->peeked, c->at + 1); c->peeked < end; c->peeked++)
+		{
+			RowCursor entry;
+			uint64 row;
+
+			row_begin(&entry, c->page, part->map, c->peeked - part->first);
+			if (entry.len < sizeof(row))
+				break;
+			memcpy(&row, entry.data, sizeof(row));
+			if (!each(arg, ROW_IS_OWN(row) ? row - OWN_BASE + part->row_base : row))
+				return;
+		}
+	}
+}
+
 const char *
 search_flat(const IndexSearch *search, Size *len)
 {
@@ -483,11 +629,14 @@ search_flat(const IndexSearch *search, Size *len)
 	return c->row.data + sizeof(uint64);
 }
 
+/* Of a cursor that was left out; no entry has this number, and none comes before it. */
+#define PLACE_OUT (PG_UINT64_MAX - 1)
+
 void
 search_save(const IndexSearch *search, uint64 *places, int *current)
 {
 	for (int i = 0; i < search->ncursors; i++)
-		places[i] = search->cursors[i].at;
+		places[i] = search->cursors[i].out ? PLACE_OUT : search->cursors[i].at;
 	*current = search->current ? (int) (search->current - search->cursors) : -1;
 }
 
@@ -499,6 +648,7 @@ search_return(IndexSearch *search, const uint64 *places, int current, bool forwa
 	for (int i = 0; i < search->ncursors; i++)
 	{
 		search->cursors[i].at = places[i];
+		search->cursors[i].out = places[i] == PLACE_OUT;
 		(void) load_entry(&search->cursors[i]);
 	}
 	search->current = current < 0 ? NULL : &search->cursors[current];
@@ -512,6 +662,7 @@ add_cursor(IndexSearch *search)
 	IndexCursor *c = &search->cursors[search->ncursors++];
 
 	memset(c, 0, offsetof(IndexCursor, values));
+	c->leaf_end = PG_UINT64_MAX;
 	c->meta = search->meta;
 	c->parent = search->cxt;
 	return c;
@@ -520,7 +671,7 @@ add_cursor(IndexSearch *search)
 static void
 add_part(IndexCursor *c, RunPart *part)
 {
-	part->first = c->nentries;
+	part->first = part->source.first = c->nentries;
 	if (c->nparts++ == 0)
 		c->parts = part;
 	c->nentries += part->entries;
@@ -532,6 +683,7 @@ fill_part(S3Node *node, const BatchEntry *b, RunPart *part)
 	state_batch_source(node, b, &part->source);
 	part->entries = b->nrows;
 	part->row_base = b->row_base;
+	part->filter = b->filter;
 	part->schema = &((SchemaEntry *) dsa_get_address(node_dsa(node), b->schema))->schema;
 	part->map = NULL;
 }
@@ -636,7 +788,11 @@ void
 search_close(IndexSearch *search)
 {
 	for (int i = 0; i < search->ncursors; i++)
+	{
 		let_page_go(&search->cursors[i]);
+		if (search->cursors[i].ahead)
+			read_ahead_release(search->cursors[i].ahead);
+	}
 	if (search->held)
 		own_hold_release(search->held);
 	search->held = NULL;

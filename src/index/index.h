@@ -55,6 +55,10 @@ typedef struct IndexMeta
 	QuickOrder quick[INDEX_MAX_KEYS];
 	Oid collation[INDEX_MAX_KEYS];
 	bool descending[INDEX_MAX_KEYS], nulls_first[INDEX_MAX_KEYS];
+	/* for filters; made when they are needed */
+	MemoryContext cxt;
+	struct KeyHasher *hasher;
+	uint64 kinds; /* as in BatchFilter; 0: no column counts */
 } IndexMeta;
 
 extern IndexMeta *index_meta(Relation index, MemoryContext cxt);
@@ -62,6 +66,8 @@ extern IndexMeta *index_meta(Relation index, MemoryContext cxt);
 extern IndexMeta *index_meta_kept(Relation index);
 extern void
 meta_form(const IndexMeta *meta, uint64 row, const Datum *values, const bool *nulls, Datum *entry, bool *entry_nulls);
+/* Makes `hasher` and `kinds`; false: the keys of this index have no hash that other servers know. */
+extern bool meta_has_hashes(IndexMeta *meta);
 /* Two values of key column i. */
 extern int meta_compare_key(const IndexMeta *meta, int i, Datum a, bool anull, Datum b, bool bnull);
 
@@ -76,6 +82,8 @@ extern void run_add(RunWriter *writer, const Datum *values, const bool *nulls);
 /* The batches, palloc'ed in the current context: their number.  The writer is gone. */
 extern int run_finish(RunWriter *writer, S3am__Batch ***batches);
 extern void run_discard(RunWriter *writer);
+/* What is streamed gets filters over the keys, if they have hashes. */
+extern void run_with_filter(RunWriter *writer, IndexMeta *meta);
 /* Who is told of each object that is there from now on; without it, the transaction (spill_note). */
 extern void run_note_uploads(RunWriter *writer, void (*note)(uint64 epoch, uint64 number));
 
@@ -86,6 +94,7 @@ typedef struct RunPart
 	uint64 first; /* number of its first entry in the run */
 	uint64 entries;
 	uint64 row_base;
+	BatchFilter filter;
 	const PackedSchema *schema;
 	const RowMap *map; /* NULL: not looked up yet */
 	int nflat; /* that many attributes lie at the same place in all rows without NULLs */
@@ -176,6 +185,10 @@ typedef struct IndexCursor
 	/* the place */
 	uint64 nentries, at; /* at: PG_UINT64_MAX: before the first one */
 	bool valid;
+	uint64 leaf_end; /* behind the page of entries that was read last */
+	uint64 peeked; /* entries before it were looked at ahead */
+	ReadAhead *ahead; /* of such pages; NULL: none followed another one yet */
+	bool out; /* the run has nothing of what the search is for */
 	Datum values[INDEX_MAX_KEYS + 1];
 	bool nulls[INDEX_MAX_KEYS + 1];
 } IndexCursor;
@@ -191,6 +204,8 @@ typedef struct IndexSearch
 	IndexCursor *current; /* the one with the next entry; NULL: there is none */
 	IndexCursor *second; /* the one after it, or NULL: see choose() */
 	bool forward;
+	bool hashed; /* it is for one key only */
+	uint64 hash; /* of that */
 	OwnHold *held; /* the transaction's own runs; or NULL */
 } IndexSearch;
 
@@ -200,9 +215,16 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 /* Of these batches alone. */
 extern void search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *node, const BatchEntry *batches,
 								uint32 nbatches, MemoryContext cxt);
+/*
+ * Entries of this key alone are wanted, of all its columns, from the next seek on: runs whose filters have nothing of it are left out.  NULL, or a
+ * bound that is no key: whatever comes.  At most so many runs are cheaper to look at than their filters.
+ */
+extern void search_only(IndexSearch *search, const IndexBound *key, int few);
 /* Goes to the first entry behind `from` in the direction, which is NULL for the first or last one of all. */
 extern void search_seek(IndexSearch *search, const IndexBound *from, bool forward);
 extern void search_next(IndexSearch *search);
+/* Of the run of the current entry: entries before this one, on its page, do not come after the bound, in forward direction. */
+extern uint64 search_within(IndexSearch *search, const IndexBound *high);
 extern void search_turn(IndexSearch *search, bool forward); /* the current entry stays */
 /* Where it is, so that it can come back: a place for each cursor. */
 extern void search_save(const IndexSearch *search, uint64 *places, int *current);
@@ -213,6 +235,10 @@ extern int search_compare(const IndexSearch *search, const IndexBound *bound);
 /* Of the current entry. */
 extern Datum search_value(IndexSearch *search, int att, bool *isnull);
 extern uint64 search_row(IndexSearch *search);
+/*
+ * Tells of rows of entries that come next, about so many, each one once, as far as that needs no reading, in forward order; until `each` has enough.
+ */
+extern void search_peek(IndexSearch *search, uint64 entries, bool (*each)(void *arg, uint64 row), void *arg);
 /* The columns of the current entry as a tuple has them, *len bytes, if all have a fixed length and none is NULL; else NULL. */
 extern const char *search_flat(const IndexSearch *search, Size *len);
 

@@ -76,6 +76,7 @@ find_other(InsertCache *cache, Relation heap, const Datum *values, const bool *i
 	}
 	search_open(&search, cache->meta, cache->storage.storage, state_current_pos(node_wait_ready()), own_too,
 				cache->cxt);
+	search_only(&search, &bound, 0);
 	for (search_seek(&search, &bound, true); search.current && search_compare(&search, &bound) == 0;
 		 search_next(&search))
 	{

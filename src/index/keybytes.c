@@ -36,32 +36,33 @@
 #include "index/keybytes.h"
 #include "segment/codec.h"
 
+/* The numbers stand in filters: they never change. */
 typedef enum KeyKind
 {
-	KEY_BOOL,
-	KEY_CHAR,
-	KEY_INT2,
-	KEY_INT4,
-	KEY_INT8, /* whatever is 64 bits and equal as such */
-	KEY_OID,
-	KEY_FLOAT4,
-	KEY_FLOAT8,
-	KEY_NUMERIC,
-	KEY_TEXT,
-	KEY_BPCHAR,
-	KEY_NAME,
-	KEY_BYTEA,
-	KEY_DATE,
-	KEY_TIMETZ,
-	KEY_INTERVAL,
-	KEY_FIXED, /* fixed bytes by reference, equal as such */
-	KEY_INET,
-	KEY_BIT,
-	KEY_JSONB,
-	KEY_ENUM,
-	KEY_ARRAY,
-	KEY_RANGE,
-	KEY_MULTIRANGE
+	KEY_BOOL = 1,
+	KEY_CHAR = 2,
+	KEY_INT2 = 3,
+	KEY_INT4 = 4,
+	KEY_INT8 = 5, /* whatever is 64 bits and equal as such */
+	KEY_OID = 6,
+	KEY_FLOAT4 = 7,
+	KEY_FLOAT8 = 8,
+	KEY_NUMERIC = 9,
+	KEY_TEXT = 10,
+	KEY_BPCHAR = 11,
+	KEY_NAME = 12,
+	KEY_BYTEA = 13,
+	KEY_DATE = 14,
+	KEY_TIMETZ = 15,
+	KEY_INTERVAL = 16,
+	KEY_FIXED = 17, /* fixed bytes by reference, equal as such */
+	KEY_INET = 18,
+	KEY_BIT = 19,
+	KEY_JSONB = 20,
+	KEY_ENUM = 21,
+	KEY_ARRAY = 22,
+	KEY_RANGE = 23,
+	KEY_MULTIRANGE = 24
 } KeyKind;
 
 struct KeyType
@@ -206,6 +207,13 @@ key_type(Oid type, Oid equal, Oid compare, Oid collation)
 		return result;
 	pfree(result);
 	return NULL;
+}
+
+void
+key_type_kinds(const KeyType *type, StringInfo kinds)
+{
+	for (; type; type = type->part)
+		appendStringInfoChar(kinds, (char) type->kind);
 }
 
 /* ---------------------------------------------------------------- bytes */

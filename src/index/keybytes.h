@@ -6,6 +6,8 @@
 
 #include "postgres.h"
 
+#include "lib/stringinfo.h"
+
 /* How values of one type are written; NULL where there should be one: the type is not on the list. */
 typedef struct KeyType KeyType;
 
@@ -14,6 +16,10 @@ typedef struct KeyType KeyType;
  * of them that has no say.  palloc'ed in the current context.
  */
 extern KeyType *key_type(Oid type, Oid equal, Oid compare, Oid collation);
+
+/* Its number in filters (docs/format-segments.md), followed by those of what it is made of. */
+#define KEY_KIND_NONE 0 /* of a column that does not count */
+extern void key_type_kinds(const KeyType *type, StringInfo kinds);
 
 /* What is hashed, as it comes, in bounded memory. */
 #define KEY_SINK_SIZE 1024

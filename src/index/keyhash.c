@@ -13,6 +13,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_opclass.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "nodes/nodeFuncs.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -23,6 +24,8 @@
 #include "index/keybytes.h"
 #include "index/keyhash.h"
 #include "node/node.h"
+
+#define FILTER_SEED 0
 
 typedef struct KeyColumn
 {
@@ -138,9 +141,9 @@ key_hasher(Relation index)
 
 /* What counts everywhere comes first, so that what counts here alone is its continuation. */
 static void
-put_global(const KeyHasher *h, const Datum *values, const bool *isnull, KeySink *sink)
+put_global(const KeyHasher *h, uint64 seed, const Datum *values, const bool *isnull, KeySink *sink)
 {
-	key_sink_begin(sink, h->seed);
+	key_sink_begin(sink, seed);
 	for (int i = 0; i < h->nkeys; i++)
 	{
 		if (h->columns[i].type == NULL)
@@ -167,7 +170,7 @@ key_hash_global(const KeyHasher *h, const Datum *values, const bool *isnull, boo
 	*coarse = h->coarse;
 	if (h->coarse)
 		return KEY_HASH_INDEX;
-	put_global(h, values, isnull, &sink);
+	put_global(h, h->seed, values, isnull, &sink);
 	return hash_of(&sink);
 }
 
@@ -176,7 +179,7 @@ key_hash_local(const KeyHasher *h, const Datum *values, const bool *isnull)
 {
 	KeySink sink;
 
-	put_global(h, values, isnull, &sink);
+	put_global(h, h->seed, values, isnull, &sink);
 	for (int i = 0; i < h->nkeys; i++)
 	{
 		const KeyColumn *column = &h->columns[i];
@@ -189,6 +192,33 @@ key_hash_local(const KeyHasher *h, const Datum *values, const bool *isnull)
 					   DatumGetUInt32(FunctionCall1Coll((FmgrInfo *) &column->own, column->collation, values[i])));
 	}
 	return hash_of(&sink);
+}
+
+uint64
+key_hash_filter(const KeyHasher *h, const Datum *values, const bool *isnull)
+{
+	KeySink sink;
+
+	put_global(h, FILTER_SEED, values, isnull, &sink);
+	return key_sink_hash(&sink);
+}
+
+uint8 *
+key_hasher_kinds(const KeyHasher *h, Size *len)
+{
+	StringInfoData kinds;
+
+	*len = 0;
+	if (h->coarse)
+		return NULL;
+	initStringInfo(&kinds);
+	for (int i = 0; i < h->nkeys; i++)
+		if (h->columns[i].type)
+			key_type_kinds(h->columns[i].type, &kinds);
+		else
+			appendStringInfoChar(&kinds, KEY_KIND_NONE);
+	*len = kinds.len;
+	return (uint8 *) kinds.data;
 }
 
 bool

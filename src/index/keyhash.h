@@ -33,6 +33,13 @@ extern uint64 key_hash_global(const KeyHasher *h, const Datum *values, const boo
  */
 extern uint64 key_hash_local(const KeyHasher *h, const Datum *values, const bool *isnull);
 
+/*
+ * What filters in runs are of: 64 bits, the same in every repository.  Which columns count and as what is in `kinds`, that of another hasher may
+ * differ: then their hashes have nothing to do with each other.  NULL: no column counts.  palloc'ed.
+ */
+extern uint64 key_hash_filter(const KeyHasher *h, const Datum *values, const bool *isnull);
+extern uint8 *key_hasher_kinds(const KeyHasher *h, Size *len);
+
 /* Has the key a NULL so that it is equal to nothing (unless NULLS NOT DISTINCT)? */
 extern bool key_is_distinct(const KeyHasher *h, const bool *isnull);
 

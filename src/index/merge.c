@@ -202,6 +202,7 @@ index_rewrite(S3Node *node, const CompactJob *job, CompactThrottle *throttle)
 			{
 				writer = run_begin(meta->desc, job->raw > INLINE_BYTES);
 				run_note_uploads(writer, compact_note_upload);
+				run_with_filter(writer, meta);
 			}
 			run_add(writer, values, nulls);
 		}

@@ -13,6 +13,7 @@
 #include "utils/rel.h"
 
 #include "index/index.h"
+#include "index/keyhash.h"
 #include "index/order.h"
 
 /*
@@ -62,6 +63,7 @@ index_meta(Relation index, MemoryContext cxt)
 	IndexMeta *meta = palloc0(sizeof(IndexMeta));
 
 	meta->index = index;
+	meta->cxt = cxt;
 	meta->nkeys = IndexRelationGetNumberOfKeyAttributes(index);
 	meta->natts = IndexRelationGetNumberOfAttributes(index);
 	meta->desc = entry_desc(index);
@@ -134,6 +136,25 @@ index_meta_kept(Relation index)
 }
 
 /* ------------------------------------------------------------------------------------ entries */
+
+bool
+meta_has_hashes(IndexMeta *meta)
+{
+	if (meta->hasher == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(meta->cxt);
+		KeyHasher *hasher = key_hasher(meta->index);
+		Size len;
+		uint8 *kinds = key_hasher_kinds(hasher, &len);
+
+		MemoryContextSwitchTo(old);
+		meta->kinds = kinds ? filter_kinds_hash(kinds, len) : 0;
+		if (kinds)
+			pfree(kinds);
+		meta->hasher = hasher;
+	}
+	return meta->kinds != 0;
+}
 
 int
 meta_compare_key(const IndexMeta *meta, int i, Datum a, bool anull, Datum b, bool bnull)

@@ -445,6 +445,7 @@ own_index_batches(OwnIndex *own, int nbatches, S3am__Batch **batches)
 		part->source.len = ref->size - ref->footer_size;
 		part->source.identity = segment_identity(bucket_repository_uuid(), ref->epoch, ref->number);
 		part->entries = batch->nrows;
+		filter_describe(&part->filter, batch);
 		part->schema = schema_pack(batch->schema);
 	}
 	MemoryContextSwitchTo(old);
@@ -533,7 +534,7 @@ own_index_count(void)
 
 /* What of the index goes into the manifest, as a run; rows get their numbers in the table's edit. */
 static void
-write_entries(OwnIndex *own, const IndexMeta *meta, FinalRows *finals, S3am__TableEdit *edit)
+write_entries(OwnIndex *own, IndexMeta *meta, FinalRows *finals, S3am__TableEdit *edit)
 {
 	Size bytes = own->nfiles ? SIZE_MAX : 0;
 	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
@@ -568,7 +569,10 @@ write_entries(OwnIndex *own, const IndexMeta *meta, FinalRows *finals, S3am__Tab
 			heap_deform_tuple(&tuple, meta->desc, values, nulls);
 			values[ENTRY_ROW] = Int64GetDatum(final);
 			if (writer == NULL)
+			{
 				writer = run_begin(meta->desc, bytes > (Size) s3am_inline_limit * 1024);
+				run_with_filter(writer, meta);
+			}
 			run_add(writer, values, nulls);
 		}
 		own_merge_end(merge);

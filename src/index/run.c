@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "index/index.h"
+#include "index/keyhash.h"
 #include "node/bucket.h"
 #include "s3am.h"
 #include "txn/own.h"
@@ -31,6 +32,10 @@ struct RunWriter
 	RowWriter *writer; /* of the run in progress */
 	SegmentUpload *upload;
 	Level pages; /* of the entries so far */
+	/* the hashes of their keys, each once where equal ones follow each other */
+	IndexMeta *meta; /* NULL: no filter is wanted */
+	uint64 *hashes, nhashes, hashes_capacity;
+	bool too_many; /* for memory: this one gets no filter */
 	void (*note)(uint64 epoch, uint64 number); /* of what was uploaded */
 	S3am__Batch **batches;
 	int nbatches, capacity;
@@ -95,6 +100,64 @@ begin_run(RunWriter *w)
 	MemoryContextSwitchTo(old);
 }
 
+/* ------------------------------------------------------------------------------------ filters */
+
+#define HASHES_FEW 1024
+
+void
+run_with_filter(RunWriter *w, IndexMeta *meta)
+{
+	if (w->stream && meta_has_hashes(meta))
+		w->meta = meta;
+}
+
+static void
+note_key(RunWriter *w, const Datum *values, const bool *nulls)
+{
+	uint64 hash;
+
+	if (w->too_many)
+		return;
+	hash = key_hash_filter(w->meta->hasher, values + ENTRY_KEY, nulls + ENTRY_KEY);
+	if (w->nhashes > 0 && w->hashes[w->nhashes - 1] == hash)
+		return;
+	if (w->nhashes == w->hashes_capacity)
+	{
+		uint64 capacity = w->hashes_capacity ? w->hashes_capacity * 2 : HASHES_FEW;
+
+		/* 20,000 keys at least; segments of the usual size have 2 million at most, which take 16 MB */
+		if (capacity * sizeof(uint64) > (Size) Max(maintenance_work_mem, 1024) * 1024)
+		{
+			w->too_many = true;
+			return;
+		}
+		w->hashes = w->hashes ? repalloc_huge(w->hashes, sizeof(uint64) * capacity)
+							  : MemoryContextAlloc(w->cxt, sizeof(uint64) * capacity);
+		w->hashes_capacity = capacity;
+	}
+	w->hashes[w->nhashes++] = hash;
+}
+
+static void
+write_filter(RunWriter *w)
+{
+	Size nkinds;
+	uint8 *kinds;
+
+	if (w->meta == NULL)
+		return;
+	if (!w->too_many && w->nhashes > 0)
+	{
+		kinds = key_hasher_kinds(w->meta->hasher, &nkinds);
+		filter_write(w->writer, w->hashes, w->nhashes, kinds, nkinds);
+		pfree(kinds);
+	}
+	w->nhashes = 0;
+	w->too_many = false;
+}
+
+/* ------------------------------------------------------------------------------------ batches */
+
 /* The inner pages behind the entries. */
 static void
 write_levels(RunWriter *w)
@@ -135,6 +198,7 @@ end_run(RunWriter *w)
 
 	s3am__batch__init(batch);
 	write_levels(w);
+	write_filter(w);
 	row_writer_finish(w->writer, batch);
 	row_writer_free(w->writer);
 	w->writer = NULL;
@@ -169,6 +233,8 @@ run_add(RunWriter *w, const Datum *values, const bool *nulls)
 		end_run(w);
 	if (w->writer == NULL)
 		begin_run(w);
+	if (w->meta)
+		note_key(w, values, nulls);
 	n = row_writer_add(w->writer, values, nulls);
 	if (row_writer_page_rows(w->writer) == 1)
 		add_child(&w->pages, w->desc, values, nulls, n);

@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "index/index.h"
+#include "node/bucket.h"
 #include "table/table.h"
 #include "txn/txn.h"
 
@@ -46,6 +47,7 @@ typedef struct S3IndexScan
 	ScanKey filters; /* keys that entries are held against */
 	int nfilters;
 	bool has_low, has_high;
+	bool one_key; /* and the bounds are the same: one value for each column */
 	IndexBound low, high; /* in the order of the index */
 	ScanKey keys; /* desc->keyData, with an element in the place of each array */
 	ScanArray *arrays; /* of keys that are an equality with one of several values; by column */
@@ -59,6 +61,11 @@ typedef struct S3IndexScan
 	IndexTuple flat; /* one that is used again and again, of entries that all look alike; NULL: not yet */
 	Size flat_len; /* of the columns in it */
 	bool may_be_flat;
+	/* who goes on over a page looks once where on it the scan ends */
+	int steps;
+	const IndexCursor *within; /* of this run the entries before that number are not beyond the bound */
+	uint64 within_end;
+	uint64 window; /* entries ahead whose rows are requested; 0: none yet */
 	/* where mark was set */
 	uint64 *places;
 	int nplaces, marked;
@@ -266,6 +273,7 @@ make_bounds(S3IndexScan *scan, ScanKey keys, int nkeys)
 	}
 	scan->has_low = scan->low.n > 0;
 	scan->has_high = scan->high.n > 0;
+	scan->one_key = prefix == scan->meta->nkeys;
 	scan->nfilters = 0;
 	for (int k = 0; k < nkeys; k++)
 		if (!bounded[k])
@@ -510,18 +518,30 @@ passes(S3IndexScan *scan)
 	return true;
 }
 
+#define STEPS_FEW 16
+
 static bool
 is_beyond(S3IndexScan *scan, bool forward)
 {
 	const IndexBound *bound = forward ? &scan->high : &scan->low;
 	int result;
 
+	if (forward && scan->search.current == scan->within && scan->search.current->at < scan->within_end)
+		return false;
+
 	if (forward ? !scan->has_high : !scan->has_low)
 		return false;
 	result = search_compare(&scan->search, bound);
 	if (result == 0)
 		return !bound->inclusive;
-	return forward ? result > 0 : result < 0;
+	if (forward ? result > 0 : result < 0)
+		return true;
+	if (forward && ++scan->steps % STEPS_FEW == 0)
+	{
+		scan->within = scan->search.current;
+		scan->within_end = search_within(&scan->search, bound);
+	}
+	return false;
 }
 
 static void
@@ -547,10 +567,15 @@ open_search(IndexScanDesc desc)
 static void
 seek(S3IndexScan *scan, bool forward)
 {
+	/* the only run of an index has the key nearly always */
+	search_only(&scan->search, scan->one_key ? &scan->low : NULL, 1);
 	search_seek(&scan->search, forward ? (scan->has_low ? &scan->low : NULL) : (scan->has_high ? &scan->high : NULL),
 				forward);
 	scan->placed = true;
 	scan->positioned = false;
+	scan->window = 0;
+	scan->steps = 0;
+	scan->within = NULL;
 }
 
 static void
@@ -648,15 +673,48 @@ form_tuple(IndexScanDesc desc)
 	desc->xs_itup = scan->tuple;
 }
 
+#define WINDOW_MIN 4
+#define WINDOW_MAX 1024
+
+static bool
+fetch_soon(void *arg, uint64 row)
+{
+	IndexScanDesc desc = arg;
+
+	return table_fetch_soon(desc->xs_heapfetch, desc->xs_snapshot, row);
+}
+
+/* If the rows of the entries so far had to be read, those of the next ones are requested, the farther ahead the longer that goes on. */
+static void
+read_ahead(IndexScanDesc desc)
+{
+	S3IndexScan *scan = desc->opaque;
+
+	if (!table_fetches_read(desc->xs_heapfetch) || scan->snapshot == NULL)
+		return;
+	scan->window = Min(Max(scan->window * 2, WINDOW_MIN), WINDOW_MAX);
+	search_peek(&scan->search, scan->window, fetch_soon, desc);
+	bucket_reads_go_on();
+}
+
 bool
 scan_tuple(IndexScanDesc desc, ScanDirection direction)
 {
 	S3IndexScan *scan = desc->opaque;
 
+	bool only = desc->xs_want_itup && desc->xs_heapfetch;
+	uint64 row;
+
 	desc->xs_recheck = false;
-	if (!advance(desc, !ScanDirectionIsBackward(direction)))
-		return false;
-	row_to_tid(search_row(&scan->search), &desc->xs_heaptid);
+	do
+	{
+		if (!advance(desc, !ScanDirectionIsBackward(direction)))
+			return false;
+		row = search_row(&scan->search);
+	} while (only && table_entry_seen(desc->xs_heapfetch, desc->xs_snapshot, row) == ENTRY_UNSEEN);
+	if (!desc->xs_want_itup && desc->xs_heapfetch && scan->search.forward)
+		read_ahead(desc);
+	row_to_tid(row, &desc->xs_heaptid);
 	if (desc->xs_want_itup)
 		form_tuple(desc);
 	return true;
@@ -723,6 +781,7 @@ scan_restore(IndexScanDesc desc)
 			scan->arrays[i].at = scan->arrays[i].marked;
 		bind_arrays(scan, desc->numberOfKeys);
 	}
+	scan->within = NULL;
 	search_return(&scan->search, scan->places, scan->marked, scan->marked_forward);
 	scan->positioned = scan->marked >= 0;
 }

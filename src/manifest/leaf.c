@@ -142,6 +142,37 @@ read_segment(S3am__SegmentRef *segment, Wire w)
 }
 
 static bool
+read_filter(S3am__KeyFilter *filter, Wire w)
+{
+	Field f;
+
+	s3am__key_filter__init(filter);
+	while (w.at < w.end)
+	{
+		if (!read_field(&w, &f))
+			return false;
+		if (f.number >= 1 && f.number <= 3 && f.type != (f.number == 1 ? WIRE_BYTES : WIRE_VARINT))
+			return false;
+		switch (f.number)
+		{
+			case 1:
+				filter->kinds.data = (uint8_t *) f.bytes.at;
+				filter->kinds.len = f.bytes.end - f.bytes.at;
+				break;
+			case 2:
+				filter->blocks = (uint32_t) f.value;
+				break;
+			case 3:
+				filter->offset8 = (uint32_t) f.value;
+				break;
+			default:
+				break;
+		}
+	}
+	return true;
+}
+
+static bool
 add_number(LeafReader *r, uint32_t **list, size_t *n, size_t *capacity, uint32_t value)
 {
 	if (*n == *capacity)
@@ -224,6 +255,8 @@ read_batch(LeafReader *r, Wire w)
 			return false;
 		if (f.number >= 1 && f.number <= 9 && f.type != (f.number == 1 || f.number >= 6 ? WIRE_VARINT : WIRE_BYTES))
 			return false;
+		if (f.number == 10 && f.type != WIRE_BYTES)
+			return false;
 		switch (f.number)
 		{
 			case 1:
@@ -257,6 +290,11 @@ read_batch(LeafReader *r, Wire w)
 				break;
 			case 9:
 				batch->continues = f.value != 0;
+				break;
+			case 10:
+				if (!read_filter(&r->filter, f.bytes))
+					return false;
+				batch->filter = &r->filter;
 				break;
 			default:
 				break;

@@ -22,6 +22,7 @@ typedef struct LeafReader
 	S3am__BatchState state;
 	S3am__Batch batch;
 	S3am__SegmentRef segment;
+	S3am__KeyFilter filter;
 	S3am__PageDirectory pages;
 	size_t rows_capacity, size8_capacity;
 	/* the schema of the batch at hand, and of those before it that had the same */

@@ -98,6 +98,7 @@ state_describe_batch(BatchEntry *entry, const S3am__Batch *batch, uint64 first_r
 	entry->inner = batch->inner;
 	entry->row_base = batch->row_base;
 	entry->continues = batch->continues;
+	filter_describe(&entry->filter, batch);
 	entry->pos = pos;
 	entry->xmin = xmin;
 	if (!page_starts_check(batch))

@@ -32,6 +32,7 @@ typedef struct BatchEntry
 	uint32 npages;
 	dsa_pointer pages; /* PageStart[npages + 1]; invalid: one page, all of `blob` */
 	dsa_pointer schema; /* SchemaEntry */
+	BatchFilter filter; /* of an index's segment */
 	/*
 	 * BaseLeaf: this is no batch, but all those of that leaf, which lie from first_row on within nrows; nothing else is set.  Valid only in
 	 * a table's own array.

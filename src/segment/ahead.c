@@ -186,3 +186,65 @@ read_ahead_bytes(ReadAhead *ahead, const BatchSource *source, uint32 n)
 	}
 	return NULL;
 }
+
+/* ------------------------------------------------------------------------------------ pages in no order */
+
+static int
+find_range(ReadAhead *ahead, const BatchSource *source, uint32 n)
+{
+	for (int i = 0; i < ahead->nranges; i++)
+		if (holds(range_at(ahead, i), source, n))
+			return i;
+	return -1;
+}
+
+bool
+read_ahead_has(ReadAhead *ahead, const BatchSource *source, uint32 n)
+{
+	return find_range(ahead, source, n) >= 0;
+}
+
+bool
+read_ahead_request(ReadAhead *ahead, const BatchSource *source, uint32 n)
+{
+	Size len = page_size(source, n);
+
+	if (find_range(ahead, source, n) >= 0 || (source->cache_owner != 0 && page_is_cached(source, n)))
+		return true;
+	return ahead->nranges < AHEAD_RANGES && bucket_reads_bytes() + len <= (Size) s3am_read_ahead * 1024 &&
+		   start_range(ahead, source, n, len, row_after(source, n));
+}
+
+static void
+drop_range(ReadAhead *ahead, int i)
+{
+	AheadRange *range = range_at(ahead, i);
+
+	if (range->read)
+		bucket_read_end(range->read);
+	/* the oldest takes its place */
+	*range = *range_at(ahead, 0);
+	range_at(ahead, 0)->read = NULL;
+	ahead->first = (ahead->first + 1) % AHEAD_RANGES;
+	ahead->nranges--;
+}
+
+void
+read_ahead_drop(ReadAhead *ahead, const BatchSource *source, uint32 n)
+{
+	int i = find_range(ahead, source, n);
+
+	if (i >= 0)
+		drop_range(ahead, i);
+}
+
+void
+read_ahead_before(ReadAhead *ahead, uint64 row)
+{
+	/* those behind the one that goes move up, and what was looked at before it takes its place */
+	for (int i = 0; i < ahead->nranges;)
+		if (range_at(ahead, i)->end_row <= row)
+			drop_range(ahead, i);
+		else
+			i++;
+}

@@ -66,6 +66,32 @@ extern void row_writer_add_gone(RowWriter *writer);
 extern void row_writer_finish(RowWriter *writer, S3am__Batch *batch);
 extern void row_writer_free(RowWriter *writer);
 
+/*
+ * A chunk that belongs to no row, as it is, behind all rows so far: where it begins, / 8.  Chunks that come one after the other have
+ * nothing between them but their headers, if their lengths are multiples of 8.
+ */
+extern uint32 row_writer_add_chunk(RowWriter *writer, const void *data, uint32 len);
+/* Told in the footer and in the batch. */
+extern void row_writer_note_filter(RowWriter *writer, S3am__KeyFilter *filter);
+
+/* ---------------------------------------------------------------- filters (filter.c) */
+
+/* Where a segment's filter is, as a manifest says it. */
+typedef struct BatchFilter
+{
+	uint64 kinds; /* filter_kinds_hash() of what its hashes are of */
+	uint32 blocks; /* 0: there is none */
+	uint32 offset8;
+} BatchFilter;
+
+/*
+ * Behind the last row: a filter over `hashes`, at least one, in any order.  All 64 bits of a hash count.  kinds: of what they are hashes; who looks for
+ * one must mean the same.  In the current context, which must outlive the writer.
+ */
+extern void filter_write(RowWriter *writer, const uint64 *hashes, uint64 n, const uint8 *kinds, Size nkinds);
+extern void filter_describe(BatchFilter *filter, const S3am__Batch *batch);
+extern uint64 filter_kinds_hash(const uint8 *kinds, Size n);
+
 /* ---------------------------------------------------------------- batches in memory (batch.c) */
 
 /* A BatchSchema as bytes, to be kept and compared. */
@@ -201,6 +227,13 @@ typedef struct ReadAhead
 } ReadAhead;
 
 extern void read_ahead_release(ReadAhead *ahead);
+/*
+ * Without a plan: requests page n, unless it is cached or was requested; false: there is no room for more.  Who has read the page drops it.
+ */
+extern bool read_ahead_request(ReadAhead *ahead, const BatchSource *source, uint32 n);
+extern bool read_ahead_has(ReadAhead *ahead, const BatchSource *source, uint32 n);
+extern void read_ahead_before(ReadAhead *ahead, uint64 row); /* drops pages that end at or before it */
+extern void read_ahead_drop(ReadAhead *ahead, const BatchSource *source, uint32 n);
 /* Page n is read now: what follows may be requested. */
 extern void read_ahead_pass(ReadAhead *ahead, const BatchSource *source, uint32 n);
 /* Its bytes, if they were, for which it may wait; valid until the next page is passed.  NULL: read it. */
@@ -212,9 +245,12 @@ extern const uint8 *read_ahead_bytes(ReadAhead *ahead, const BatchSource *source
  */
 extern RowPage *row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing *ring);
 extern void row_page_release(RowPage *page);
+extern uint64 row_pages_loaded; /* by this process, so far: those that were not in the cache */
 /* Entry of the directory that the page with this row is. */
 extern uint32 batch_find_page(const BatchSource *source, uint64 row);
 extern bool page_is_cached(const BatchSource *source, uint32 n);
+/* False: the segment has nothing of this hash.  True: it may have, or nobody can tell.  May read a chunk of 64 kB into the cache. */
+extern bool filter_may_have(const BatchSource *source, const BatchFilter *filter, uint64 hash);
 
 static inline bool
 row_page_holds(const RowPage *page, uint64 row)

@@ -113,6 +113,8 @@ fill_page(RowPage *page, const BatchSource *source, uint64 offset, const uint8 *
 		cache_publish(key, header.nrows, &page->pin);
 }
 
+uint64 row_pages_loaded;
+
 /* Reads the page that is in `size` bytes at `offset`, entry n of the directory. */
 static void
 load_page(RowPage *page, const BatchSource *source, uint32 n, uint64 offset, Size size, const CacheKey *key,
@@ -122,6 +124,7 @@ load_page(RowPage *page, const BatchSource *source, uint32 n, uint64 offset, Siz
 	const uint8 *bytes = NULL;
 	bool own_bytes = false;
 
+	row_pages_loaded++;
 	PG_TRY();
 	{
 		if (source->blob)

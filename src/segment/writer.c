@@ -74,6 +74,7 @@ struct RowWriter
 	size_t nextents, extents_capacity;
 	char *scratch; /* an extent, stored */
 	Size scratch_size;
+	S3am__KeyFilter *filter; /* or NULL */
 	Press *press; /* pages that are pressed meanwhile; NULL: each at once */
 	MemoryContextCallback free_press;
 };
@@ -344,6 +345,32 @@ finish_page(RowWriter *w)
 	}
 	w->nrows = 0;
 	w->page_len = 0;
+}
+
+uint32
+row_writer_add_chunk(RowWriter *w, const void *data, uint32 len)
+{
+	Size size = TYPEALIGN(8, sizeof(ExtentHeader) + (Size) len);
+	uint32 offset8;
+	ExtentHeader *header;
+
+	finish_page(w);
+	emit_pressed(w);
+	offset8 = w->written / 8;
+	header = MemoryContextAllocExtended(w->cxt, size, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	header->stored = header->raw = len;
+	header->kind = EXTENT_CHUNK;
+	header->compression = EXTENT_PLAIN;
+	memcpy(header + 1, data, len);
+	(void) emit_extent(w, header);
+	pfree(header);
+	return offset8;
+}
+
+void
+row_writer_note_filter(RowWriter *w, S3am__KeyFilter *filter)
+{
+	w->filter = filter;
 }
 
 /* ------------------------------------------------------------------------------------ rows */
@@ -878,6 +905,7 @@ emit_footer(RowWriter *w, S3am__PageDirectory *pages)
 	footer.raw_bytes = w->total_bytes;
 	footer.schema = describe(w, true);
 	footer.pages = pages;
+	footer.filter = w->filter;
 	footer.columns = palloc(sizeof(void *) * Max(w->ncolumns, 1));
 	if (w->press)
 		press_sum(w->press);
@@ -903,6 +931,7 @@ row_writer_finish(RowWriter *w, S3am__Batch *batch)
 	emit_pressed(w);
 	batch->nrows = w->total_rows;
 	batch->schema = describe(w, false);
+	batch->filter = w->filter;
 	if (w->emit)
 	{
 		batch->pages = directory(w);

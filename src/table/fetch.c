@@ -6,6 +6,7 @@
 #include "access/heapam.h"
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -15,7 +16,7 @@
 #include "txn/txn.h"
 
 static bool
-fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
+fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot, ReadAhead *wanted)
 {
 	TableView *view = view_for_fetch(rel, snapshot);
 	uint64 row = tid_to_row(tid);
@@ -40,14 +41,14 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	}
 	if (state != ROW_VISIBLE)
 		return false;
-	return view_fetch(view, rel, row, batch, slot);
+	return view_fetch_ahead(view, rel, row, batch, slot, wanted);
 }
 
 static bool
 tuple_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {
 	txn_check_doomed();
-	return fetch_row(rel, tid, snapshot, slot);
+	return fetch_row(rel, tid, snapshot, slot, NULL);
 }
 
 static bool
@@ -113,24 +114,140 @@ index_delete_tuples(Relation rel, TM_IndexDeleteOp *delstate)
 	return InvalidTransactionId;
 }
 
+/* Committed rows, neighbours, and which of them a snapshot does not see: that does not change (ViewStretch). */
+typedef struct Known
+{
+	Snapshot snapshot;
+	CommandId curcid;
+	uint64 first, end; /* first = end: none */
+	bool all; /* it sees all of them */
+	uint64 unseen[ENDED_WORDS]; /* else: a bit for each */
+} Known;
+
+typedef struct S3IndexFetch
+{
+	IndexFetchTableData base;
+	bool
+		told; /* that the snapshot sees the row whose entry the index gave last, to who wants no more of it than that */
+	uint64 row;
+	uint64 stretch; /* the last row was in this one, row / ENDED_ROWS */
+	Known *known; /* of an index-only scan */
+	bool read; /* a page, since that was asked last */
+	ReadAhead *wanted; /* NULL: nothing yet */
+} S3IndexFetch;
+
 static struct IndexFetchTableData *
 index_fetch_begin(Relation rel)
 {
-	IndexFetchTableData *data = palloc0(sizeof(IndexFetchTableData));
+	S3IndexFetch *fetch = palloc0(sizeof(S3IndexFetch));
 
-	data->rel = rel;
-	return data;
+	fetch->base.rel = rel;
+	fetch->stretch = PG_UINT64_MAX;
+	return &fetch->base;
+}
+
+/* Looks at all neighbours of a row that the snapshot sees, which is in `batch`, at once. */
+static void
+get_to_know(Known *known, TableView *view, const BatchEntry *batch, uint64 row)
+{
+	known->first = batch->first_row;
+	known->end = batch->first_row + batch->nrows;
+	known->all = true;
+	if (pg_atomic_read_u64(&view->table->deleted) == 0)
+		return;
+	known->first = Max(known->first, row / ENDED_ROWS * ENDED_ROWS);
+	known->end = Min(known->end, (row / ENDED_ROWS + 1) * ENDED_ROWS);
+	memset(known->unseen, 0, sizeof(known->unseen));
+	known->all =
+		!state_rows_ended(view->node, view->table, known->first, known->end - known->first, view->pos, known->unseen);
+}
+
+EntrySeen
+table_entry_seen(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row)
+{
+	S3IndexFetch *fetch = (S3IndexFetch *) data;
+	Known *known = fetch->known;
+	const BatchEntry *batch;
+	TableView *view;
+
+	fetch->told = false;
+	if (known && row >= known->first && row < known->end && known->snapshot == snapshot &&
+		known->curcid == snapshot->curcid)
+	{
+		uint64 i = row - known->first;
+
+		if (!known->all && (known->unseen[i / 64] >> i % 64 & 1))
+			return ENTRY_UNSEEN;
+		fetch->told = true;
+		fetch->row = row;
+		return ENTRY_SEEN;
+	}
+	/* SERIALIZABLE claims what it sees when it fetches it */
+	if (snapshot->snapshot_type != SNAPSHOT_MVCC || IsolationIsSerializable())
+		return ENTRY_UNKNOWN;
+	view = view_for_fetch(data->rel, snapshot);
+	if (view_row_state(view, row, &batch) != ROW_VISIBLE)
+		return ENTRY_UNSEEN;
+	/* of rows of which only the number is left the page may be the only one to know */
+	if (batch && batch->gone > 0)
+		return ENTRY_UNKNOWN;
+	fetch->told = true;
+	fetch->row = row;
+	/* the next one is likely to be near if this one was; what the transaction has removed itself is not looked at all at once */
+	if (batch && (fetch->stretch == row / ENDED_ROWS || pg_atomic_read_u64(&view->table->deleted) == 0) &&
+		(view->own == NULL || ownends_count(view->own->ends) == 0))
+	{
+		if (known == NULL)
+			known = fetch->known = MemoryContextAlloc(GetMemoryChunkContext(fetch), sizeof(Known));
+		known->first = known->end = 0;
+		get_to_know(known, view, batch, row);
+		known->snapshot = snapshot;
+		known->curcid = snapshot->curcid;
+	}
+	fetch->stretch = row / ENDED_ROWS;
+	return ENTRY_SEEN;
 }
 
 static void
 index_fetch_reset(struct IndexFetchTableData *data)
 {
+	S3IndexFetch *fetch = (S3IndexFetch *) data;
+
+	if (fetch->wanted)
+		read_ahead_release(fetch->wanted);
+	/* another snapshot may be where this one was */
+	if (fetch->known)
+		fetch->known->first = fetch->known->end = 0;
 }
 
 static void
 index_fetch_end(struct IndexFetchTableData *data)
 {
+	index_fetch_reset(data);
 	pfree(data);
+}
+
+bool
+table_fetches_read(struct IndexFetchTableData *data)
+{
+	S3IndexFetch *fetch = (S3IndexFetch *) data;
+	bool read = fetch->read;
+
+	fetch->read = false;
+	return read;
+}
+
+bool
+table_fetch_soon(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row)
+{
+	S3IndexFetch *fetch = (S3IndexFetch *) data;
+	TableView *view = view_for_fetch(data->rel, snapshot);
+
+	if (view->table == NULL)
+		return true;
+	if (fetch->wanted == NULL)
+		fetch->wanted = MemoryContextAllocZero(GetMemoryChunkContext(fetch), sizeof(ReadAhead));
+	return view_want(view, row, fetch->wanted);
 }
 
 /*
@@ -156,12 +273,25 @@ static bool
 index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot,
 				  bool *call_again, bool *all_dead)
 {
+	S3IndexFetch *fetch = (S3IndexFetch *) data;
+	uint64 loaded;
+	bool found;
+
 	*call_again = false;
 	if (all_dead)
 		*all_dead = false;
+	if (fetch->told)
+	{
+		fetch->told = false;
+		if (fetch->row == tid_to_row(tid))
+			return true;
+	}
 	if (snapshot && snapshot->snapshot_type == SNAPSHOT_DIRTY)
 		wait_for_remover(data->rel, tid_to_row(tid));
-	return fetch_row(data->rel, tid, snapshot, slot);
+	loaded = row_pages_loaded;
+	found = fetch_row(data->rel, tid, snapshot, slot, fetch->wanted);
+	fetch->read |= loaded != row_pages_loaded;
+	return found;
 }
 
 void

@@ -23,6 +23,7 @@
 #include "utils/snapmgr.h"
 
 #include "ddl/ddl.h"
+#include "node/bucket.h"
 #include "s3am.h"
 #include "table/table.h"
 
@@ -56,6 +57,12 @@ typedef struct S3Scan
 	bool window_own;
 	BlockNumber analyze_blocks; /* that ANALYZE was told of; 0 not asked yet */
 	/* bitmap */
+	struct BitmapHeapScanState *bitmap_node; /* or NULL */
+	TBMIterator *bitmap_ahead; /* over what is requested ahead; NULL: nothing yet */
+	TBMIterateResult *bitmap_soon; /* where it is; NULL: at its end, if it has begun */
+	int bitmap_window; /* pages */
+	uint64 bitmap_loaded; /* row_pages_loaded at the last block */
+	ReadAhead bitmap_wanted;
 	int bitmap_n, bitmap_i;
 	uint64 bitmap_rows[ROWS_PER_BLOCK];
 } S3Scan;
@@ -65,6 +72,19 @@ own_count(S3Scan *scan)
 {
 	view_refresh_own(&scan->view);
 	return scan->view.own ? scan->view.own->rows.nrows : 0;
+}
+
+/* The bitmap may be gone already; an iterator is memory and no more. */
+static void
+bitmap_forget(S3Scan *scan)
+{
+	read_ahead_release(&scan->bitmap_wanted);
+	if (scan->bitmap_ahead)
+		tbm_end_iterate(scan->bitmap_ahead);
+	scan->bitmap_ahead = NULL;
+	scan->bitmap_soon = NULL;
+	scan->bitmap_window = 0;
+	scan->bitmap_loaded = row_pages_loaded;
 }
 
 static void
@@ -78,6 +98,7 @@ reset_scan(S3Scan *scan)
 	scan->claimed = false;
 	read_ahead_release(&scan->view.ahead);
 	read_ahead_release(&scan->view.own_ahead);
+	bitmap_forget(scan);
 	scan->limit = scan->view.table ? pg_atomic_read_u64(&scan->view.table->next_row) : 0;
 	if (scan->view.table)
 		view_choose_batches(&scan->view, scan->view.pos);
@@ -187,7 +208,8 @@ deliver(S3Scan *scan, uint64 row, TupleTableSlot *slot)
 
 	if (view_row_state(&scan->view, row, &batch) != ROW_VISIBLE)
 		return false;
-	if (!view_fetch(&scan->view, scan->base.rs_rd, row, batch, slot))
+	if (!view_fetch_ahead(&scan->view, scan->base.rs_rd, row, batch, slot,
+						  scan->bitmap_wanted.nranges > 0 ? &scan->bitmap_wanted : NULL))
 		return false;
 	if (scan->base.rs_nkeys > 0 && !keys_match(scan, slot))
 	{
@@ -534,6 +556,59 @@ parallelscan_reinitialize(Relation rel, ParallelTableScanDesc pscan)
 
 /* ------------------------------------------------------------------------------------ bitmap */
 
+void
+scan_set_bitmap(TableScanDesc scan, BitmapHeapScanState *node)
+{
+	((S3Scan *) scan)->bitmap_node = node;
+}
+
+/* Requests the pages of a block's rows; false: there is no room for more. */
+static bool
+bitmap_request(S3Scan *scan, const TBMIterateResult *block)
+{
+	uint64 first = (uint64) block->blockno * ROWS_PER_BLOCK;
+	int n = block->ntuples >= 0 ? block->ntuples : ROWS_PER_BLOCK;
+
+	for (int i = 0; i < n; i++)
+		if (!view_want(&scan->view, first + (block->ntuples >= 0 ? block->offsets[i] - 1 : i), &scan->bitmap_wanted))
+			return false;
+	return true;
+}
+
+/*
+ * If rows of blocks before this one had to be read, the pages of those that follow are requested, the more the longer that goes on.  A bitmap that
+ * parallel workers share is left alone: they take its blocks by turns.
+ */
+static void
+bitmap_read_ahead(S3Scan *scan, BlockNumber block)
+{
+	MemoryContext old;
+
+	if (scan->bitmap_node == NULL || scan->bitmap_node->tbm == NULL || scan->bitmap_node->pstate ||
+		scan->bitmap_loaded == row_pages_loaded || scan->view.table == NULL)
+		return;
+	scan->bitmap_loaded = row_pages_loaded;
+	scan->bitmap_window = Min(Max(scan->bitmap_window * 2, 2), AHEAD_RANGES / 2);
+	if (scan->bitmap_ahead == NULL)
+	{
+		old = MemoryContextSwitchTo(scan->cxt);
+		scan->bitmap_ahead = tbm_begin_iterate(scan->bitmap_node->tbm);
+		MemoryContextSwitchTo(old);
+		scan->bitmap_soon = tbm_iterate(scan->bitmap_ahead);
+	}
+	while (scan->bitmap_soon && scan->bitmap_soon->blockno < block)
+		scan->bitmap_soon = tbm_iterate(scan->bitmap_ahead);
+	read_ahead_before(&scan->bitmap_wanted, (uint64) block * ROWS_PER_BLOCK);
+	while (scan->bitmap_soon && scan->bitmap_wanted.nranges < scan->bitmap_window)
+	{
+		/* a block of which a part was requested comes again */
+		if (!bitmap_request(scan, scan->bitmap_soon))
+			break;
+		scan->bitmap_soon = tbm_iterate(scan->bitmap_ahead);
+	}
+	bucket_reads_go_on();
+}
+
 static bool
 scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
 {
@@ -541,6 +616,7 @@ scan_bitmap_next_block(TableScanDesc sscan, struct TBMIterateResult *tbmres)
 	uint64 first = (uint64) tbmres->blockno * ROWS_PER_BLOCK;
 
 	CHECK_FOR_INTERRUPTS();
+	bitmap_read_ahead(scan, tbmres->blockno);
 	scan->bitmap_i = scan->bitmap_n = 0;
 	if (tbmres->ntuples >= 0)
 		for (int i = 0; i < tbmres->ntuples; i++)

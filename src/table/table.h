@@ -113,6 +113,11 @@ extern RowState view_row_state(TableView *view, uint64 row, const BatchEntry **b
 extern void view_stretch(TableView *view, const BatchEntry *batch, uint64 row, ViewStretch *stretch);
 /* Reads the row into the slot; false: nothing is left of it. */
 extern bool view_fetch(TableView *view, Relation rel, uint64 row, const BatchEntry *batch, TupleTableSlot *slot);
+/* The same by who has requested pages that it will come to, in no order. */
+extern bool view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *batch, TupleTableSlot *slot,
+							 ReadAhead *wanted);
+/* Requests the page of a committed row, as far as that is known at once; false: there is no room for more. */
+extern bool view_want(TableView *view, uint64 row, ReadAhead *wanted);
 
 /* A view of the current transaction for single rows; kept until the transaction ends or the relation changes. */
 extern TableView *view_for_fetch(Relation rel, Snapshot snapshot);
@@ -122,8 +127,27 @@ extern void view_init(void); /* from _PG_init: callbacks */
 extern void modify_callbacks(TableAmRoutine *routine);
 /* ---- scan.c */
 extern void scan_callbacks(TableAmRoutine *routine);
+struct BitmapHeapScanState;
+/* The node that a bitmap scan is of, in whose bitmap it may look ahead. */
+extern void scan_set_bitmap(TableScanDesc scan, struct BitmapHeapScanState *node);
 /* ---- fetch.c */
 extern void fetch_callbacks(TableAmRoutine *routine);
+typedef enum EntrySeen
+{
+	ENTRY_UNKNOWN, /* until it is fetched */
+	ENTRY_UNSEEN,
+	ENTRY_SEEN
+} EntrySeen;
+
+/*
+ * For the index of an index-only scan: does the snapshot see the row?  Told from what is in memory, without its page.  If it does, the fetch of that
+ * row, if it comes next, says so and leaves the slot empty: core looks into the slot of none but scans that want no tuple of the index.
+ */
+extern EntrySeen table_entry_seen(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row);
+/* Had the fetches since it was asked last to read pages? */
+extern bool table_fetches_read(struct IndexFetchTableData *data);
+/* This row will be fetched soon; false: enough for now. */
+extern bool table_fetch_soon(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row);
 /* Is the row there, for who looks now?  Own changes count, of the current command as well. */
 extern bool table_row_is_live(Relation rel, uint64 row);
 /* ---- toast.c */

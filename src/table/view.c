@@ -254,9 +254,10 @@ plan_page(void *arg, uint64 row, BatchSource *source, uint32 *n)
 
 /* The page with row `row` of the batch, which the view keeps until another one is wanted. */
 static RowPage *
-find_page(TableView *view, const BatchEntry *batch, uint64 row)
+find_page(TableView *view, const BatchEntry *batch, uint64 row, ReadAhead *wanted)
 {
 	BatchSource source;
+	uint32 n = 0;
 
 	if (view->page && view->page_batch == batch && row_page_holds(view->page, row))
 		return view->page;
@@ -264,8 +265,13 @@ find_page(TableView *view, const BatchEntry *batch, uint64 row)
 		row_page_release(view->page);
 	view->page = NULL;
 	state_batch_source(view->node, batch, &source);
-	view->page = row_page_read(&source, row, &view->ahead, view->once ? &view->ring : NULL);
+	if (wanted && (source.pages == NULL || source.blob || row >= source.nrows ||
+				   !read_ahead_has(wanted, &source, n = batch_find_page(&source, row))))
+		wanted = NULL;
+	view->page = row_page_read(&source, row, wanted ? wanted : &view->ahead, view->once ? &view->ring : NULL);
 	view->page_batch = batch;
+	if (wanted)
+		read_ahead_drop(wanted, &source, n);
 	return view->page;
 }
 
@@ -366,7 +372,7 @@ view_stretch(TableView *view, const BatchEntry *entry, uint64 row, ViewStretch *
 	Assert(view->type == SNAPSHOT_MVCC && entry->pos <= view->pos);
 	/* nothing of the last page must be used if this throws */
 	stretch->first = stretch->end = 0;
-	page = find_page(view, entry, row - entry->first_row);
+	page = find_page(view, entry, row - entry->first_row, NULL);
 	words = (page->nrows + 63) / 64;
 	if (words > stretch->words)
 	{
@@ -406,6 +412,25 @@ view_stretch(TableView *view, const BatchEntry *entry, uint64 row, ViewStretch *
 bool
 view_fetch(TableView *view, Relation rel, uint64 row, const BatchEntry *entry, TupleTableSlot *slot)
 {
+	return view_fetch_ahead(view, rel, row, entry, slot, NULL);
+}
+
+bool
+view_want(TableView *view, uint64 row, ReadAhead *wanted)
+{
+	const BatchEntry *entry = ROW_IS_OWN(row) ? NULL : state_find_batch(view->node, view->batches, view->nbatches, row);
+	BatchSource source;
+
+	if (entry == NULL || DsaPointerIsValid(entry->blob) || !DsaPointerIsValid(entry->pages))
+		return true;
+	state_batch_source(view->node, entry, &source);
+	return read_ahead_request(wanted, &source, batch_find_page(&source, row - entry->first_row));
+}
+
+bool
+view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *entry, TupleTableSlot *slot,
+				 ReadAhead *wanted)
+{
 	if (ROW_IS_OWN(row))
 	{
 		ExecClearTuple(slot);
@@ -414,13 +439,13 @@ view_fetch(TableView *view, Relation rel, uint64 row, const BatchEntry *entry, T
 	else
 	{
 		const SchemaEntry *schema = dsa_get_address(node_dsa(view->node), entry->schema);
-		RowPage *page = find_page(view, entry, row - entry->first_row);
+		RowPage *page = find_page(view, entry, row - entry->first_row, wanted);
 
 		if (row_is_gone(page, row - entry->first_row) && view->type == SNAPSHOT_ANY)
 		{
 			entry = find_anywhere(view, row);
 			schema = dsa_get_address(node_dsa(view->node), entry->schema);
-			page = find_page(view, entry, row - entry->first_row);
+			page = find_page(view, entry, row - entry->first_row, NULL);
 		}
 		if (row_is_gone(page, row - entry->first_row))
 		{
