@@ -11,14 +11,21 @@ CREATE INDEX ON flip_t USING brin (a);
 \echo :LAST_ERROR_SQLSTATE
 CREATE INDEX CONCURRENTLY ON flip_t USING brin (a);
 \echo :LAST_ERROR_SQLSTATE
-CREATE INDEX ON flip_t USING hash (a);
-\echo :LAST_ERROR_SQLSTATE
 ALTER TABLE flip_t ADD EXCLUDE USING gist (r WITH &&);
 \echo :LAST_ERROR_SQLSTATE
-ALTER TABLE flip_t ADD EXCLUDE USING btree (a WITH =);
+ALTER TABLE flip_t ADD EXCLUDE (r WITH &&);
 \echo :LAST_ERROR_SQLSTATE
-CREATE TABLE flip_x (a int, EXCLUDE (a WITH =)) USING s3am;
+CREATE UNIQUE INDEX ON flip_t USING hash (a);
 \echo :LAST_ERROR_SQLSTATE
+-- an operator class with another operator that commutes
+CREATE FUNCTION flip_apart(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <> $2';
+CREATE OPERATOR <=> (LEFTARG = int, RIGHTARG = int, FUNCTION = flip_apart, COMMUTATOR = <=>);
+CREATE OPERATOR CLASS flip_ops FOR TYPE int USING btree AS OPERATOR 1 <=>, OPERATOR 3 =, FUNCTION 1 btint4cmp(int, int);
+ALTER TABLE flip_t ADD CONSTRAINT flip_apart EXCLUDE (c WITH =, a flip_ops WITH <=>);
+\echo :LAST_ERROR_SQLSTATE
+DROP OPERATOR FAMILY flip_ops USING btree;
+DROP OPERATOR <=> (int, int);
+DROP FUNCTION flip_apart(int, int);
 SELECT count(*) FROM pg_index WHERE indrelid = 'flip_t'::regclass;
 -- a partition takes part in what its parent has
 CREATE TABLE flip_p (a int, b int[]) PARTITION BY RANGE (a);
@@ -49,4 +56,7 @@ ALTER TABLE flip_h SET ACCESS METHOD s3am;
 SELECT a FROM flip_h WHERE a = 1;
 -- names
 SELECT amname, amtype FROM pg_am WHERE amname LIKE 's3%' ORDER BY 1;
+SELECT c.relname, a.amname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+WHERE i.indrelid = 'flip_h'::regclass ORDER BY 1;
+\d flip_h_a
 DROP TABLE flip_t, flip_h, flip_temp;

@@ -12,6 +12,11 @@ CREATE FUNCTION s3btree_handler(internal) RETURNS index_am_handler
 CREATE ACCESS METHOD s3btree TYPE INDEX HANDLER s3btree_handler;
 COMMENT ON ACCESS METHOD s3btree IS 'B-tree indexes of tables in the repository: what btree means there';
 
+CREATE FUNCTION s3hash_handler(internal) RETURNS index_am_handler
+    LANGUAGE C AS 'MODULE_PATHNAME';
+CREATE ACCESS METHOD s3hash TYPE INDEX HANDLER s3hash_handler;
+COMMENT ON ACCESS METHOD s3hash IS 'hash indexes of tables in the repository: what hash means there';
+
 -- ---------------------------------------------------------------- local tables
 
 CREATE TABLE storage (

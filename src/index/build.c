@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/regproc.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/tuplesort.h"
@@ -46,7 +47,14 @@ begin_sort(const IndexMeta *meta)
 	Oid operators[INDEX_MAX_KEYS + 1], collations[INDEX_MAX_KEYS + 1];
 	bool nulls_first[INDEX_MAX_KEYS + 1];
 
-	for (int i = 0; i < meta->nkeys; i++)
+	if (meta->coder)
+	{
+		columns[0] = ENTRY_KEY + 1;
+		operators[0] = Int8LessOperator;
+		collations[0] = InvalidOid;
+		nulls_first[0] = false;
+	}
+	for (int i = 0; i < meta->nkeys && meta->coder == NULL; i++)
 	{
 		Oid type = meta->index->rd_opcintype[i];
 		int strategy = meta->descending[i] ? BTGreaterStrategyNumber : BTLessStrategyNumber;
@@ -70,8 +78,11 @@ static void
 add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *arg)
 {
 	Build *b = arg;
-	MemoryContext old = MemoryContextSwitchTo(b->cxt);
+	MemoryContext old;
 
+	if (b->meta->coder && isnull[0])
+		return;
+	old = MemoryContextSwitchTo(b->cxt);
 	ExecClearTuple(b->slot);
 	meta_form(b->meta, tid_to_row(tid), values, isnull, b->slot->tts_values, b->slot->tts_isnull);
 	ExecStoreVirtualTuple(b->slot);
@@ -99,22 +110,38 @@ same_key(const IndexMeta *meta, TupleTableSlot *a, TupleTableSlot *b, bool nulls
 }
 
 static void
-fail_duplicate(const IndexMeta *meta, Relation heap, TupleTableSlot *slot)
+fail_duplicate(const IndexMeta *meta, Relation heap, TupleTableSlot *slot, TupleTableSlot *last)
 {
 	char *key;
 
 	slot_getallattrs(slot);
 	key = BuildIndexValueDescription(meta->index, slot->tts_values + ENTRY_KEY, slot->tts_isnull + ENTRY_KEY);
+	if (meta->index->rd_index->indisexclusion)
+	{
+		char *other;
+
+		slot_getallattrs(last);
+		other = BuildIndexValueDescription(meta->index, last->tts_values + ENTRY_KEY, last->tts_isnull + ENTRY_KEY);
+		ereport(ERROR, (errcode(ERRCODE_EXCLUSION_VIOLATION),
+						errmsg("could not create exclusion constraint \"%s\"", RelationGetRelationName(meta->index)),
+						key && other ? errdetail("Key %s conflicts with key %s.", key, other)
+									 : errdetail("Key conflicts exist."),
+						errtableconstraint(heap, RelationGetRelationName(meta->index))));
+	}
 	ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
 					errmsg("could not create unique index \"%s\"", RelationGetRelationName(meta->index)),
 					key ? errdetail("Key %s is duplicated.", key) : errdetail("Duplicate keys exist."),
 					errtableconstraint(heap, RelationGetRelationName(meta->index))));
 }
 
-/* Sorted entries into a run, and into the transaction's own. */
-static void
+/*
+ * Sorted entries into a run, and into the transaction's own.  True: no key is there twice; if it has to be so, anything else is an error, but
+ * for codes, which may be equal where values are not.
+ */
+static bool
 write_out(Build *b, Relation heap, OwnIndex *own, bool unique, uint64 base)
 {
+	bool each_once = true;
 	IndexMeta *meta = b->meta;
 	bool nulls_distinct = !meta->index->rd_index->indnullsnotdistinct;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
@@ -133,7 +160,11 @@ write_out(Build *b, Relation heap, OwnIndex *own, bool unique, uint64 base)
 
 			CHECK_FOR_INTERRUPTS();
 			if (unique && !TTS_EMPTY(last) && same_key(meta, slot, last, nulls_distinct))
-				fail_duplicate(meta, heap, slot);
+			{
+				if (meta->coder == NULL)
+					fail_duplicate(meta, heap, slot, last);
+				each_once = false;
+			}
 			slot_getallattrs(slot);
 			if (ROW_IS_OWN(DatumGetInt64(slot->tts_values[ENTRY_ROW])))
 				own_index_add(own, meta, slot->tts_values, slot->tts_isnull, base);
@@ -166,6 +197,7 @@ write_out(Build *b, Relation heap, OwnIndex *own, bool unique, uint64 base)
 		own_index_batches(own, nbatches, batches);
 	ExecDropSingleTupleTableSlot(slot);
 	ExecDropSingleTupleTableSlot(last);
+	return each_once;
 }
 
 /* Has the table rows that have ended, but not for every snapshot? */
@@ -208,6 +240,22 @@ index_rebuilt(Relation index)
 	table_close(heap, NoLock);
 }
 
+static void
+check_definition(Relation index, const IndexInfo *info)
+{
+	StrategyNumber equality = relation_is_s3hash(index) ? HTEqualStrategyNumber : BTEqualStrategyNumber;
+
+	if (relation_is_s3hash(index))
+		hash_check_column(index);
+	for (int i = 0; info->ii_ExclusionOps && i < info->ii_NumIndexKeyAttrs; i++)
+		if (info->ii_ExclusionStrats[i] != equality)
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("exclusion constraints of s3am tables cannot have operator %s",
+								   format_operator(info->ii_ExclusionOps[i])),
+							errdetail("Constraint \"%s\".", RelationGetRelationName(index)),
+							errhint("Use the operator = alone, or the access method heap for the table.")));
+}
+
 IndexBuildResult *
 index_am_build(Relation heap, Relation index, IndexInfo *info)
 {
@@ -223,12 +271,15 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 						errmsg("indexes of s3am tables cannot be built concurrently among others yet"),
 						errdetail("Index \"%s\".", RelationGetRelationName(index)),
 						errhint("Leave CONCURRENTLY out, or name the table.")));
+	if (!ddl_replaying())
+		check_definition(index, info);
 	id = storage_create_index(index);
 	table = storage_of(heap);
 	info->ii_BrokenHotChain = older_snapshots_see_more(table.storage);
-	/* the origin's entries come with the manifest */
+	/* the origin's entries come with the manifest, and it has looked whether any exclude each other */
 	if (ddl_replaying())
 	{
+		info->ii_ExclusionOps = NULL;
 		result->heap_tuples = result->index_tuples = -1;
 		return result;
 	}
@@ -246,7 +297,9 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 	b.cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index build", ALLOCSET_DEFAULT_SIZES);
 	result->heap_tuples = table_index_build_scan(heap, index, info, true, false, add_row, &b, NULL);
 	tuplesort_performsort(b.sort);
-	write_out(&b, heap, own, info->ii_Unique, base);
+	/* if not told otherwise, core looks up each row's key once the index is there */
+	if (write_out(&b, heap, own, info->ii_Unique || info->ii_ExclusionOps, base))
+		info->ii_ExclusionOps = NULL;
 	tuplesort_end(b.sort);
 	ExecDropSingleTupleTableSlot(b.slot);
 	MemoryContextDelete(b.cxt);

@@ -63,40 +63,91 @@ static get_relation_info_hook_type prev_relation_info;
 
 /* ------------------------------------------------------------------------------------ which access method */
 
-static bool am_known, name_given;
-static Oid am_oid, am_handler;
+typedef struct IndexAm
+{
+	const char *name, *core_name;
+	Oid core; /* what stands for it in definitions */
+	Oid oid, handler; /* in this database; InvalidOid: it is not there */
+} IndexAm;
+
+static IndexAm ams[] = {{"s3btree", "btree", BTREE_AM_OID}, {"s3hash", "hash", HASH_AM_OID}};
+#define S3BTREE (&ams[0])
+#define S3HASH (&ams[1])
+
+static bool ams_known, names_given;
 
 static void
-forget_am(Datum arg, int cacheid, uint32 hash)
+forget_ams(Datum arg, int cacheid, uint32 hash)
 {
-	am_known = false;
-	name_given = false;
+	ams_known = false;
+	names_given = false;
+}
+
+static void
+find_ams(void)
+{
+	if (ams_known)
+		return;
+	ams_known = true; /* if they are forgotten meanwhile it stays so */
+	for (int i = 0; i < lengthof(ams); i++)
+	{
+		HeapTuple tuple = SearchSysCache1(AMNAME, CStringGetDatum(ams[i].name));
+
+		ams[i].oid = ams[i].handler = InvalidOid;
+		if (HeapTupleIsValid(tuple))
+		{
+			ams[i].oid = ((Form_pg_am) GETSTRUCT(tuple))->oid;
+			ams[i].handler = ((Form_pg_am) GETSTRUCT(tuple))->amhandler;
+			ReleaseSysCache(tuple);
+		}
+	}
 }
 
 Oid
 s3btree_am_oid(void)
 {
-	if (!am_known)
-	{
-		HeapTuple tuple;
+	find_ams();
+	return S3BTREE->oid;
+}
 
-		am_known = true; /* if it is forgotten meanwhile it stays so */
-		tuple = SearchSysCache1(AMNAME, CStringGetDatum("s3btree"));
-		am_oid = am_handler = InvalidOid;
-		if (HeapTupleIsValid(tuple))
-		{
-			am_oid = ((Form_pg_am) GETSTRUCT(tuple))->oid;
-			am_handler = ((Form_pg_am) GETSTRUCT(tuple))->amhandler;
-			ReleaseSysCache(tuple);
-		}
-	}
-	return am_oid;
+/* NULL: it is none of s3am's. */
+static const IndexAm *
+our_am(Oid relam)
+{
+	find_ams();
+	for (int i = 0; i < lengthof(ams); i++)
+		if (OidIsValid(relam) && ams[i].oid == relam)
+			return &ams[i];
+	return NULL;
+}
+
+bool
+index_am_is_ours(Oid relam)
+{
+	return our_am(relam) != NULL;
+}
+
+/* By what the index runs: what its entry says of the access method may be masked. */
+static const IndexAm *
+am_of(Relation index)
+{
+	find_ams();
+	for (int i = 0; i < lengthof(ams); i++)
+		if (OidIsValid(ams[i].handler) && ams[i].handler == index->rd_amhandler)
+			return &ams[i];
+	return NULL;
 }
 
 bool
 relation_is_s3btree(Relation index)
 {
-	return OidIsValid(s3btree_am_oid()) && index->rd_amhandler == am_handler;
+	return am_of(index) == S3BTREE;
+}
+
+bool
+relation_is_s3hash(Relation index)
+{
+	return am_of(index) == S3HASH;
 }
 
 /* Do indexes of tables of this access method flip? */
@@ -108,18 +159,19 @@ table_am_flips(Oid relam)
 
 /* README.md, "Names". */
 static void
-give_name(void)
+give_names(void)
 {
-	if (name_given || !IsTransactionState())
+	if (names_given || !IsTransactionState())
 		return;
-	name_given = true;
-	if (OidIsValid(s3btree_am_oid()))
+	names_given = true;
+	find_ams();
+	for (int i = 0; i < lengthof(ams); i++)
 	{
-		HeapTuple tuple = SearchSysCache1(AMOID, ObjectIdGetDatum(am_oid));
+		HeapTuple tuple = OidIsValid(ams[i].oid) ? SearchSysCache1(AMOID, ObjectIdGetDatum(ams[i].oid)) : NULL;
 
 		if (HeapTupleIsValid(tuple))
 		{
-			(void) namestrcpy(&((Form_pg_am) GETSTRUCT(tuple))->amname, DEFAULT_INDEX_TYPE);
+			(void) namestrcpy(&((Form_pg_am) GETSTRUCT(tuple))->amname, ams[i].core_name);
 			ReleaseSysCache(tuple);
 		}
 	}
@@ -128,7 +180,7 @@ give_name(void)
 /* ------------------------------------------------------------------------------------ masks */
 
 /*
- * While a mask is there its index says in rd_rel, in this backend's memory alone, that it is a B-tree.  The mask holds the index open, so
+ * While a mask is there its index says in rd_rel, in this backend's memory alone, that it is core's.  The mask holds the index open, so
  * that the entry of the relation cache stays where it is; it goes with its holder, or else with the resource owner that the reference
  * belongs to, before anybody could free the entry.  README.md, "Masks".
  */
@@ -138,7 +190,7 @@ typedef struct Mask
 	const void *holder; /* what it was made for: a statement, a query */
 	Relation index;
 	ResourceOwner owner; /* of the reference */
-	Oid am; /* what the index is */
+	Oid am, shown; /* what the index is, and what it says */
 	int depth; /* planners that ran when it was made: those that have begun since do not see it */
 } Mask;
 
@@ -162,7 +214,7 @@ masks_apply(void)
 		Mask *m = dlist_container(Mask, node, i.cur);
 
 		if (m->depth == planners)
-			m->index->rd_rel->relam = BTREE_AM_OID;
+			m->index->rd_rel->relam = m->shown;
 	}
 }
 
@@ -219,14 +271,15 @@ masks_release_index(Oid indexid)
 
 /* Masks an index; takes the reference over. */
 static void
-mask_push(Relation index, const void *holder)
+mask_push(Relation index, const IndexAm *am, const void *holder)
 {
 	Mask *m = MemoryContextAlloc(TopTransactionContext, sizeof(Mask));
 
 	m->holder = holder;
 	m->index = index;
 	m->owner = CurrentResourceOwner;
-	m->am = s3btree_am_oid();
+	m->am = am->oid;
+	m->shown = am->core;
 	m->depth = planners;
 	dlist_push_tail(&masks, &m->node);
 	masks_apply();
@@ -237,21 +290,22 @@ static void
 mask_index(Oid indexid, LOCKMODE lock, const void *holder)
 {
 	Relation index = index_open(indexid, lock);
+	const IndexAm *am = am_of(index);
 
-	if (relation_is_s3btree(index))
-		mask_push(index, holder);
+	if (am)
+		mask_push(index, am, holder);
 	else
 		index_close(index, NoLock);
 }
 
 /* Masks an index that is being made; core builds its entry when this command is over. */
 static void
-mask_new_index(Oid indexid, const void *holder)
+mask_new_index(Oid indexid, const IndexAm *am, const void *holder)
 {
 	Relation index = RelationIdGetRelation(indexid);
 
 	if (RelationIsValid(index))
-		mask_push(index, holder);
+		mask_push(index, am, holder);
 }
 
 /* Masks the indexes of a table that the caller has locked. */
@@ -335,21 +389,19 @@ class_row(Relation catalog, Oid relid)
 static Oid
 counterpart(Oid relam, bool exclusion, Oid table)
 {
-	if (exclusion)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot have exclusion constraints yet"),
-				 errdetail("Table \"%s\" is an s3am table.", get_rel_name(table)),
-				 errhint("Use UNIQUE if equality is all that is to be excluded, or the access method heap.")));
-	if (relam == BTREE_AM_OID || relam == s3btree_am_oid())
-		return s3btree_am_oid();
-	if (relam == HASH_AM_OID)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("s3am tables cannot have hash indexes yet"),
-						errdetail("Table \"%s\" is an s3am table.", get_rel_name(table)),
-						errhint("Use btree, which finds equal values, too, or the access method heap for the table.")));
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("s3am tables cannot have indexes of access method \"%s\"", get_am_name(relam)),
-					errdetail("Table \"%s\" is an s3am table.", get_rel_name(table)),
-					errhint("Use btree, or the access method heap for the table.")));
+	if (our_am(relam))
+		return relam;
+	for (int i = 0; i < lengthof(ams); i++)
+		if (relam == ams[i].core && OidIsValid(ams[i].oid))
+			return ams[i].oid;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+		 exclusion ? errmsg("s3am tables cannot have exclusion constraints of access method \"%s\"", get_am_name(relam))
+				   : errmsg("s3am tables cannot have indexes of access method \"%s\"", get_am_name(relam)),
+		 errdetail("Table \"%s\" is an s3am table.", get_rel_name(table)),
+		 exclusion ? errhint("Use btree or hash, with the operator = alone, or the access method heap for the table.")
+				   : errhint("Use btree or hash, or the access method heap for the table.")));
 }
 
 /*
@@ -477,7 +529,7 @@ index_made(Oid indexid)
 		}
 		storage_adopt_index(indexid, form->relfilenode);
 		if (becomes_key(table, NameStr(form->relname)))
-			mask_new_index(indexid, altering);
+			mask_new_index(indexid, our_am(relam), altering);
 	}
 	table_close(classes, RowExclusiveLock);
 }
@@ -512,7 +564,7 @@ wanted_am(HeapTuple class, bool flips)
 	if (form->relkind != RELKIND_INDEX)
 		return form->relam;
 	if (!flips)
-		return form->relam == s3btree_am_oid() ? BTREE_AM_OID : form->relam;
+		return our_am(form->relam) ? our_am(form->relam)->core : form->relam;
 	table = table_of(form->oid, &exclusion);
 	return counterpart(form->relam, exclusion, table);
 }
@@ -543,7 +595,7 @@ storage_swapped(Oid relid)
 	HeapTuple table = class_row(classes, relid);
 	Form_pg_class form = table ? (Form_pg_class) GETSTRUCT(table) : NULL;
 
-	if (form && form->relkind == RELKIND_INDEX && form->relam == s3btree_am_oid())
+	if (form && form->relkind == RELKIND_INDEX && index_am_is_ours(form->relam))
 		refuse_copy(form);
 	if (form && form->relhasindex && (form->relkind == RELKIND_RELATION || form->relkind == RELKIND_MATVIEW))
 	{
@@ -565,7 +617,7 @@ storage_swapped(Oid relid)
 			HeapTuple row = lfirst(lc);
 			Form_pg_class index = (Form_pg_class) GETSTRUCT(row);
 
-			if (index->relam == s3btree_am_oid())
+			if (index_am_is_ours(index->relam))
 				storage_dropped(index->oid); /* as long as the catalog says that it has one */
 			index->relam = wanted_am(row, flips);
 			CatalogTupleUpdate(classes, &row->t_self, row);
@@ -588,7 +640,7 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 		return;
 	else if (OidIsValid(s3btree_am_oid()))
 	{
-		give_name();
+		give_names();
 		if (access == OAT_POST_CREATE)
 			index_made(object_id);
 		else
@@ -597,6 +649,21 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 }
 
 /* ------------------------------------------------------------------------------------ planning */
+
+/* Of a B-tree. */
+static void
+show_order(IndexOptInfo *info, Relation index, int height)
+{
+	info->tree_height = height;
+	info->sortopfamily = info->opfamily;
+	info->reverse_sort = palloc(sizeof(bool) * info->nkeycolumns);
+	info->nulls_first = palloc(sizeof(bool) * info->nkeycolumns);
+	for (int i = 0; i < info->nkeycolumns; i++)
+	{
+		info->reverse_sort[i] = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
+		info->nulls_first[i] = (index->rd_indoption[i] & INDOPTION_NULLS_FIRST) != 0;
+	}
+}
 
 /* README.md, "The planner". */
 static void
@@ -614,22 +681,15 @@ relation_info(PlannerInfo *root, Oid relid, bool inherited, RelOptInfo *rel)
 		double tuples;
 		int height;
 
-		if (!OidIsValid(am_oid) || info->relam != am_oid)
+		if (!index_am_is_ours(info->relam))
 			continue;
 		index = index_open(info->indexoid, NoLock);
-		info->relam = BTREE_AM_OID;
-		info->sortopfamily = info->opfamily;
-		info->reverse_sort = palloc(sizeof(bool) * info->nkeycolumns);
-		info->nulls_first = palloc(sizeof(bool) * info->nkeycolumns);
-		for (int i = 0; i < info->nkeycolumns; i++)
-		{
-			info->reverse_sort[i] = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
-			info->nulls_first[i] = (index->rd_indoption[i] & INDOPTION_NULLS_FIRST) != 0;
-		}
 		index_estimate(index, &pages, &tuples, &height);
 		info->pages = pages;
 		info->tuples = tuples;
-		info->tree_height = height;
+		if (relation_is_s3btree(index))
+			show_order(info, index, height);
+		info->relam = our_am(info->relam)->core;
 		info->hypothetical = true;
 		index_close(index, NoLock);
 	}
@@ -884,7 +944,7 @@ executor_start(QueryDesc *query, int eflags)
 	bool runs = (eflags & EXEC_FLAG_EXPLAIN_ONLY) == 0 && OidIsValid(s3btree_am_oid());
 	ListCell *lc;
 
-	give_name();
+	give_names();
 	if (runs)
 	{
 		mask_row_comparisons(stmt, stmt->planTree, query);
@@ -1116,13 +1176,14 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 
 	if (IsTransactionState() && OidIsValid(s3btree_am_oid()))
 	{
-		give_name();
-		if (IsA(node, IndexStmt) && strcmp(castNode(IndexStmt, node)->accessMethod, "s3btree") == 0)
-		{
-			pstmt = copyObject(pstmt);
-			node = pstmt->utilityStmt;
-			castNode(IndexStmt, node)->accessMethod = DEFAULT_INDEX_TYPE;
-		}
+		give_names();
+		for (int i = 0; i < lengthof(ams); i++)
+			if (IsA(node, IndexStmt) && strcmp(castNode(IndexStmt, node)->accessMethod, ams[i].name) == 0)
+			{
+				pstmt = copyObject(pstmt);
+				node = pstmt->utilityStmt;
+				castNode(IndexStmt, node)->accessMethod = pstrdup(ams[i].core_name);
+			}
 		mask_for(node, &holder);
 	}
 	if (holder.stmt)
@@ -1135,8 +1196,8 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 void
 flip_init(void)
 {
-	CacheRegisterSyscacheCallback(AMNAME, forget_am, (Datum) 0);
-	CacheRegisterSyscacheCallback(AMOID, forget_am, (Datum) 0);
+	CacheRegisterSyscacheCallback(AMNAME, forget_ams, (Datum) 0);
+	CacheRegisterSyscacheCallback(AMOID, forget_ams, (Datum) 0);
 	CacheRegisterRelcacheCallback(relation_was_reloaded, (Datum) 0);
 	RegisterResourceReleaseCallback(resources_released, NULL);
 	prev_object_access = object_access_hook;

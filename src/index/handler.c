@@ -33,6 +33,23 @@ vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 	return stats;
 }
 
+void
+index_routine_common(IndexAmRoutine *am)
+{
+	am->amusemaintenanceworkmem = false;
+	am->amparallelvacuumoptions = VACUUM_OPTION_NO_PARALLEL;
+	am->ambuild = index_am_build;
+	am->ambuildempty = index_am_build_empty;
+	am->aminsert = index_am_insert;
+	am->ambulkdelete = bulk_delete;
+	am->amvacuumcleanup = vacuum_cleanup;
+	am->ambeginscan = scan_begin;
+	am->amrescan = scan_rescan;
+	am->amgettuple = scan_tuple;
+	am->amgetbitmap = scan_bitmap;
+	am->amendscan = scan_end;
+}
+
 static bool
 can_return(Relation index, int attno)
 {
@@ -102,25 +119,14 @@ s3btree_handler(PG_FUNCTION_ARGS)
 	am->amsearchnulls = true;
 	am->amclusterable = true;
 	am->amcaninclude = true;
-	am->amusemaintenanceworkmem = false;
-	am->amparallelvacuumoptions = VACUUM_OPTION_NO_PARALLEL;
 	am->amkeytype = InvalidOid;
 
-	am->ambuild = index_am_build;
-	am->ambuildempty = index_am_build_empty;
-	am->aminsert = index_am_insert;
-	am->ambulkdelete = bulk_delete;
-	am->amvacuumcleanup = vacuum_cleanup;
+	index_routine_common(am);
 	am->amcanreturn = can_return;
 	am->amcostestimate = cost_estimate;
 	am->amoptions = options;
 	am->amvalidate = btvalidate;
 	am->amadjustmembers = btadjustmembers;
-	am->ambeginscan = scan_begin;
-	am->amrescan = scan_rescan;
-	am->amgettuple = scan_tuple;
-	am->amgetbitmap = scan_bitmap;
-	am->amendscan = scan_end;
 	am->ammarkpos = scan_mark;
 	am->amrestrpos = scan_restore;
 	PG_RETURN_POINTER(am);

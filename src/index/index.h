@@ -15,6 +15,7 @@
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
 
+#include "index/hashcode.h"
 #include "manifest/s3am.pb-c.h"
 #include "node/state.h"
 #include "segment/batch.h"
@@ -24,7 +25,9 @@
 
 extern void flip_init(void); /* from _PG_init: hooks */
 extern Oid s3btree_am_oid(void); /* in this database; InvalidOid before CREATE EXTENSION */
+extern bool index_am_is_ours(Oid relam);
 extern bool relation_is_s3btree(Relation index);
+extern bool relation_is_s3hash(Relation index);
 /* What the planner is told: the size in blocks as core's B-tree would have it, entries, levels above the leaves. */
 extern void index_estimate(Relation index, BlockNumber *pages, double *tuples, int *height);
 
@@ -59,6 +62,7 @@ typedef struct IndexMeta
 	MemoryContext cxt;
 	struct KeyHasher *hasher;
 	uint64 kinds; /* as in BatchFilter; 0: no column counts */
+	HashCoder *coder; /* s3hash: the only key column of entries is the code of the value; else NULL */
 } IndexMeta;
 
 extern IndexMeta *index_meta(Relation index, MemoryContext cxt);
@@ -112,7 +116,7 @@ typedef struct OwnIndex
 	uint64 storage, table; /* the index's, and that of the table's rows */
 	SubTransactionId made; /* that made the storage; or invalid */
 	Oid relid;
-	bool unique;
+	bool unique; /* or of an exclusion constraint: its keys are claimed */
 	bool built; /* by this transaction: what it had then was added without locks on keys */
 	TupleDesc desc;
 	int nbatches; /* built by CREATE INDEX: of committed rows */
@@ -251,13 +255,16 @@ extern bool bitmap_executor_start(struct QueryDesc *query);
 extern int bitmap_executor_run(struct QueryDesc *query);
 extern void bitmap_executor_end(int saved);
 
-/* ---------------------------------------------------------------- the access method */
+/* ---------------------------------------------------------------- the access methods (handler.c, hash.c) */
 
+/* What they have in common. */
+extern void index_routine_common(IndexAmRoutine *am);
 extern IndexBuildResult *index_am_build(Relation heap, Relation index, IndexInfo *info); /* build.c */
 extern void index_am_build_empty(Relation index);
 extern void index_rebuilt(Relation index); /* after REINDEX, here or elsewhere */
 extern bool index_am_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap,
 							IndexUniqueCheck check, bool unchanged, IndexInfo *info); /* insert.c */
+extern const IndexMeta *scan_meta(IndexScanDesc scan);
 extern IndexScanDesc scan_begin(Relation index, int nkeys, int norderbys); /* scan.c */
 extern void scan_rescan(IndexScanDesc scan, ScanKey keys, int nkeys, ScanKey orderbys, int norderbys);
 extern bool scan_tuple(IndexScanDesc scan, ScanDirection direction);

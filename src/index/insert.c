@@ -1,5 +1,5 @@
 /*
- * insert.c: an entry for a new row; uniqueness.
+ * insert.c: an entry for a new row; uniqueness, and EXCLUDE.
  *
  * Who wants to add a key to a unique index takes a lock on its hash first, as if it were a row of the index's storage.  So of all
  * sessions of this server one at a time looks whether the key is there and adds it, and keeps the others waiting until its transaction
@@ -36,7 +36,7 @@ make_cache(Relation index, Relation heap, IndexInfo *info)
 	InsertCache *cache = palloc0(sizeof(InsertCache));
 
 	cache->meta = index_meta_kept(index);
-	if (index->rd_index->indisunique)
+	if (cache->meta->coder == NULL && (index->rd_index->indisunique || index->rd_index->indisexclusion))
 		cache->hasher = key_hasher(index);
 	cache->storage = storage_of(index);
 	cache->table = storage_of(heap);
@@ -138,6 +138,22 @@ check_unique(InsertCache *cache, Relation index, Relation heap, Datum *values, b
 	}
 }
 
+/*
+ * Of an exclusion constraint core looks for the key itself once the entry is there, and sees what is committed by then; it is enough that
+ * nobody else adds the key from now on.  A constraint that is looked at later is waited for as well: core looks now whether there is anything to be
+ * looked at later, and does not see what others have not committed.  The version up to which others cannot conflict.
+ */
+static uint64
+exclude_others(InsertCache *cache, Relation index, const Datum *key, const bool *isnull)
+{
+	S3Node *node = node_wait_ready();
+	uint64 hash =
+		cache->meta->coder ? hash_code_local(DatumGetInt64(key[0])) : key_hash_local(cache->hasher, key, isnull);
+
+	(void) rowlock_acquire(index, cache->storage.storage, hash, LockTupleExclusive, LockWaitBlock, txn_base(node));
+	return txn_base_now(node);
+}
+
 bool
 index_am_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Relation heap, IndexUniqueCheck check,
 				bool unchanged, IndexInfo *info)
@@ -150,6 +166,14 @@ index_am_insert(Relation index, Datum *values, bool *isnull, ItemPointer tid, Re
 	bool alone = true;
 
 	meta_form(cache->meta, tid_to_row(tid), values, isnull, entry, nulls);
+	if (cache->meta->coder && nulls[ENTRY_KEY])
+	{
+		/* equal to nothing, and not in a hash index, as in core's */
+		MemoryContextSwitchTo(old);
+		return true;
+	}
+	if (index->rd_index->indisexclusion && (cache->meta->coder || !key_is_distinct(cache->hasher, isnull)))
+		base = exclude_others(cache, index, entry + ENTRY_KEY, nulls + ENTRY_KEY);
 	if (check != UNIQUE_CHECK_NO && !key_is_distinct(cache->hasher, isnull))
 		alone = check_unique(cache, index, heap, entry + ENTRY_KEY, nulls + ENTRY_KEY, tid_to_row(tid), check, &base);
 	if (check != UNIQUE_CHECK_EXISTING)

@@ -12,6 +12,7 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_opclass.h"
+#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/nodeFuncs.h"
@@ -72,9 +73,8 @@ own_hash(Oid equality, Oid type)
 	return left;
 }
 
-/* The type of a key column in the table.  The index may store another one: a hash, or name as a cstring. */
-static Oid
-column_type(Relation index, int i)
+Oid
+key_column_type(Relation index, int i)
 {
 	AttrNumber number = index->rd_index->indkey.values[i];
 	int nth = 0;
@@ -90,7 +90,7 @@ static void
 look_at_column(Relation index, int i, Oid opclass, uint16 exclusion_strategy, KeyColumn *column)
 {
 	Oid family = index->rd_opfamily[i], input = index->rd_opcintype[i];
-	Oid type = getBaseType(column_type(index, i));
+	Oid type = getBaseType(key_column_type(index, i));
 	Oid equality, own, compare = InvalidOid;
 	bool ordered;
 	StrategyNumber strategy = equality_strategy(opclass, &ordered);
@@ -139,6 +139,17 @@ key_hasher(Relation index)
 	return h;
 }
 
+KeyHasher *
+key_hasher_of_codes(void)
+{
+	KeyHasher *h = palloc0(offsetof(KeyHasher, columns) + sizeof(KeyColumn));
+
+	h->seed = node_wait_ready()->key_hash_seed;
+	h->nkeys = 1;
+	h->columns[0].type = key_type(INT8OID, F_INT8EQ, F_BTINT8CMP, InvalidOid);
+	return h;
+}
+
 /* What counts everywhere comes first, so that what counts here alone is its continuation. */
 static void
 put_global(const KeyHasher *h, uint64 seed, const Datum *values, const bool *isnull, KeySink *sink)
@@ -157,9 +168,7 @@ put_global(const KeyHasher *h, uint64 seed, const Datum *values, const bool *isn
 static uint64
 hash_of(const KeySink *sink)
 {
-	uint64 hash = key_sink_hash(sink) & ((UINT64CONST(1) << KEY_HASH_BITS) - 1);
-
-	return hash == KEY_HASH_INDEX ? KEY_HASH_INDEX + 1 : hash;
+	return key_hash_bits(key_sink_hash(sink));
 }
 
 uint64

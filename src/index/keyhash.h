@@ -13,6 +13,15 @@
 /* The index as a whole, if no column of it counts; no other key has this hash. */
 #define KEY_HASH_INDEX 0
 
+/* What a key's hash has of 64 bits. */
+static inline uint64
+key_hash_bits(uint64 whole)
+{
+	uint64 hash = whole & ((UINT64CONST(1) << KEY_HASH_BITS) - 1);
+
+	return hash == KEY_HASH_INDEX ? KEY_HASH_INDEX + 1 : hash;
+}
+
 typedef struct KeyHasher KeyHasher;
 
 /*
@@ -20,6 +29,8 @@ typedef struct KeyHasher KeyHasher;
  * of its key columns; waits for the database to be attached, whose seed it takes.
  */
 extern KeyHasher *key_hasher(Relation index);
+/* The same for what an s3hash index has in the place of values, as if it were declared on them: for filters. */
+extern KeyHasher *key_hasher_of_codes(void);
 
 /*
  * What other servers compare: s3am's own hash, the same on every server.  *coarse: no column counts, so the claim is on the index as a whole
@@ -39,6 +50,8 @@ extern uint64 key_hash_local(const KeyHasher *h, const Datum *values, const bool
  */
 extern uint64 key_hash_filter(const KeyHasher *h, const Datum *values, const bool *isnull);
 extern uint8 *key_hasher_kinds(const KeyHasher *h, Size *len);
+/* The type of a key column in the table.  The index may store another one: a hash, or name as a cstring. */
+extern Oid key_column_type(Relation index, int i);
 
 /* Has the key a NULL so that it is equal to nothing (unless NULLS NOT DISTINCT)? */
 extern bool key_is_distinct(const KeyHasher *h, const bool *isnull);

@@ -27,6 +27,11 @@ entry_desc(Relation index)
 	TupleDesc desc = CreateTemplateTupleDesc(of->natts + 1);
 
 	TupleDescInitEntry(desc, 1, "row", INT8OID, -1, 0);
+	if (relation_is_s3hash(index))
+	{
+		TupleDescInitEntry(desc, 2, "code", INT8OID, -1, 0);
+		return desc;
+	}
 	for (int i = 0; i < of->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(of, i);
@@ -56,6 +61,16 @@ quick_order(Oid function, Oid collation)
 	return QUICK_NONE;
 }
 
+/* Codes are in the order of their numbers. */
+static void
+order_codes(IndexMeta *meta)
+{
+	meta->coder = hash_coder(meta->index);
+	meta->order[0] = palloc(sizeof(FmgrInfo));
+	fmgr_info(F_BTINT8CMP, meta->order[0]);
+	meta->quick[0] = QUICK_INT8;
+}
+
 IndexMeta *
 index_meta(Relation index, MemoryContext cxt)
 {
@@ -67,7 +82,9 @@ index_meta(Relation index, MemoryContext cxt)
 	meta->nkeys = IndexRelationGetNumberOfKeyAttributes(index);
 	meta->natts = IndexRelationGetNumberOfAttributes(index);
 	meta->desc = entry_desc(index);
-	for (int i = 0; i < meta->nkeys; i++)
+	if (relation_is_s3hash(index))
+		order_codes(meta);
+	for (int i = 0; i < meta->nkeys && meta->coder == NULL; i++)
 	{
 		/* a copy: the relation's own goes when the relation does, which a kept meta may see late */
 		meta->order[i] = palloc(sizeof(FmgrInfo));
@@ -143,7 +160,7 @@ meta_has_hashes(IndexMeta *meta)
 	if (meta->hasher == NULL)
 	{
 		MemoryContext old = MemoryContextSwitchTo(meta->cxt);
-		KeyHasher *hasher = key_hasher(meta->index);
+		KeyHasher *hasher = meta->coder ? key_hasher_of_codes() : key_hasher(meta->index);
 		Size len;
 		uint8 *kinds = key_hasher_kinds(hasher, &len);
 
@@ -171,6 +188,12 @@ meta_form(const IndexMeta *meta, uint64 row, const Datum *values, const bool *nu
 {
 	entry[ENTRY_ROW] = Int64GetDatum(row);
 	entry_nulls[ENTRY_ROW] = false;
+	if (meta->coder)
+	{
+		entry_nulls[ENTRY_KEY] = nulls[0];
+		entry[ENTRY_KEY] = nulls[0] ? (Datum) 0 : Int64GetDatum(hash_code(meta->coder, values[0]));
+		return;
+	}
 	for (int i = 0; i < meta->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(meta->desc, ENTRY_KEY + i);

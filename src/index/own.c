@@ -63,7 +63,7 @@ own_index_for_write(const IndexMeta *meta, uint64 storage, uint64 table)
 		own->storage = storage;
 		own->table = table;
 		own->relid = RelationGetRelid(meta->index);
-		own->unique = meta->index->rd_index->indisunique;
+		own->unique = meta->index->rd_index->indisunique || meta->index->rd_index->indisexclusion;
 		own->desc = CreateTupleDescCopy(meta->desc);
 		own->made = commit_storage_is_new(storage) ? GetCurrentSubTransactionId() : InvalidSubTransactionId;
 		indexes = lappend(indexes, own);
@@ -642,7 +642,7 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 {
 	size_t most = Max((size_t) s3am_transaction_memory * 1024 / 4 / sizeof(uint64), CLAIMED_KEYS_MIN);
 	const uint64 mask = (UINT64CONST(1) << KEY_HASH_BITS) - 1;
-	const KeyHasher *hasher;
+	const KeyHasher *hasher = NULL;
 	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
 	uint64 *hashes;
@@ -651,7 +651,8 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 
 	if (own->nbases == 0)
 		return;
-	hasher = key_hasher(meta->index);
+	if (meta->coder == NULL)
+		hasher = key_hasher(meta->index);
 	for (int r = 0; r < own->nruns; r++)
 		total += own->runs[r]->n;
 	txn->keys = txn->keys ? repalloc(txn->keys, sizeof(void *) * (txn->n_keys + own->nbases))
@@ -670,7 +671,7 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 			if (entry->base == 0)
 				continue;
 			heap_deform_tuple(&tuple, meta->desc, values, nulls);
-			if (key_is_distinct(hasher, nulls + ENTRY_KEY))
+			if (hasher && key_is_distinct(hasher, nulls + ENTRY_KEY))
 				continue;
 			if (n == most)
 			{
@@ -681,7 +682,8 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 				return;
 			}
 			hashes[n++] = (uint64) find_base(own, entry->base) << KEY_HASH_BITS |
-						  key_hash_global(hasher, values + ENTRY_KEY, nulls + ENTRY_KEY, &coarse);
+						  (hasher ? key_hash_global(hasher, values + ENTRY_KEY, nulls + ENTRY_KEY, &coarse)
+								  : hash_code_global(meta->coder, DatumGetInt64(values[ENTRY_KEY])));
 		}
 		own_merge_end(merge);
 	}

@@ -93,6 +93,12 @@ scan_begin(Relation index, int nkeys, int norderbys)
 	return desc;
 }
 
+const IndexMeta *
+scan_meta(IndexScanDesc desc)
+{
+	return ((S3IndexScan *) desc->opaque)->meta;
+}
+
 static void
 close_search(S3IndexScan *scan)
 {
@@ -705,7 +711,7 @@ scan_tuple(IndexScanDesc desc, ScanDirection direction)
 	bool only = desc->xs_want_itup && desc->xs_heapfetch;
 	uint64 row;
 
-	desc->xs_recheck = false;
+	desc->xs_recheck = scan->meta->coder != NULL;
 	do
 	{
 		if (!advance(desc, !ScanDirectionIsBackward(direction)))
@@ -714,6 +720,10 @@ scan_tuple(IndexScanDesc desc, ScanDirection direction)
 	} while (only && table_entry_seen(desc->xs_heapfetch, desc->xs_snapshot, row) == ENTRY_UNSEEN);
 	if (!desc->xs_want_itup && desc->xs_heapfetch && scan->search.forward)
 		read_ahead(desc);
+	/* of an exclusion constraint no foreign key is, so who changes its columns locks the row as any UPDATE does */
+	if (desc->xs_snapshot && desc->xs_snapshot->snapshot_type == SNAPSHOT_DIRTY && desc->heapRelation &&
+		desc->indexRelation->rd_index->indisexclusion)
+		table_wait_for_row(desc->heapRelation, row, LockTupleShare);
 	row_to_tid(row, &desc->xs_heaptid);
 	if (desc->xs_want_itup)
 		form_tuple(desc);
@@ -731,7 +741,7 @@ scan_bitmap(IndexScanDesc desc, TIDBitmap *bitmap)
 		ItemPointerData tid;
 
 		row_to_tid(search_row(&scan->search), &tid);
-		tbm_add_tuples(bitmap, &tid, 1, false);
+		tbm_add_tuples(bitmap, &tid, 1, scan->meta->coder != NULL);
 		n++;
 	}
 	return n;

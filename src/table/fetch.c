@@ -251,21 +251,21 @@ table_fetch_soon(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row
 }
 
 /*
- * ON CONFLICT and logical replication look for a row by its key with SnapshotDirty, and wait for who is about to remove it or to change its key.
- * Core waits for the xid that the snapshot brings; here there is none, so the wait is here.
+ * ON CONFLICT, EXCLUDE and logical replication look for a row by its key with SnapshotDirty, and wait for who is about to remove it or to change its
+ * key.  Core waits for the xid that the snapshot brings; here there is none, so the wait is here.
  */
-static void
-wait_for_remover(Relation rel, uint64 row)
+void
+table_wait_for_row(Relation rel, uint64 row, LockTupleMode mode)
 {
 	uint64 storage;
 
 	if (ROW_IS_OWN(row) || !table_row_is_live(rel, row))
 		return;
 	storage = storage_of(rel).storage;
-	while (rowlock_conflicts(storage, row, LockTupleKeyShare))
+	while (rowlock_conflicts(storage, row, mode))
 	{
-		(void) rowlock_acquire(rel, storage, row, LockTupleKeyShare, LockWaitBlock, txn_base(node_wait_ready()));
-		rowlock_release(storage, row, LockTupleKeyShare);
+		(void) rowlock_acquire(rel, storage, row, mode, LockWaitBlock, txn_base(node_wait_ready()));
+		rowlock_release(storage, row, mode);
 	}
 }
 
@@ -287,7 +287,7 @@ index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot sn
 			return true;
 	}
 	if (snapshot && snapshot->snapshot_type == SNAPSHOT_DIRTY)
-		wait_for_remover(data->rel, tid_to_row(tid));
+		table_wait_for_row(data->rel, tid_to_row(tid), LockTupleKeyShare);
 	loaded = row_pages_loaded;
 	found = fetch_row(data->rel, tid, snapshot, slot, fetch->wanted);
 	fetch->read |= loaded != row_pages_loaded;

@@ -150,6 +150,8 @@ extern bool table_fetches_read(struct IndexFetchTableData *data);
 extern bool table_fetch_soon(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row);
 /* Is the row there, for who looks now?  Own changes count, of the current command as well. */
 extern bool table_row_is_live(Relation rel, uint64 row);
+/* Waits for other sessions that hold a row, if it lives, in a mode that conflicts with this one. */
+extern void table_wait_for_row(Relation rel, uint64 row, LockTupleMode mode);
 /* ---- toast.c */
 extern void table_toast_for_leaving(Oid transient);
 

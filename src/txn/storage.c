@@ -301,8 +301,7 @@ storage_dropped(Oid relid)
 	if (OidIsValid(form->relam) && form->relam == s3am_am_oid() && OidIsValid(form->relfilenode) &&
 		lookup(Anum_storage_relfilenode, form->relfilenode, &id, NULL, true) && !ddl_replaying())
 		commit_storage_edit(id.table, id.storage, 0);
-	else if (OidIsValid(form->relam) && form->relam == s3btree_am_oid() &&
-			 lookup(Anum_storage_index, relid, &id, NULL, true))
+	else if (index_am_is_ours(form->relam) && lookup(Anum_storage_index, relid, &id, NULL, true))
 	{
 		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
 		DroppedIndex *dropped = palloc(sizeof(DroppedIndex));

@@ -395,7 +395,7 @@ class Round:
             self.same(sql, session=2)
 
     def by_each_index(self):
-        """All that is in each index, both ways, in its order."""
+        """All that is in each index, both ways, in its order; in hash indexes value by value."""
         for table, columns, where, backward in self.left.query(
                 "SELECT indrelid::regclass::text, string_agg(pg_get_indexdef(indexrelid, k, false) || CASE indoption[k - 1] & 3 WHEN 0 THEN ' ASC NULLS LAST'"
                 " WHEN 1 THEN ' DESC NULLS LAST' WHEN 2 THEN ' ASC NULLS FIRST' ELSE ' DESC NULLS FIRST' END, ', ' ORDER BY k),"
@@ -408,6 +408,12 @@ class Round:
             for order in (columns, backward):
                 yield ("SELECT count(*), md5(string_agg(t, ',' ORDER BY i, t)) FROM (SELECT dense_rank() OVER (ORDER BY %s) i, t::text t FROM %s t %s) x"
                        % (order, table, where))
+        for table, column, where in self.left.query(
+                "SELECT indrelid::regclass::text, pg_get_indexdef(indexrelid, 1, false), coalesce('AND ' || pg_get_expr(indpred, indrelid), '')"
+                " FROM pg_index JOIN pg_class c ON c.oid = indexrelid WHERE relnamespace = 'public'::regnamespace AND relkind = 'i' AND indisvalid"
+                " AND pg_get_indexdef(indexrelid) LIKE '% USING hash %' ORDER BY indexrelid::regclass::text"):
+            yield ("SELECT count(*), sum(found) FROM (SELECT DISTINCT %s FROM %s) v (v), LATERAL (SELECT count(*) AS found FROM %s WHERE %s = v.v %s OFFSET 0) f"
+                   % (column, table, table, column, where))
 
     def same(self, sql, session=0):
         answers = [side.call(side.sessions[session], sql) for side in (self.left, self.right)]

@@ -36,10 +36,11 @@ class Keys:
                                    "ON UPDATE CASCADE", "ON UPDATE CASCADE ON DELETE CASCADE", "ON UPDATE SET NULL"])
         when = lambda: r.choice(["", "", "DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"])
         return [
-            "CREATE TABLE k1 (id bigint PRIMARY KEY, n integer, u integer UNIQUE %s, u_t %s, u_ref bigint)" % (
-                r.choice(["", "", "DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"]), types[0]),
+            "CREATE TABLE k1 (id bigint PRIMARY KEY, n integer, u integer, u_t %s, u_ref bigint, %s)" % (types[0], r.choice([
+                "UNIQUE (u)", "UNIQUE (u)", "UNIQUE (u) DEFERRABLE", "UNIQUE (u) DEFERRABLE INITIALLY DEFERRED",
+                "EXCLUDE USING hash (u WITH =)", "EXCLUDE USING btree (u WITH =)"])),
             "CREATE TABLE k2 (id bigint PRIMARY KEY, n integer, u integer, u_t %s, u_ref bigint REFERENCES k1 %s %s,"
-            " UNIQUE %s (u, u_t))" % (types[1], action(), when(), r.choice(["", "NULLS NOT DISTINCT"])),
+            " %s)" % (types[1], action(), when(), r.choice(["UNIQUE (u, u_t)", "UNIQUE NULLS NOT DISTINCT (u, u_t)", "EXCLUDE (u WITH =, u_t WITH =)"])),
             "CREATE TABLE k3 (n integer, u_ref bigint REFERENCES k2 (id) %s %s, u integer, id bigint, u_t %s)" % (
                 action(), when(), types[2]),
             "CREATE UNIQUE INDEX k3_id ON k3 (id)%s" % r.choice(["", " INCLUDE (n)", " INCLUDE (u, u_t)"]),
@@ -227,6 +228,9 @@ class Keys:
             columns, rest = self.index_columns(table, r.randint(1, 3))
             if unique:
                 columns = "id, " + columns
+            elif r.random() < 0.25:
+                column = r.choice([c for c in table.columns if table.columns[c] not in ("pair",)] + ["(n %% 10)".replace("%%", "%")])
+                return "CREATE INDEX %s ON %s USING hash (%s)%s" % (self.name("i"), t, column, r.choice(["", "", " WHERE n > 3"]))
             include = " INCLUDE (%s)" % r.choice(rest) if rest and r.random() < 0.25 else ""
             where = r.choice(["", "", "", " WHERE n > 3", " WHERE id %% 2 = 0".replace("%%", "%"), " WHERE n IS NOT NULL"])
             return "CREATE %sINDEX %s ON %s (%s)%s%s" % ("UNIQUE " if unique else "", self.name("i"), t, columns, include, where)

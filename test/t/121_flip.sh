@@ -1,5 +1,5 @@
 #!/bin/bash
-# Definitions of indexes and keys travel as written; on every server the indexes are s3btree's, and all say btree.
+# Definitions of indexes and keys travel as written; on every server the indexes are s3btree's and s3hash's, and all say btree and hash.
 . "$(dirname "$0")/../lib/tap.sh"
 
 node one "autovacuum = off" "default_table_access_method = s3am"
@@ -30,6 +30,8 @@ sql <<'SQL'
 CREATE TABLE t (a int PRIMARY KEY, b text UNIQUE DEFERRABLE INITIALLY DEFERRED, c int, d text);
 CREATE INDEX ON t (c DESC NULLS LAST, lower(b) text_pattern_ops) INCLUDE (d) WHERE c > 0;
 CREATE INDEX t_own ON t USING s3btree (d COLLATE "C");
+CREATE INDEX t_hash ON t USING hash (lower(d)) WHERE c > 0;
+ALTER TABLE t ADD CONSTRAINT t_excl EXCLUDE USING hash (c WITH =) WHERE (c > 10) DEFERRABLE, ADD EXCLUDE (c WITH =, d WITH =);
 CREATE UNIQUE INDEX CONCURRENTLY t_conc ON t (c, a) NULLS NOT DISTINCT;
 COMMENT ON INDEX t_own IS 'by its own name';
 COMMENT ON CONSTRAINT t_pkey ON t IS 'a key';
@@ -39,14 +41,16 @@ CREATE MATERIALIZED VIEW mv AS SELECT a, b FROM t;
 CREATE UNIQUE INDEX mv_a ON mv (a);
 SQL
 same "keys, indexes, LIKE, a materialized view"
-is "$(sql -c "SELECT DISTINCT amname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-	WHERE i.indrelid IN ('t'::regclass, 'alike'::regclass, 'mv'::regclass)")" s3btree "s3btree's on the other server, too"
+is "$(sql -c "SELECT string_agg(DISTINCT amname, ' ') FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+	WHERE i.indrelid IN ('t'::regclass, 'alike'::regclass, 'mv'::regclass)")" "s3btree s3hash" "s3am's on the other server, too"
 on one
 sql <<'SQL'
 CREATE TABLE p (a int NOT NULL, b text) PARTITION BY RANGE (a);
 CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (10);
 CREATE TABLE p2 (a int PRIMARY KEY, b text);
 CREATE INDEX p1_b ON p1 (b);
+CREATE INDEX p1_hash ON p1 USING hash (b);
+CREATE INDEX p_hash ON p USING hash (b);
 CREATE INDEX p_b ON p (b);
 ALTER TABLE p ATTACH PARTITION p2 FOR VALUES FROM (10) TO (20);
 ALTER TABLE p ADD PRIMARY KEY (a);
@@ -81,6 +85,8 @@ sql <<'SQL'
 CREATE TABLE comes (a int, b text, c int, CONSTRAINT "Its Key" PRIMARY KEY (a) WITH (fillfactor = 60), UNIQUE (b) DEFERRABLE) USING heap;
 CREATE INDEX comes_b ON comes (b, (a + c)) WITH (fillfactor = 70);
 CREATE INDEX comes_some ON comes (b) WHERE a > 0;
+CREATE INDEX comes_hash ON comes USING hash (b);
+ALTER TABLE comes ADD CONSTRAINT comes_excl EXCLUDE USING hash (b WITH =) DEFERRABLE;
 ALTER INDEX comes_b ALTER COLUMN 2 SET STATISTICS 700;
 ALTER TABLE comes CLUSTER ON comes_b;
 ALTER TABLE comes ADD CONSTRAINT comes_self FOREIGN KEY (c) REFERENCES comes (a) ON DELETE SET NULL;
