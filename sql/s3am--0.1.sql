@@ -159,10 +159,21 @@ CREATE FUNCTION recovery_scan(dry_run bool DEFAULT true, OUT object text, OUT by
 COMMENT ON FUNCTION recovery_scan(bool) IS
     'objects that nothing refers to and whose makers are fenced, which crashed loads leave behind; removes them if dry_run is false';
 
+CREATE FUNCTION check_index(index regclass, heapallindexed bool DEFAULT false) RETURNS void
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 's3am_check_index';
+COMMENT ON FUNCTION check_index(regclass, bool) IS
+    'fails if something is wrong with an index of an s3am table: the order of its runs, their inner pages, keys that are there twice, entries that are not what the rows say; heapallindexed: rows without an entry, too';
+
+CREATE FUNCTION index_problems(index regclass, heapallindexed bool DEFAULT false, most int4 DEFAULT 100,
+                               OUT object text, OUT problem text) RETURNS SETOF record
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 's3am_index_problems';
+COMMENT ON FUNCTION index_problems(regclass, bool, int4) IS
+    'what s3am.check_index() would fail with, a row for each problem, up to so many; none: the index is sound';
+
 CREATE FUNCTION progress(OUT pid int4, OUT command text, OUT phase text, OUT objects int8, OUT objects_total int8, OUT bytes int8,
                          OUT bytes_total int8, OUT problems int8, OUT since timestamptz) RETURNS SETOF record
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_progress';
-COMMENT ON FUNCTION progress() IS 'how far s3am.verify() and s3am.recovery_scan() are; the totals are those of all objects when it began';
+COMMENT ON FUNCTION progress() IS 'how far s3am.verify(), s3am.recovery_scan() and s3am.check_index() are; the totals are those of all objects when it began';
 
 -- ---------------------------------------------------------------- views
 
@@ -222,7 +233,7 @@ CREATE VIEW cost AS
 COMMENT ON VIEW cost IS 'what this server''s requests cost so far, and a month at this rate would, and storage, at the prices that s3am.price_... say';
 
 CREATE VIEW progress AS SELECT * FROM progress();
-COMMENT ON VIEW progress IS 'how far s3am.verify() and s3am.recovery_scan() are';
+COMMENT ON VIEW progress IS 'how far s3am.verify(), s3am.recovery_scan() and s3am.check_index() are';
 CREATE VIEW attach_status AS SELECT * FROM attach_status();
 COMMENT ON VIEW attach_status IS 'whether this server has all versions; if not, which it cannot apply, and why';
 CREATE VIEW compaction AS

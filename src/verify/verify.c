@@ -1,5 +1,5 @@
 /*
- * verify.c: s3am.verify(), s3am.recovery_scan() and s3am.progress().
+ * verify.c: s3am.verify() and s3am.recovery_scan().
  */
 #include "postgres.h"
 
@@ -16,77 +16,14 @@
 #include "compat.h"
 #include "node/bucket.h"
 #include "node/node.h"
+#include "node/progress.h"
 #include "s3am.h"
 #include "verify/verify.h"
 
 S3AM_FUNCTION(s3am_verify);
 S3AM_FUNCTION(s3am_recovery_scan);
-S3AM_FUNCTION(s3am_progress);
 
 #define RESTARTS 5
-
-/* ------------------------------------------------------------------------------------ progress */
-
-static NodeProgress *
-progress(void)
-{
-	return &node_backend(MyProc->pgprocno)->progress;
-}
-
-static void
-phase(const char *name)
-{
-	progress()->phase = name;
-}
-
-static void
-progress_begin(const char *command)
-{
-	NodeProgress *p = progress();
-
-	p->command = command;
-	p->phase = "listing objects";
-	p->since = GetCurrentTimestamp();
-	pg_atomic_write_u64(&p->objects, 0);
-	pg_atomic_write_u64(&p->objects_total, 0);
-	pg_atomic_write_u64(&p->bytes, 0);
-	pg_atomic_write_u64(&p->bytes_total, 0);
-	pg_atomic_write_u64(&p->problems, 0);
-	pg_write_barrier();
-	pg_atomic_write_u32(&p->pid, MyProcPid);
-}
-
-/* s3am.progress(): long tasks of this database's sessions. */
-Datum
-s3am_progress(PG_FUNCTION_ARGS)
-{
-	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
-
-	InitMaterializedSRF(fcinfo, 0);
-	for (int i = 0; i < MaxBackends; i++)
-	{
-		PGPROC *proc = &ProcGlobal->allProcs[i];
-		NodeProgress *p = &node_backend(i)->progress;
-		uint32 pid = pg_atomic_read_u32(&p->pid);
-		Datum values[9];
-		bool nulls[9] = {false};
-
-		if (pid == 0 || proc->pid != pid || proc->databaseId != MyDatabaseId)
-			continue;
-		pg_read_barrier();
-		values[0] = Int32GetDatum(pid);
-		values[1] = CStringGetTextDatum(p->command);
-		values[2] = CStringGetTextDatum(p->phase);
-		values[3] = Int64GetDatum(pg_atomic_read_u64(&p->objects));
-		values[4] = Int64GetDatum(pg_atomic_read_u64(&p->objects_total));
-		values[5] = Int64GetDatum(pg_atomic_read_u64(&p->bytes));
-		values[6] = Int64GetDatum(pg_atomic_read_u64(&p->bytes_total));
-		values[7] = Int64GetDatum(pg_atomic_read_u64(&p->problems));
-		values[8] = TimestampTzGetDatum(p->since);
-		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-	}
-	return (Datum) 0;
-}
 
 /* ------------------------------------------------------------------------------------ what is returned */
 
@@ -138,7 +75,7 @@ verify_problem(Verify *v, const char *object, const char *what, const char *form
 						errhint("What it refers to is not known. Restore it first; SELECT * FROM s3am.verify() shows "
 								"everything that is damaged.")));
 	v->problems++;
-	pg_atomic_write_u64(&progress()->problems, v->problems);
+	pg_atomic_write_u64(&progress_mine()->problems, v->problems);
 	verify_row(v, object, what, text, NULL);
 }
 
@@ -149,8 +86,8 @@ verify_counted(Verify *v, VerifyKind kind, uint64 objects, uint64 bytes)
 		return;
 	v->counts[kind].objects += objects;
 	v->counts[kind].bytes += bytes;
-	pg_atomic_fetch_add_u64(&progress()->objects, objects);
-	pg_atomic_fetch_add_u64(&progress()->bytes, bytes);
+	pg_atomic_fetch_add_u64(&progress_mine()->objects, objects);
+	pg_atomic_fetch_add_u64(&progress_mine()->bytes, bytes);
 }
 
 /* ------------------------------------------------------------------------------------ the run */
@@ -178,8 +115,8 @@ list_all(Verify *v)
 	v->lowest = PG_UINT64_MAX;
 	v->known = node && !v->separate ? pg_atomic_read_u64(&node->head) : 0;
 	verify_list(v, "", NULL, note_listed, NULL);
-	pg_atomic_write_u64(&progress()->objects_total, v->listed.objects);
-	pg_atomic_write_u64(&progress()->bytes_total, v->listed.bytes);
+	pg_atomic_write_u64(&progress_mine()->objects_total, v->listed.objects);
+	pg_atomic_write_u64(&progress_mine()->bytes_total, v->listed.bytes);
 }
 
 static void
@@ -213,9 +150,9 @@ run(Verify *v)
 	S3am__Checkpoint *root = NULL;
 	bool absent = false;
 
-	phase("listing objects");
+	progress_phase("listing objects");
 	list_all(v);
-	phase("reading manifests");
+	progress_phase("reading manifests");
 	if (!verify_repository(v))
 	{
 		verify_problem(v, KEY_REPOSITORY, "repository", "without it nothing else can be judged");
@@ -242,7 +179,7 @@ run(Verify *v)
 	verify_chain(v, root);
 	if (v->restart)
 		return false;
-	phase("reading checkpoints and segments");
+	progress_phase("reading checkpoints and segments");
 	if (v->state.checkpoint)
 	{
 		const S3am__CheckpointRef *ref = v->state.checkpoint;
@@ -266,7 +203,7 @@ run(Verify *v)
 	if (v->restart)
 		return false;
 	verify_segments_end(v);
-	phase("reading checkpoints and segments");
+	progress_phase("reading checkpoints and segments");
 	verify_list(v, "checkpoints/", NULL, other_checkpoint, NULL);
 	return !(v->start ? verify_boundary_passed(v, v->start->version)
 					  : v->strict && verify_boundary_passed(v, v->boundary));
@@ -343,7 +280,7 @@ run_and_tell(Verify *v, bool remove)
 	verify_unpin(v);
 	if (v->strict)
 	{
-		phase("looking for orphans");
+		progress_phase("looking for orphans");
 		if (v->blind)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("nothing was removed, because not all of the chain can be read")));
@@ -351,7 +288,7 @@ run_and_tell(Verify *v, bool remove)
 	}
 	else if (v->state.outcomes)
 	{
-		phase("reading other objects");
+		progress_phase("reading other objects");
 		verify_small(v, KEY_ROOT, ENVELOPE_ROOT, &s3am__root__descriptor);
 		verify_small(v, "nodes/", ENVELOPE_NODE, &s3am__node__descriptor);
 		verify_small(v, "pins/", ENVELOPE_PIN, &s3am__pin__descriptor);
@@ -373,14 +310,14 @@ verify(FunctionCallInfo fcinfo, bool strict, bool remove)
 	v.rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
 	v.cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am verify", ALLOCSET_DEFAULT_SIZES);
 	open_store(&v);
-	progress_begin(strict ? "recovery scan" : "verify");
+	progress_begin(strict ? "recovery scan" : "verify", "listing objects");
 	PG_TRY();
 	{
 		run_and_tell(&v, remove);
 	}
 	PG_FINALLY();
 	{
-		pg_atomic_write_u32(&progress()->pid, 0);
+		progress_end();
 		verify_unpin_quietly(&v);
 		reset(&v);
 		if (v.separate)
