@@ -34,6 +34,7 @@ extern int s3am_compaction_rate;
 extern int s3am_compaction_pause;
 extern int s3am_unmerged_memory;
 extern int s3am_transaction_memory;
+extern int s3am_key_lock_memory;
 extern int s3am_read_ahead;
 extern int s3am_poll_min;
 extern int s3am_poll_max;

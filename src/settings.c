@@ -38,6 +38,7 @@ int s3am_compaction_rate;
 int s3am_compaction_pause;
 int s3am_unmerged_memory;
 int s3am_transaction_memory;
+int s3am_key_lock_memory;
 int s3am_read_ahead;
 int s3am_poll_min;
 int s3am_poll_max;
@@ -201,6 +202,9 @@ settings_define(void)
 	int_setting("s3am.transaction_memory",
 				"Rows that a transaction added take this much memory before they are uploaded.",
 				&s3am_transaction_memory, 65536, 64, MAX_KILOBYTES, PGC_USERSET, GUC_UNIT_KB);
+	int_setting("s3am.key_lock_memory",
+				"Shared memory for locks on keys of transactions that add many, of all sessions together.",
+				&s3am_key_lock_memory, 131072, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB);
 	int_setting("s3am.read_ahead",
 				"Memory of a session for what it reads ahead from the store; 0: nothing is read ahead.",
 				&s3am_read_ahead, 16384, 0, 1048576, PGC_USERSET, GUC_UNIT_KB);

@@ -171,11 +171,11 @@ hash_code_of_key(const HashCoder *coder, ScanKey key, int64 *code)
 uint64
 hash_code_local(int64 code)
 {
-	return key_hash_bits((uint64) code);
+	return key_hash_proper((uint64) code);
 }
 
 uint64
 hash_code_global(const HashCoder *coder, int64 code)
 {
-	return coder->type ? key_hash_bits((uint64) code) : KEY_HASH_INDEX;
+	return coder->type ? key_hash_proper((uint64) code) : KEY_HASH_INDEX;
 }

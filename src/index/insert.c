@@ -1,7 +1,7 @@
 /*
  * insert.c: an entry for a new row; uniqueness, and EXCLUDE.
  *
- * Who wants to add a key to a unique index takes a lock on its hash first, as if it were a row of the index's storage.  So of all
+ * Who wants to add a key to a unique index takes a lock on its hash first.  So of all
  * sessions of this server one at a time looks whether the key is there and adds it, and keeps the others waiting until its transaction
  * has ended.  Rows that other sessions have not committed cannot be seen, and need not be.  Other servers are kept out by the claim
  * of the key at COMMIT.
@@ -17,6 +17,7 @@
 #include "index/index.h"
 #include "index/keyhash.h"
 #include "table/table.h"
+#include "txn/keylock.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 
@@ -107,16 +108,15 @@ check_unique(InsertCache *cache, Relation index, Relation heap, Datum *values, b
 
 	/* who adds a key has its lock: without that none of its entries has it, but for those that CREATE INDEX made */
 	OwnIndex *own = own_index(cache->storage.storage);
-	bool held = check == UNIQUE_CHECK_EXISTING || (own && own->built) ||
-				rowlock_held(cache->storage.storage, hash, LockTupleExclusive);
+	bool held = check == UNIQUE_CHECK_EXISTING || (own && own->built) || keylock_held(cache->storage.storage, hash);
 
 	for (;;)
 	{
 		uint64 row;
 
 		*base = txn_base(node);
-		if (rowlock_acquire(index, cache->storage.storage, hash, LockTupleExclusive,
-							wait ? LockWaitBlock : LockWaitSkip, *base) == ROWLOCK_SKIPPED)
+		if (keylock_acquire(index, cache->storage.storage, hash, wait ? LockWaitBlock : LockWaitSkip) ==
+			ROWLOCK_SKIPPED)
 			return false;
 		/* the key may have been waited for: who had it must not conflict with this claim */
 		*base = txn_base_now(node);

@@ -168,7 +168,7 @@ put_global(const KeyHasher *h, uint64 seed, const Datum *values, const bool *isn
 static uint64
 hash_of(const KeySink *sink)
 {
-	return key_hash_bits(key_sink_hash(sink));
+	return key_hash_proper(key_sink_hash(sink));
 }
 
 uint64

@@ -8,18 +8,14 @@
 
 #include "utils/relcache.h"
 
-/* Hashes are below 2^39: they stand as row numbers in the table of row locks, beneath those of own rows (ROW_IS_OWN). */
-#define KEY_HASH_BITS 39
 /* The index as a whole, if no column of it counts; no other key has this hash. */
 #define KEY_HASH_INDEX 0
 
-/* What a key's hash has of 64 bits. */
+/* 64 bits that are not those of the whole index. */
 static inline uint64
-key_hash_bits(uint64 whole)
+key_hash_proper(uint64 whole)
 {
-	uint64 hash = whole & ((UINT64CONST(1) << KEY_HASH_BITS) - 1);
-
-	return hash == KEY_HASH_INDEX ? KEY_HASH_INDEX + 1 : hash;
+	return whole == KEY_HASH_INDEX ? KEY_HASH_INDEX + 1 : whole;
 }
 
 typedef struct KeyHasher KeyHasher;

@@ -27,6 +27,7 @@
 #define FILES_OF_LEVEL 8
 #define BASES_MAX 1024 /* of one index that its claims tell apart */
 #define CLAIMED_KEYS_MIN 65536
+#define CLAIM_BITS 39 /* of a hash, that claims have */
 
 static List *indexes; /* of OwnIndex, few; in own_context() */
 static OwnIndex *last_index;
@@ -641,7 +642,7 @@ static void
 claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 {
 	size_t most = Max((size_t) s3am_transaction_memory * 1024 / 4 / sizeof(uint64), CLAIMED_KEYS_MIN);
-	const uint64 mask = (UINT64CONST(1) << KEY_HASH_BITS) - 1;
+	const uint64 mask = (UINT64CONST(1) << CLAIM_BITS) - 1;
 	const KeyHasher *hasher = NULL;
 	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
@@ -666,6 +667,7 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 		while ((entry = own_merge_next(merge)) != NULL)
 		{
 			HeapTupleData tuple = own_entry_tuple(entry);
+			uint64 hash;
 			bool coarse;
 
 			if (entry->base == 0)
@@ -681,9 +683,11 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 				own_merge_end(merge);
 				return;
 			}
-			hashes[n++] = (uint64) find_base(own, entry->base) << KEY_HASH_BITS |
-						  (hasher ? key_hash_global(hasher, values + ENTRY_KEY, nulls + ENTRY_KEY, &coarse)
-								  : hash_code_global(meta->coder, DatumGetInt64(values[ENTRY_KEY])));
+			hash = hasher ? key_hash_global(hasher, values + ENTRY_KEY, nulls + ENTRY_KEY, &coarse)
+						  : hash_code_global(meta->coder, DatumGetInt64(values[ENTRY_KEY]));
+			if (hash != KEY_HASH_INDEX)
+				hash = Max(hash & mask, 1);
+			hashes[n++] = (uint64) find_base(own, entry->base) << CLAIM_BITS | hash;
 		}
 		own_merge_end(merge);
 	}
@@ -691,9 +695,9 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 	for (size_t i = 0; i < n;)
 	{
 		size_t first = i, count = 0;
-		uint64 base = hashes[i] >> KEY_HASH_BITS;
+		uint64 base = hashes[i] >> CLAIM_BITS;
 
-		for (; i < n && hashes[i] >> KEY_HASH_BITS == base; i++)
+		for (; i < n && hashes[i] >> CLAIM_BITS == base; i++)
 			if (count == 0 || hashes[first + count - 1] != (hashes[i] & mask))
 				hashes[first + count++] = hashes[i] & mask;
 		add_claim(txn, own, own->bases[base], hashes + first, count);

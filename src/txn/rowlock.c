@@ -17,6 +17,7 @@
 #include "utils/rel.h"
 #include "utils/resowner.h"
 
+#include "txn/keylock.h"
 #include "txn/rowlock_table.h"
 
 /* Tells token locks from others of LOCKTAG_USERLOCK, should there be any; advisory locks have a tag type of their own. */
@@ -35,7 +36,7 @@ int rowlock_ntokens = 0;
 uint64 rowlock_xact = 0;
 
 static int tokens_capacity = 0;
-static MemoryContext keys_context = NULL;
+MemoryContext rowlock_context = NULL;
 
 /* The row locked last: a row is usually locked by the scan and then again by the update. */
 static struct
@@ -62,7 +63,7 @@ rowlock_init_process(void)
 	LWLockRegisterTranche(rowlock_shared->partition_tranche, "s3am row locks");
 	LWLockRegisterTranche(rowlock_shared->proc_tranche, "s3am row lock owner");
 	LWLockRegisterTranche(rowlock_shared->dsa_tranche, "s3am row lock memory");
-	keys_context = AllocSetContextCreate(TopMemoryContext, "s3am row locks", ALLOCSET_SMALL_SIZES);
+	rowlock_context = AllocSetContextCreate(TopMemoryContext, "s3am row locks", ALLOCSET_SMALL_SIZES);
 	RegisterXactCallback(xact_callback, NULL);
 	RegisterSubXactCallback(subxact_callback, NULL);
 }
@@ -95,9 +96,13 @@ bool
 rowlock_any(void)
 {
 	for (int i = 0; i < rowlock_ntokens; i++)
+	{
+		if (keylock_any(&rowlock_tokens[i]))
+			return true;
 		for (RowLockKeys *keys = rowlock_tokens[i].keys; keys; keys = keys->next)
 			if (keys->count > 0)
 				return true;
+	}
 	return false;
 }
 
@@ -152,9 +157,8 @@ token_wait(uint64 token, bool dontwait)
 	return true;
 }
 
-/* The token of the current subtransaction. */
-static RowLockToken *
-current_token(void)
+RowLockToken *
+rowlock_current_token(void)
 {
 	SubTransactionId sub = GetCurrentSubTransactionId();
 	RowLockToken *t;
@@ -174,9 +178,7 @@ current_token(void)
 	token = pg_atomic_fetch_add_u64(&rowlock_shared->next_token, 1);
 	token_take(token);
 	t = &rowlock_tokens[rowlock_ntokens++];
-	t->token = token;
-	t->sub = sub;
-	t->keys = NULL;
+	*t = (RowLockToken){.token = token, .sub = sub};
 	return t;
 }
 
@@ -190,7 +192,7 @@ reserve_key(RowLockToken *t)
 	{
 		int capacity = keys ? Min(keys->capacity * 4, 16384) : 4;
 
-		keys = MemoryContextAlloc(keys_context, offsetof(RowLockKeys, key) + capacity * sizeof(RowLockKey));
+		keys = MemoryContextAlloc(rowlock_context, offsetof(RowLockKeys, key) + capacity * sizeof(RowLockKey));
 		keys->next = t->keys;
 		keys->count = 0;
 		keys->capacity = capacity;
@@ -237,12 +239,8 @@ rowlock_held(uint64 storage, uint64 row, LockTupleMode mode)
 	return held;
 }
 
-/*
- * With the partition's lock held: the token of another transaction that holds the row in a conflicting mode, or 0.
- * *strongest: the mode in which this transaction holds it itself, or -1.
- */
-static uint64
-find_blocker(RowLockChunk *chunk, uint64 xact, uint16 offset, LockTupleMode mode, int *strongest)
+uint64
+rowlock_blocker(RowLockChunk *chunk, uint64 xact, uint16 offset, LockTupleMode mode, int *strongest)
 {
 	uint64 blocker = 0;
 
@@ -275,7 +273,7 @@ rowlock_conflicts(uint64 storage, uint64 row, LockTupleMode mode)
 		int strongest;
 
 		LWLockAcquire(&place.part->lock, LW_SHARED);
-		blocker = find_blocker(rowlock_find(&place), xact, rowlock_offset(row), mode, &strongest);
+		blocker = rowlock_blocker(rowlock_find(&place), xact, rowlock_offset(row), mode, &strongest);
 		LWLockRelease(&place.part->lock);
 		if (blocker == 0)
 			return false;
@@ -298,8 +296,11 @@ wait_context(void *arg)
 {
 	WaitContext *context = arg;
 
-	errcontext("while locking tuple (%u,%u) in relation \"%s\"", ItemPointerGetBlockNumberNoCheck(context->tid),
-			   ItemPointerGetOffsetNumberNoCheck(context->tid), RelationGetRelationName(context->rel));
+	if (context->rel->rd_rel->relkind == RELKIND_INDEX)
+		errcontext("while adding a key to index \"%s\"", RelationGetRelationName(context->rel));
+	else
+		errcontext("while locking tuple (%u,%u) in relation \"%s\"", ItemPointerGetBlockNumberNoCheck(context->tid),
+				   ItemPointerGetOffsetNumberNoCheck(context->tid), RelationGetRelationName(context->rel));
 }
 
 static void
@@ -307,6 +308,41 @@ not_available(Relation rel)
 {
 	ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 					errmsg("could not obtain lock on row in relation \"%s\"", RelationGetRelationName(rel))));
+}
+
+/*
+ * Heap's queue: who must wait holds the row's heavyweight lock meanwhile, so that waiters are served in order and the next one only
+ * wakes when it is its turn.
+ */
+bool
+rowlock_wait(Relation rel, ItemPointer tid, LockTupleMode mode, uint64 blocker, LockWaitPolicy policy, bool may_queue,
+			 bool *queued)
+{
+	if (policy == LockWaitBlock)
+	{
+		WaitContext context = {rel, tid};
+		ErrorContextCallback callback = {error_context_stack, wait_context, &context};
+
+		error_context_stack = &callback;
+		if (!*queued && may_queue)
+		{
+			LockTuple(rel, tid, rowlock_hardware_mode[mode]);
+			*queued = true;
+		}
+		(void) token_wait(blocker, false);
+		error_context_stack = callback.previous;
+		return true;
+	}
+	if (!*queued && may_queue)
+		*queued = ConditionalLockTuple(rel, tid, rowlock_hardware_mode[mode]);
+	if ((*queued || !may_queue) && token_wait(blocker, true))
+		return true;
+	if (*queued)
+		UnlockTuple(rel, tid, rowlock_hardware_mode[mode]);
+	*queued = false;
+	if (policy == LockWaitError)
+		not_available(rel);
+	return false;
 }
 
 RowLockResult
@@ -324,7 +360,7 @@ rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode, Lo
 		return ROWLOCK_GRANTED;
 
 	rowlock_owner(&owner.proc, &owner.xact);
-	t = current_token();
+	t = rowlock_current_token();
 	owner.token = t->token;
 	place = rowlock_place(rowlock_key(storage, row));
 	/* the queue's name for the row: its ctid, with heap's largest number of rows to a block */
@@ -338,7 +374,7 @@ rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode, Lo
 
 		reserve_key(t);
 		LWLockAcquire(&place.part->lock, LW_EXCLUSIVE);
-		blocker = find_blocker(rowlock_find(&place), owner.xact, offset, mode, &strongest);
+		blocker = rowlock_blocker(rowlock_find(&place), owner.xact, offset, mode, &strongest);
 		if (strongest >= (int) mode)
 			blocker = 0;
 		else if (blocker == 0)
@@ -356,39 +392,10 @@ rowlock_acquire(Relation rel, uint64 storage, uint64 row, LockTupleMode mode, Lo
 		if (blocker == 0)
 			break;
 
-		/*
-		 * Heap's queue: who must wait holds the row's heavyweight lock meanwhile, so that waiters are served in order and the
-		 * next one only wakes when it is its turn.  As in heap, who holds the row weaker already goes past the queue, lest
-		 * it wait for somebody who waits for it.
-		 */
+		/* as in heap, who holds the row weaker already goes past the queue, lest it wait for somebody who waits for it */
 		result = ROWLOCK_WAITED;
-		if (policy == LockWaitBlock)
-		{
-			WaitContext context = {rel, &tid};
-			ErrorContextCallback callback = {error_context_stack, wait_context, &context};
-
-			error_context_stack = &callback;
-			if (!queued && strongest < 0)
-			{
-				LockTuple(rel, &tid, rowlock_hardware_mode[mode]);
-				queued = true;
-			}
-			(void) token_wait(blocker, false);
-			error_context_stack = callback.previous;
-		}
-		else
-		{
-			if (!queued && strongest < 0)
-				queued = ConditionalLockTuple(rel, &tid, rowlock_hardware_mode[mode]);
-			if ((!queued && strongest < 0) || !token_wait(blocker, true))
-			{
-				if (queued)
-					UnlockTuple(rel, &tid, rowlock_hardware_mode[mode]);
-				if (policy == LockWaitError)
-					not_available(rel);
-				return ROWLOCK_SKIPPED;
-			}
-		}
+		if (!rowlock_wait(rel, &tid, mode, blocker, policy, strongest < 0, &queued))
+			return ROWLOCK_SKIPPED;
 		/* normally nothing is left, since owners remove their entries themselves */
 		rowlock_drop(place.key, blocker);
 	}
@@ -526,6 +533,7 @@ free_keys(RowLockToken *t)
 		pfree(t->keys);
 		t->keys = next;
 	}
+	keylock_free(t);
 }
 
 static void
@@ -534,6 +542,7 @@ drop_keys(RowLockToken *t)
 	for (RowLockKeys *keys = t->keys; keys; keys = keys->next)
 		for (int i = 0; i < keys->count; i++)
 			rowlock_drop(keys->key[i], t->token);
+	keylock_drop(t);
 }
 
 /* Rolled back: the token itself is released by its resource owner, after this. */
@@ -575,6 +584,7 @@ prepare_subcommit(SubTransactionId sub, SubTransactionId parent)
 	for (RowLockKeys *keys = rowlock_tokens[rowlock_ntokens - 1].keys; keys; keys = keys->next)
 		for (int i = 0; i < keys->count; i++)
 			rowlock_prepare_join(keys->key[i], rowlock_tokens[rowlock_ntokens - 1].token, to->token);
+	keylock_prepare_join(&rowlock_tokens[rowlock_ntokens - 1], to);
 }
 
 static void
@@ -624,6 +634,8 @@ subcommit(SubTransactionId sub, SubTransactionId parent)
 			to->keys = keys;
 		}
 	}
+	keylock_join(from, to);
+	keylock_free(from);
 	process_notes(notes, from->token, to->token);
 	/* wakes those who wait for it: they find the parent's token */
 	token_release(from->token);
@@ -668,7 +680,7 @@ end_transaction(void)
 	rowlock_ntokens = 0;
 	rowlock_xact = 0;
 	last.valid = false;
-	MemoryContextReset(keys_context);
+	MemoryContextReset(rowlock_context);
 }
 
 static void

@@ -60,10 +60,12 @@ rowlock_shmem_init(void)
 	rowlock_shared->dsa = DSM_HANDLE_INVALID;
 	pg_atomic_init_u64(&rowlock_shared->next_token, 1);
 	pg_atomic_init_u64(&rowlock_shared->next_xact, 1);
+	pg_atomic_init_u64(&rowlock_shared->key_bytes, 0);
 	for (int i = 0; i < ROWLOCK_PARTITIONS; i++)
 	{
 		LWLockInitialize(&rowlock_shared->partition[i].lock, rowlock_shared->partition_tranche);
 		rowlock_shared->partition[i].nbuckets = ROWLOCK_FIRST_BUCKETS;
+		rowlock_shared->partition[i].keysets = InvalidDsaPointer;
 	}
 	for (int i = 0; i < MaxBackends; i++)
 		LWLockInitialize(&rowlock_shared->proc[i].lock, rowlock_shared->proc_tranche);
@@ -127,17 +129,16 @@ rowlock_attach(bool create)
 	return true;
 }
 
-/* With an error that says what to do.  A full /dev/shm is thrown by dsm_create as it is found. */
+/* A full /dev/shm is thrown by dsm_create as it is found. */
 dsa_pointer
-rowlock_allocate(Size size)
+rowlock_try_allocate(Size size, char **reason)
 {
 	MemoryContext cxt = CurrentMemoryContext;
 	dsa_pointer volatile p = InvalidDsaPointer;
-	char *volatile reason = NULL;
 
 	PG_TRY();
 	{
-		p = dsa_allocate_extended(rowlock_dsa, size, DSA_ALLOC_NO_OOM);
+		p = dsa_allocate_extended(rowlock_dsa, size, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
 	}
 	PG_CATCH();
 	{
@@ -149,9 +150,20 @@ rowlock_allocate(Size size)
 		MemoryContextSwitchTo(cxt);
 		e = CopyErrorData();
 		FlushErrorState();
-		reason = e->message;
+		if (reason)
+			*reason = e->message;
 	}
 	PG_END_TRY();
+	return p;
+}
+
+/* With an error that says what to do. */
+dsa_pointer
+rowlock_allocate(Size size)
+{
+	char *reason = NULL;
+	dsa_pointer p = rowlock_try_allocate(size, &reason);
+
 	if (!DsaPointerIsValid(p))
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of shared memory for row locks"),
 						reason ? errdetail("%s", reason) : 0,

@@ -6,6 +6,7 @@
 
 #include "postgres.h"
 
+#include "storage/itemptr.h"
 #include "storage/lockdefs.h"
 #include "storage/lwlock.h"
 #include "utils/dsa.h"
@@ -85,6 +86,7 @@ typedef struct RowLockPartition
 	uint32 nbuckets;
 	dsa_pointer first[ROWLOCK_FIRST_BUCKETS];
 	dsa_pointer segment[ROWLOCK_SEGMENTS]; /* [i]: ROWLOCK_FIRST_BUCKETS << i buckets */
+	dsa_pointer keysets; /* KeySet: of those who hold many keys */
 } RowLockPartition;
 
 /* What other processes must know of a process that owns locks; protected by its lock. */
@@ -107,6 +109,7 @@ typedef struct RowLockShared
 	dsa_handle dsa;
 	pg_atomic_uint64 next_token;
 	pg_atomic_uint64 next_xact;
+	pg_atomic_uint64 key_bytes; /* that key sets take */
 	RowLockPartition partition[ROWLOCK_PARTITIONS];
 	RowLockProc proc[FLEXIBLE_ARRAY_MEMBER]; /* MaxBackends */
 } RowLockShared;
@@ -173,6 +176,8 @@ extern bool rowlock_add(const RowLockPlace *place, const RowLockOwner *owner, Lo
 /* Allocates what the last call that returned false lacked.  No lock may be held.  Throws when there is no memory. */
 extern void rowlock_reserve(void);
 extern dsa_pointer rowlock_allocate(Size size);
+/* The same, or InvalidDsaPointer if there is none; *reason, unless it is NULL: why, if that is known. */
+extern dsa_pointer rowlock_try_allocate(Size size, char **reason);
 extern dsa_pointer rowlock_spare_note; /* kept for the next one; freed when the process ends */
 
 /* Takes the partition's lock itself: removes all entries of a token. */
@@ -208,17 +213,44 @@ typedef struct RowLockKeys
 	RowLockKey key[FLEXIBLE_ARRAY_MEMBER];
 } RowLockKeys;
 
+/* A key of an index (keylock.c), which is not among the chunks above. */
+typedef struct RowLockFew
+{
+	uint64 storage;
+	uint64 hash;
+} RowLockFew;
+
 typedef struct RowLockToken
 {
 	uint64 token;
 	SubTransactionId sub;
 	RowLockKeys *keys; /* newest block first; only that one has room */
+	RowLockFew *few; /* keys of indexes that are in the table */
+	int nfew, few_capacity;
+	struct KeySets *many; /* those that are in sets: a list, by index */
 } RowLockToken;
 
 /* The tokens of this transaction, outermost first. */
 extern RowLockToken *rowlock_tokens;
 extern int rowlock_ntokens;
 extern uint64 rowlock_xact; /* 0: none yet */
+
+extern MemoryContext rowlock_context; /* until its end */
+/* That of the current subtransaction, made if there is none; the pointer is good until a subtransaction begins or ends. */
+extern RowLockToken *rowlock_current_token(void);
+
+/*
+ * With the partition's lock held: the token of another transaction that holds the row in a conflicting mode, or 0.
+ * *strongest: the mode in which this transaction holds it itself, or -1.
+ */
+extern uint64 rowlock_blocker(RowLockChunk *chunk, uint64 xact, uint16 offset, LockTupleMode mode, int *strongest);
+
+/*
+ * Waits for a token, in the queue of who wants the same row (its name there: tid), if may_queue says so.  *queued: it is in the queue, which it
+ * leaves with UnlockTuple when it is done.  False: it must not wait, and is in no queue.
+ */
+extern bool rowlock_wait(Relation rel, ItemPointer tid, LockTupleMode mode, uint64 blocker, LockWaitPolicy policy,
+						 bool may_queue, bool *queued);
 
 extern const LOCKMODE rowlock_hardware_mode[];
 

@@ -208,8 +208,8 @@ key_check(PG_FUNCTION_ARGS)
 		}
 		else
 			clashes += keys[i].everywhere == keys[i + 1].everywhere;
-		if (keys[i].everywhere >> KEY_HASH_BITS || keys[i].here >> KEY_HASH_BITS)
-			elog(ERROR, "hash out of bounds");
+		if ((keys[i].everywhere == KEY_HASH_INDEX && !coarse) || keys[i].here == KEY_HASH_INDEX)
+			elog(ERROR, "hash of the whole index");
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

@@ -73,3 +73,10 @@ BEGIN
 	END IF;
 	RETURN checked;
 END $$;
+CREATE FUNCTION kl_lock(rel regclass, storage int8, key int8, policy text DEFAULT 'wait') RETURNS text AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION kl_bulk(rel regclass, storage int8, first int8, n int8) RETURNS int8 AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION kl_held(storage int8, first int8, n int8) RETURNS int8 AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION kl_bytes() RETURNS int8 AS 'rowlock_test' LANGUAGE c VOLATILE;
+CREATE FUNCTION kl_memory(kilobytes int4) RETURNS void AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION kl_sets() RETURNS int8 AS 'rowlock_test' LANGUAGE c VOLATILE;
+CREATE FUNCTION kl_increment(rel regclass, storage int8, key int8) RETURNS void AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;

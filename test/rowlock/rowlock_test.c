@@ -17,11 +17,16 @@
 #include "utils/builtins.h"
 #include "utils/rel.h"
 
+#include "s3am.h"
+#include "txn/keylock.h"
+#include "txn/keyset.h"
 #include "txn/rowlock_table.h"
 
 PG_MODULE_MAGIC;
 
 void _PG_init(void);
+
+int s3am_key_lock_memory = 131072;
 
 #define COUNTERS 64
 
@@ -438,4 +443,123 @@ rl_counters(PG_FUNCTION_ARGS)
 	for (int i = 0; i < COUNTERS; i++)
 		n += test_shared->counter[i];
 	PG_RETURN_INT64(n);
+}
+
+/* ------------------------------------------------------------------------------------ keys */
+
+/* Any number's hash: all of them are different, none is 0. */
+static uint64
+hash_of(int64 i)
+{
+	uint64 h = ((uint64) i + 1) * UINT64CONST(0x9E3779B97F4A7C15);
+
+	return h ^ h >> 32;
+}
+
+static LockWaitPolicy
+policy_arg(text *t)
+{
+	char *policy = text_to_cstring(t);
+
+	return strcmp(policy, "wait") == 0 ? LockWaitBlock : strcmp(policy, "skip") == 0 ? LockWaitSkip : LockWaitError;
+}
+
+/* kl_lock(rel, storage, key, policy) returns what keylock_acquire does */
+PG_FUNCTION_INFO_V1(kl_lock);
+Datum
+kl_lock(PG_FUNCTION_ARGS)
+{
+	static const char *const results[] = {"granted", "waited", "skipped"};
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	RowLockResult result;
+
+	rowlock_init_process();
+	result = keylock_acquire(rel, PG_GETARG_INT64(1), hash_of(PG_GETARG_INT64(2)), policy_arg(PG_GETARG_TEXT_PP(3)));
+	relation_close(rel, NoLock);
+	PG_RETURN_TEXT_P(cstring_to_text(results[result]));
+}
+
+/* kl_bulk(rel, storage, first, n) returns how many of so many keys it got without waiting; the others it has not */
+PG_FUNCTION_INFO_V1(kl_bulk);
+Datum
+kl_bulk(PG_FUNCTION_ARGS)
+{
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	int64 first = PG_GETARG_INT64(2), n = PG_GETARG_INT64(3), got = 0;
+
+	rowlock_init_process();
+	for (int64 i = first; i < first + n; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		got += keylock_acquire(rel, PG_GETARG_INT64(1), hash_of(i), LockWaitSkip) == ROWLOCK_GRANTED;
+	}
+	relation_close(rel, NoLock);
+	PG_RETURN_INT64(got);
+}
+
+/* kl_held(storage, first, n): how many of so many keys this transaction holds, or may hold */
+PG_FUNCTION_INFO_V1(kl_held);
+Datum
+kl_held(PG_FUNCTION_ARGS)
+{
+	int64 first = PG_GETARG_INT64(1), n = PG_GETARG_INT64(2), held = 0;
+
+	rowlock_init_process();
+	for (int64 i = first; i < first + n; i++)
+		held += keylock_held(PG_GETARG_INT64(0), hash_of(i));
+	PG_RETURN_INT64(held);
+}
+
+/* kl_bytes(): shared memory that sets of keys take; kl_memory(kB): how much this session lets them */
+PG_FUNCTION_INFO_V1(kl_bytes);
+Datum
+kl_bytes(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT64(pg_atomic_read_u64(&rowlock_shared->key_bytes));
+}
+
+PG_FUNCTION_INFO_V1(kl_memory);
+Datum
+kl_memory(PG_FUNCTION_ARGS)
+{
+	s3am_key_lock_memory = PG_GETARG_INT32(0);
+	PG_RETURN_VOID();
+}
+
+/* kl_sets(): how many sets there are; those of ended tokens too */
+PG_FUNCTION_INFO_V1(kl_sets);
+Datum
+kl_sets(PG_FUNCTION_ARGS)
+{
+	int64 n = 0;
+
+	if (rowlock_attach(false))
+		for (int i = 0; i < ROWLOCK_PARTITIONS; i++)
+		{
+			RowLockPartition *part = &rowlock_shared->partition[i];
+
+			LWLockAcquire(&part->lock, LW_SHARED);
+			for (dsa_pointer p = part->keysets; DsaPointerIsValid(p);
+				 p = ((KeySet *) dsa_get_address(rowlock_dsa, p))->next)
+				n++;
+			LWLockRelease(&part->lock);
+		}
+	PG_RETURN_INT64(n);
+}
+
+/* kl_increment(rel, storage, key): as rl_increment */
+PG_FUNCTION_INFO_V1(kl_increment);
+Datum
+kl_increment(PG_FUNCTION_ARGS)
+{
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	int64 key = PG_GETARG_INT64(2), value;
+
+	rowlock_init_process();
+	(void) keylock_acquire(rel, PG_GETARG_INT64(1), hash_of(key), LockWaitBlock);
+	value = *(volatile int64 *) &test_shared->counter[key % COUNTERS];
+	pg_usleep(20);
+	*(volatile int64 *) &test_shared->counter[key % COUNTERS] = value + 1;
+	relation_close(rel, NoLock);
+	PG_RETURN_VOID();
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Row locks alone, on a server of their own:  test/rowlock/run.sh [BUILD [test ...]]
-# Tests: isolation, bulk, stress; all of them unless named.  Without BUILD a temporary directory is used and removed; a given
+# Tests: isolation, bulk, keys, stress; all of them unless named.  Without BUILD a temporary directory is used and removed; a given
 # one must be writable by the user who runs the server (SERVER_USER if run as root).
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -12,7 +12,7 @@ if [ -z "$build" ]; then
 	build=$temporary/build
 fi
 shift || true
-tests=${*:-isolation bulk stress}
+tests=${*:-isolation bulk keys stress}
 bin=$(${PG_CONFIG:-pg_config} --bindir)
 pgxs=$(dirname "$(${PG_CONFIG:-pg_config} --pgxs)")/../..
 port=${PORT:-5571}
@@ -69,6 +69,9 @@ for test in $tests; do
 		grep -E ' ns a row|kB|^Time' "$work/bulk.out" | sed 's/^/    /' || true
 		sed -E '/ ns a row$|kB|^Time/d; s/psql:[^ ]*: //; /^LOCATION/d; s/(DETAIL:  ).*/\1.../' "$work/bulk.out" > "$work/bulk.cmp"
 		if diff -u "$here/expected/bulk.out" "$work/bulk.cmp"; then echo "bulk ok"; else echo "bulk FAILED"; failed=1; fi
+		;;
+	keys)
+		bash "$here/keys.sh" || failed=1
 		;;
 	stress)
 		bash "$here/stress.sh" || failed=1

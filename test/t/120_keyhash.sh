@@ -173,7 +173,7 @@ seed = int(sys.argv[1])
 data = bytes.fromhex(sys.argv[2])
 while len(data) >= 1024:
     data = struct.pack('<Q', lib.XXH3_64bits_withSeed(data[:1024], 1024, seed)) + data[1024:]
-print((lib.XXH3_64bits_withSeed(data, len(data), seed) & (2**39 - 1)) or 1)
+print(ctypes.c_int64(lib.XXH3_64bits_withSeed(data, len(data), seed) or 1).value)
 PY
 n=0
 gather <<< "DO \$\$ BEGIN PERFORM key_seed(4711); END \$\$;"

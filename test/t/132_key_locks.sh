@@ -1,0 +1,92 @@
+#!/bin/bash
+# Locks on keys and claims of very many: sessions that load other keys at once, here and on another server, neither wait nor fail, nor does
+# who adds single ones beside them; a key that is there already is found all the same.
+. "$(dirname "$0")/../lib/tap.sh"
+
+rows=${KEY_LOCKS_ROWS:-40000}
+small=("s3am.compaction = off" "s3am.poll_max = 100ms" "autovacuum = off")
+node one "${small[@]}"
+sql -c 'CREATE EXTENSION s3am' -c 'ALTER DATABASE test SET default_table_access_method = s3am' || exit 1
+sql -c 'CREATE TABLE t (i bigint PRIMARY KEY, v text UNIQUE)' -c "INSERT INTO t VALUES (-1, 'there')" || exit 1
+node two "${small[@]}"
+sql -c 'CREATE EXTENSION s3am' -c 'ALTER DATABASE test SET default_table_access_method = s3am' || exit 1
+follow one two
+
+# session NAME: a session on the current server whose input is ${NAME}; who waits for a lock for long fails
+session() {
+	rm -f "$work/$1.in"
+	mkfifo "$work/$1.in"
+	sql -v ON_ERROR_STOP=0 -v VERBOSITY=verbose < "$work/$1.in" > "$work/$1.out" 2>&1 &
+	eval "$1_pid=$!"
+	exec {fd}> "$work/$1.in"
+	eval "$1=$fd"
+	echo "SET lock_timeout = '1s';" >&"$fd"
+}
+said() { grep -q "$2" "$work/$1.out"; }
+# others have inherited its input, so it does not end by itself
+finish() {
+	local fd=$1 pid=$1_pid
+	fd=${!fd}
+	echo '\q' >&"$fd"
+	exec {fd}>&-
+	wait "${!pid}"
+}
+# load FROM [ROWS]: the transaction stays open
+load() { echo "BEGIN; INSERT INTO t SELECT i, 'v' || i FROM generate_series($1, $1 + ${2:-$rows} - 1) i; SELECT 'loaded';"; }
+
+# ---------------------------------------------------------------- loads beside each other
+on one
+session first
+session second
+on two
+session third
+load 0 >&"$first"
+load 10000000 >&"$second"
+load 20000000 >&"$third"
+on one
+# meanwhile
+n=0
+while ! { said first loaded && said second loaded && said third loaded; } && [ "$n" -lt 2000 ] && ! grep -q ERROR "$work"/*.out; do
+	n=$((n + 1))
+	sql -c "SET lock_timeout = '1s'" -c "INSERT INTO t VALUES (30000000 + $n, 'single $n')" > /dev/null || break
+	sleep 0.05
+done
+said first loaded && said second loaded && said third loaded
+ok $? "two sessions and another server load other keys of the same table at once"
+sql -c "SET lock_timeout = '1s'" -c "INSERT INTO t SELECT i, 'more ' || i FROM generate_series(40000000, 40005000) i" > /dev/null
+ok $? "while those are open others add theirs: $n one by one, and 5,000"
+fails_like 55P03 "" "SET lock_timeout = '1ms'; INSERT INTO t VALUES (4711, 'x')" "but who adds one of them waits"
+fails_like 55P03 "" "SET lock_timeout = '1ms'; INSERT INTO t VALUES (-2, 'v10004711')" "of either key"
+fails_like 23505 t_pkey "INSERT INTO t VALUES (-1, 'x')" "and one that is there is a duplicate"
+echo "INSERT INTO t VALUES (-3, 'there');" >&"$second"
+eventually 10 said second 23505
+ok $? "for who loads, too"
+echo "ROLLBACK;" >&"$second"
+load 10000000 2000 >&"$second"
+eventually 60 eval '[ "$(grep -c loaded "$work/second.out")" = 2 ]'
+ok $? "what was rolled back can be loaded again"
+echo "COMMIT;" >&"$first"
+echo "COMMIT;" >&"$second"
+echo "COMMIT;" >&"$third"
+finish first
+finish second
+finish third
+is "$(cat "$work"/{first,second,third}.out | grep ERROR | grep -v 23505)" "" "none of them fails at COMMIT"
+follow one two
+follow two one
+is "$(sql -c "SELECT count(*), count(DISTINCT i), count(DISTINCT v) FROM t WHERE i < 30000000 AND i >= 0")" "$((2 * rows + 2000))|$((2 * rows + 2000))|$((2 * rows + 2000))" "and all is there"
+
+# ---------------------------------------------------------------- one key in two loads
+on one
+session first
+load 50000000 2000 >&"$first"
+eventually 60 said first loaded
+on two
+sql -c "INSERT INTO t VALUES (50001000, 'taken')"
+echo "COMMIT;" >&"$first"
+finish first
+like "$(cat "$work/first.out")" '40001' "a load that has one key of another server's fails"
+on one
+follow two one
+is "$(sql -c "SELECT count(*), min(v) FROM t WHERE i >= 50000000")" "1|taken" "and that key is there once"
+done_testing
