@@ -150,7 +150,7 @@ exclude_others(InsertCache *cache, Relation index, const Datum *key, const bool 
 	uint64 hash =
 		cache->meta->coder ? hash_code_local(DatumGetInt64(key[0])) : key_hash_local(cache->hasher, key, isnull);
 
-	(void) rowlock_acquire(index, cache->storage.storage, hash, LockTupleExclusive, LockWaitBlock, txn_base(node));
+	(void) keylock_acquire(index, cache->storage.storage, hash, LockWaitBlock);
 	return txn_base_now(node);
 }
 
