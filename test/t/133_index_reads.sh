@@ -11,6 +11,7 @@ CREATE TABLE t (id int PRIMARY KEY, v numeric, s text COLLATE "C", n bigint, fil
 CREATE INDEX by_v ON t (v);
 CREATE INDEX by_s ON t (s, n);
 CREATE INDEX by_n ON t (n) WHERE n > 0;
+CREATE INDEX by_code ON t USING hash ((s || '!'));
 SQL
 # ten runs of each index, each over all the keys' range
 for run in 0 1 2 3 4 5 6 7 8 9; do
@@ -47,6 +48,11 @@ cheap "20|60" 30 "keys that one run has: its pages besides"
 got=$(cold "WITH new AS (INSERT INTO t (id) SELECT g + 16 FROM generate_series(100, 2000, 100) g RETURNING 1) SELECT count(*) FROM new")
 cheap 20 16 "new keys are looked for in the filters alone"
 
+got=$(cold "SELECT count(t.id) FROM generate_series(1, 20) g LEFT JOIN t ON t.s || '!' = 'none ' || g")
+cheap 0 16 "values that no run of a hash index has: the same"
+got=$(cold "SELECT count(t.id), sum(t.id - g) FROM generate_series(100, 2000, 100) g LEFT JOIN t ON t.s || '!' = 'key ' || hashint4(g + 3) || '!'")
+cheap "20|60" 45 "values that one run has: a page of that and one of the table for each"
+
 # by ways that use filters and by ways that do not
 equalities="SELECT count(*), sum(id) FROM t WHERE id IN (40, 41, 49, 50, 59, 100003, 116, -1, 2147483647);
 SELECT count(*), sum(id) FROM t WHERE id = 41::bigint OR id = 42::smallint;
@@ -54,6 +60,7 @@ SELECT count(*), sum(id) FROM t WHERE v = 41.5 OR v = 42.500 OR v = 43 OR v = 20
 SELECT count(*), sum(id) FROM t WHERE v IN (61.5, 62.50, 63.500, 61.5, NULL);
 SELECT count(*), sum(id) FROM t WHERE v IS NULL;
 SELECT count(*), sum(t.id) FROM generate_series(1, 300) g JOIN t ON t.s = 'key ' || hashint4(g * 10) AND t.n = ((g / 2) * 7919::bigint) % 5000;
+SELECT count(*), sum(t.id) FROM generate_series(1, 300) g JOIN t ON t.s || '!' = 'key ' || hashint4(g * 10) || '!';
 SELECT count(*), sum(t.id) FROM generate_series(1, 5000, 7) g JOIN t ON t.n = g AND t.n > 0;
 SELECT count(*), sum(a.id) FROM t a JOIN t b ON b.id = a.id + 1 AND b.v = a.v + 1 WHERE a.id < 4000;"
 same_answers() {
