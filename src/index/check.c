@@ -41,6 +41,8 @@
 S3AM_FUNCTION(s3am_check_index);
 S3AM_FUNCTION(s3am_index_problems);
 
+#define CODE_ROWS 64
+
 typedef struct Check
 {
 	Relation heap, index;
@@ -377,6 +379,86 @@ row_is_there(const Check *c, uint64 row)
 	return batch && batch->pos <= c->pos && !(state_row_ended(c->node, c->table, row, &end) && end.pos <= c->pos);
 }
 
+/* Rows whose values have one code. */
+typedef struct CodeRows
+{
+	EState *estate;
+	IndexInfo *info;
+	TupleTableSlot *slots[2];
+	int64 code;
+	uint64 rows[CODE_ROWS]; /* the first ones of those that are there */
+	int n;
+} CodeRows;
+
+static bool
+value_of_row(Check *c, CodeRows *r, int i, uint64 row, Datum *value)
+{
+	ItemPointerData tid;
+	bool isnull[INDEX_MAX_KEYS];
+	Datum values[INDEX_MAX_KEYS];
+
+	row_to_tid(row, &tid);
+	if (!table_tuple_fetch_row_version(c->heap, &tid, c->snapshot, r->slots[i]))
+		return false;
+	GetPerTupleExprContext(r->estate)->ecxt_scantuple = r->slots[i];
+	FormIndexDatum(r->info, r->slots[i], r->estate, values, isnull);
+	*value = values[0];
+	return !isnull[0];
+}
+
+static bool
+exclude_each_other(Check *c, CodeRows *r, uint64 a, uint64 b)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetPerTupleMemoryContext(r->estate));
+	Datum x, y;
+	bool equal = value_of_row(c, r, 0, a, &x) && value_of_row(c, r, 1, b, &y) &&
+				 DatumGetBool(OidFunctionCall2Coll(r->info->ii_ExclusionProcs[0], c->index->rd_indcollation[0], x, y));
+
+	MemoryContextSwitchTo(old);
+	ResetPerTupleExprContext(r->estate);
+	return equal;
+}
+
+/* The same for an exclusion constraint by hash: of rows with one code the values are compared, each with the first ones. */
+static void
+check_codes(Check *c)
+{
+	CodeRows r = {CreateExecutorState(), BuildIndexInfo(c->index)};
+	IndexSearch search;
+	uint64 n = 0;
+
+	for (int i = 0; i < 2; i++)
+		r.slots[i] = table_slot_create(c->heap, NULL);
+	search_open_batches(&search, c->meta, c->node, c->batches, c->nbatches,
+						AllocSetContextCreate(CurrentMemoryContext, "s3am check of codes", ALLOCSET_DEFAULT_SIZES));
+	for (search_seek(&search, NULL, true); search.current && !is_enough(c); search_next(&search))
+	{
+		uint64 row = search_row(&search);
+		bool isnull;
+		int64 code = DatumGetInt64(search_value(&search, ENTRY_KEY, &isnull));
+
+		if (++n % 1024 == 0)
+			CHECK_FOR_INTERRUPTS();
+		if (code != r.code)
+			r.n = 0;
+		r.code = code;
+		if (!row_is_there(c, row))
+			continue;
+		for (int i = 0; i < r.n; i++)
+			if (row != r.rows[i] && exclude_each_other(c, &r, r.rows[i], row))
+			{
+				problem(c, NULL, "rows %s and %s have one key", name_of_row(r.rows[i]), name_of_row(row));
+				break;
+			}
+		if (r.n < CODE_ROWS)
+			r.rows[r.n++] = row;
+	}
+	search_close(&search);
+	for (int i = 0; i < 2; i++)
+		ExecDropSingleTupleTableSlot(r.slots[i]);
+	FreeExecutorState(r.estate);
+}
+
 static void
 check_unique(Check *c)
 {
@@ -513,6 +595,16 @@ check_rows(Check *c)
 			continue;
 		MemoryContextReset(econtext->ecxt_per_tuple_memory);
 		wanted = predicate == NULL || ExecQual(predicate, econtext);
+		if (wanted)
+		{
+			old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
+			FormIndexDatum(info, slot, estate, values, nulls);
+			/* NULLs have no code */
+			wanted = c->meta->coder == NULL || !nulls[0];
+			if (c->meta->coder && wanted)
+				values[0] = Int64GetDatum(hash_code(c->meta->coder, values[0]));
+			MemoryContextSwitchTo(old);
+		}
 		if (!c->has_entry || c->entry_row != row)
 		{
 			if (wanted)
@@ -523,12 +615,8 @@ check_rows(Check *c)
 		if (!wanted)
 			problem(c, NULL, "row %s has an entry, though the index's condition does not hold for it",
 					name_of_row(row));
-		else
-		{
-			FormIndexDatum(info, slot, estate, values, nulls);
-			if (!has_values(c, values, nulls))
-				problem(c, NULL, "the entry of row %s has other values than the row", name_of_row(row));
-		}
+		else if (!has_values(c, values, nulls))
+			problem(c, NULL, "the entry of row %s has other values than the row", name_of_row(row));
 		MemoryContextSwitchTo(old);
 		next_entry(c);
 		while (c->has_entry && c->entry_row == row && !is_enough(c))
@@ -623,10 +711,13 @@ check(Check *c)
 		ExecDropSingleTupleTableSlot(c->entry);
 		c->entry = sorted;
 	}
-	if (c->index->rd_index->indisunique && !is_enough(c))
+	if ((c->index->rd_index->indisunique || c->index->rd_index->indisexclusion) && !is_enough(c))
 	{
 		progress_phase("looking for keys that are there twice");
-		check_unique(c);
+		if (c->meta->coder)
+			check_codes(c);
+		else
+			check_unique(c);
 	}
 	if (!is_enough(c))
 	{
@@ -648,7 +739,8 @@ open_index(Check *c, Oid indexid)
 	/* first the table, as everybody does */
 	c->heap = OidIsValid(heapid) ? table_open(heapid, AccessShareLock) : NULL;
 	c->index = relation_open(indexid, AccessShareLock);
-	if (c->heap == NULL || heapid != IndexGetRelation(indexid, true) || !relation_is_s3btree(c->index))
+	if (c->heap == NULL || heapid != IndexGetRelation(indexid, true) ||
+		!(relation_is_s3btree(c->index) || relation_is_s3hash(c->index)))
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("\"%s\" is not an index of an s3am table", RelationGetRelationName(c->index)),
 						c->index->rd_rel->relkind == RELKIND_PARTITIONED_INDEX

@@ -14,6 +14,8 @@ INSERT INTO t SELECT g, g % 100, 'text ' || g, g / 3.0 FROM generate_series(1, 1
 CREATE INDEX t_n ON t (n DESC NULLS LAST, x) INCLUDE (v);
 CREATE INDEX t_some ON t ((i % 7), x COLLATE "C") WHERE n < 50;
 CREATE UNIQUE INDEX t_x ON t (upper(x));
+CREATE INDEX t_code ON t USING hash (upper(x)) WHERE n < 50;
+ALTER TABLE t ADD CONSTRAINT t_excl EXCLUDE USING hash (v WITH =) WHERE (v > 7000.5), ADD CONSTRAINT t_both EXCLUDE (n WITH =, x WITH =) WHERE (i > 100) DEFERRABLE;
 CREATE TABLE small (i int PRIMARY KEY, n name UNIQUE NULLS NOT DISTINCT, a int[], d date, UNIQUE (d, a));
 INSERT INTO small VALUES (1, 'one', '{1,2}', '2024-01-01'), (2, NULL, '{}', NULL), (3, repeat('three', 20), NULL, NULL);
 CREATE INDEX ON small (n DESC, a) INCLUDE (d);
@@ -22,7 +24,7 @@ CREATE TABLE wide (t text);
 INSERT INTO wide SELECT string_agg(md5((g * j)::text), '') FROM generate_series(1, 20) g, generate_series(1, 100) j GROUP BY g;
 CREATE INDEX ON wide (t);
 SQL
-all="SELECT indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE amname = 's3btree'"
+all="SELECT indexrelid::regclass FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam WHERE amname IN ('s3btree', 's3hash')"
 # everything that the indexes of the server are wrong with
 problems() { sql -c "SELECT x.indexrelid, p.problem FROM ($all) x, s3am.index_problems(x.indexrelid, true) p"; }
 sound() {
@@ -126,6 +128,11 @@ CREATE INDEX f_order ON f (i odd_ops);
 CREATE UNIQUE INDEX f_unique ON f (i odd_ops);
 CREATE INDEX f_computed ON f (computed(i));
 CREATE INDEX f_chosen ON f (i) WHERE chosen(i);
+CREATE FUNCTION coded(int) RETURNS int LANGUAGE sql IMMUTABLE AS $$ SELECT $1 / 4 $$;
+CREATE FUNCTION same(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT $1 = $2 $$;
+CREATE OPERATOR === (LEFTARG = int, RIGHTARG = int, FUNCTION = same, COMMUTATOR = ===);
+CREATE OPERATOR CLASS coded_ops FOR TYPE int USING hash AS OPERATOR 1 ===, FUNCTION 1 coded(int);
+ALTER TABLE f ADD CONSTRAINT f_code EXCLUDE USING hash (i coded_ops WITH ===);
 SQL
 sound
 ok $? "indexes by functions are sound"
@@ -135,6 +142,8 @@ after() {
 	said=$(sql -c BEGIN -c "$1" -c "SELECT problem FROM s3am.index_problems('$2', true)" -c ROLLBACK 2>&1)
 	like "$said" "$3" "$4"
 }
+after "CREATE OR REPLACE FUNCTION coded(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT \$1 / 5'" f_code 'the entry of row \(0,4\) has other values than the row' "a hash function that comes to say something else"
+after "CREATE OR REPLACE FUNCTION same(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT \$1 / 2 = \$2 / 2'" f_code 'rows \(0,2\) and \(0,3\) have one key' "an equality that holds more equal"
 ordered() { echo "CREATE OR REPLACE FUNCTION ordered(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS \$\$ SELECT $1 \$\$"; }
 after "$(ordered "CASE WHEN \$1 < \$2 THEN 1 WHEN \$1 > \$2 THEN -1 ELSE 0 END")" f_order 'entry 1 of the run should come before' "an operator class that orders otherwise"
 after "$(ordered "CASE WHEN \$1 / 2 < \$2 / 2 THEN -1 WHEN \$1 / 2 > \$2 / 2 THEN 1 ELSE 0 END")" f_unique 'rows \(0,2\) and \(0,3\) have one key' "one that comes to hold keys equal"

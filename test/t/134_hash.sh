@@ -210,5 +210,10 @@ follow three two 10
 is "$(sql -c 'SET enable_seqscan = off' -c "SELECT id FROM t WHERE k = 'of three'" | tail -n 1)" 9002 "others follow"
 answers
 ok $? "and have what their tables have"
+for server in one two three; do
+	on "$server"
+	is "$(sql -c "SELECT x::regclass, problem FROM pg_index i, s3am.index_problems(indexrelid, true) p, LATERAL (SELECT indexrelid x) x
+		WHERE indrelid IN ('t'::regclass, 'later'::regclass)" 2>&1)" "" "check_index() finds nothing on $server"
+done
 is "$(sql -c "SELECT count(*) FROM s3am.verify() WHERE problem IS NOT NULL" 2>&1)" 0 "verify() finds nothing"
 done_testing
