@@ -39,7 +39,7 @@ CREATE INDEX flip_h_b ON flip_h USING gin (b);
 CREATE INDEX flip_h_a ON flip_h USING hash (a);
 CREATE INDEX flip_h_s ON flip_h USING s3btree (a DESC);
 SET default_table_access_method = s3am;
-CREATE TEMP TABLE flip_temp (a int PRIMARY KEY, b int[]);
+CREATE TEMP TABLE flip_temp (a int PRIMARY KEY, b int[], CONSTRAINT flip_temp_excl EXCLUDE USING hash (b WITH =));
 CREATE INDEX ON flip_temp USING gin (b);
 RESET default_table_access_method;
 SELECT c.relname, a.amname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam

@@ -21,7 +21,7 @@ S3AM_FUNCTION(s3hash_handler);
 
 /* column = value becomes code = code of the value. */
 static void
-code_key(const HashCoder *coder, ScanKey key)
+code_key(HashCoder *coder, ScanKey key)
 {
 	int64 code;
 
@@ -41,7 +41,7 @@ code_key(const HashCoder *coder, ScanKey key)
 static void
 hash_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, int norderbys)
 {
-	const HashCoder *coder;
+	HashCoder *coder;
 	ScanKey coded;
 
 	if (keys == NULL)

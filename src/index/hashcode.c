@@ -37,6 +37,11 @@ struct HashCoder
 	Oid family, input, collation;
 	KeyType *type; /* NULL: not on the list */
 	CodeFunction own; /* if so */
+	/* the same for values of another type: the last one that was asked for */
+	Oid other;
+	bool other_fits;
+	KeyType *other_type;
+	CodeFunction other_own;
 };
 
 static bool
@@ -141,12 +146,29 @@ hash_code(const HashCoder *coder, Datum value)
 	return coder->type ? code_by_type(coder->type, value) : code_by_function(&coder->own, coder->collation, value);
 }
 
+/* Looks at a type that the operator family compares with the column's; what is found stays as long as the coder. */
+static void
+find_other(HashCoder *coder, Oid type)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(coder));
+
+	coder->other = InvalidOid;
+	if (coder->type)
+	{
+		coder->other_type = listed_type(coder->family, type, type, coder->collation);
+		coder->other_fits = coder->other_type != NULL;
+	}
+	else
+		coder->other_fits =
+			find_function(coder->family, type, &coder->other_own) && coder->other_own.extended == coder->own.extended;
+	coder->other = type;
+	MemoryContextSwitchTo(old);
+}
+
 bool
-hash_code_of_key(const HashCoder *coder, ScanKey key, int64 *code)
+hash_code_of_key(HashCoder *coder, ScanKey key, int64 *code)
 {
 	Oid type = key->sk_subtype;
-	CodeFunction function;
-	KeyType *listed;
 
 	if (!OidIsValid(type) || type == coder->input)
 	{
@@ -154,17 +176,14 @@ hash_code_of_key(const HashCoder *coder, ScanKey key, int64 *code)
 		return true;
 	}
 	/* the families of core hold equal what has equal bytes; what others add to them may compare as it likes */
-	if (coder->type)
-	{
-		if (key->sk_func.fn_oid >= FirstNormalObjectId ||
-			(listed = listed_type(coder->family, type, type, coder->collation)) == NULL)
-			return false;
-		*code = code_by_type(listed, key->sk_argument);
-		return true;
-	}
-	if (!find_function(coder->family, type, &function) || function.extended != coder->own.extended)
+	if (coder->type && key->sk_func.fn_oid >= FirstNormalObjectId)
 		return false;
-	*code = code_by_function(&function, coder->collation, key->sk_argument);
+	if (coder->other != type)
+		find_other(coder, type);
+	if (!coder->other_fits)
+		return false;
+	*code = coder->type ? code_by_type(coder->other_type, key->sk_argument)
+						: code_by_function(&coder->other_own, coder->collation, key->sk_argument);
 	return true;
 }
 

@@ -19,7 +19,7 @@ extern void hash_check_column(Relation index);
 /* Of a value of the index's column, which is not NULL: equal ones have the same code. */
 extern int64 hash_code(const HashCoder *coder, Datum value);
 /* Of what a scan key compares the column with.  False: what equals it may have any code. */
-extern bool hash_code_of_key(const HashCoder *coder, ScanKey key, int64 *code);
+extern bool hash_code_of_key(HashCoder *coder, ScanKey key, int64 *code);
 
 /* The hashes of a key that consists of a value with this code: for sessions of this server, and for claims (keyhash.h). */
 extern uint64 hash_code_local(int64 code);
