@@ -137,13 +137,13 @@ owned_lock(Node *node)
 		roles = castNode(ReassignOwnedStmt, node)->roles;
 	else if (IsA(node, DropOwnedStmt))
 		roles = castNode(DropOwnedStmt, node)->roles;
-	/* all are looked at before any is locked: who may not do it holds nobody up */
+	/* all are looked at before any is locked: who may not do it holds nobody up, and core tells him */
 	foreach (lc, roles)
 	{
 		Oid role = get_rolespec_oid(lfirst(lc), true);
 
-		if (OidIsValid(role))
-			check_may(role);
+		if (OidIsValid(role) && !has_privs_of_role(GetUserId(), role))
+			return;
 	}
 	(void) lock_roles(roles);
 }

@@ -22,6 +22,7 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 	uint64 row = tid_to_row(tid);
 	RowState state;
 	const BatchEntry *batch;
+	OwnEnd end;
 
 	Assert(snapshot != NULL);
 	if (snapshot->snapshot_type == SNAPSHOT_DIRTY)
@@ -39,9 +40,12 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 		else
 			txn_read_row(rel, row, view->pos);
 	}
-	if (state != ROW_VISIBLE)
+	if (state != ROW_VISIBLE || !view_fetch_ahead(view, rel, row, batch, slot, wanted))
 		return false;
-	return view_fetch_ahead(view, rel, row, batch, slot, wanted);
+	/* DELETE ... RETURNING fetches what it has removed */
+	if (view->type == SNAPSHOT_ANY && txn_row_end(view->own, row, &end))
+		slot_mark_held(slot);
+	return true;
 }
 
 static bool

@@ -15,6 +15,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "utils/datum.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -329,6 +330,34 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 	}
 }
 
+/*
+ * The row of each table that was locked last.  In heap the new version of a row that its transaction had locked has that lock in xmax, which
+ * ON CONFLICT DO UPDATE always does first: by RETURNING xmax = 0 applications tell whether a row was inserted.
+ */
+static struct
+{
+	uint64 storage, row;
+	LocalTransactionId lxid;
+} last_locked[16];
+
+static void
+note_locked(uint64 storage, uint64 row)
+{
+	int i = storage % lengthof(last_locked);
+
+	last_locked[i].storage = storage;
+	last_locked[i].row = row;
+	last_locked[i].lxid = MyProc->lxid;
+}
+
+static bool
+was_locked(uint64 storage, uint64 row)
+{
+	int i = storage % lengthof(last_locked);
+
+	return last_locked[i].storage == storage && last_locked[i].row == row && last_locked[i].lxid == MyProc->lxid;
+}
+
 static TM_Result
 tuple_delete(Relation rel, ItemPointer tid, CommandId cid, Snapshot snapshot, Snapshot crosscheck, bool wait,
 			 TM_FailureData *tmfd, bool changing_part)
@@ -386,6 +415,8 @@ tuple_update(Relation rel, ItemPointer otid, TupleTableSlot *slot, CommandId cid
 	if (result != TM_Ok)
 		return result;
 	insert_row(rel, table, slot, cid);
+	if (was_locked(view->storage, row))
+		slot_mark_held(slot);
 	txn_end(table, row, cid, *lockmode == LockTupleExclusive, &slot->tts_tid);
 	*update_indexes = true;
 	pgstat_count_heap_update(rel, false);
@@ -460,6 +491,8 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 				return result;
 			if (!found)
 				elog(ERROR, "locked row is gone");
+			note_locked(view->storage, row);
+			slot_mark_held(slot);
 			if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !ROW_IS_OWN(row))
 				txn_read_row(rel, row, view->pos);
 			tmfd->traversed = traversed;

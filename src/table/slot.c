@@ -27,7 +27,7 @@ getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 				return TransactionIdGetDatum(row_xmin(s->page, s->cursor.map, s->page_row));
 			return TransactionIdGetDatum(s->own ? txn_own_xmin() : s->xmin);
 		case MaxTransactionIdAttributeNumber:
-			return TransactionIdGetDatum(InvalidTransactionId);
+			return TransactionIdGetDatum(s->own_xmax ? txn_own_xmin() : InvalidTransactionId);
 		case MinCommandIdAttributeNumber:
 			return CommandIdGetDatum(s->own ? s->cmin : FirstCommandId);
 		case MaxCommandIdAttributeNumber:
@@ -159,12 +159,14 @@ copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 		to->xmin = from->xmin;
 		to->cmin = from->cmin;
 		to->own = from->own;
+		to->own_xmax = from->own_xmax;
 	}
 	else
 	{
 		((S3Slot *) dst)->xmin = InvalidTransactionId;
 		((S3Slot *) dst)->cmin = FirstCommandId;
 		((S3Slot *) dst)->own = false;
+		((S3Slot *) dst)->own_xmax = false;
 	}
 }
 
@@ -219,7 +221,15 @@ slot_mark_own(TupleTableSlot *slot, CommandId cmin)
 		return;
 	s->xmin = InvalidTransactionId;
 	s->own = true;
+	s->own_xmax = false;
 	s->cmin = cmin;
+}
+
+void
+slot_mark_held(TupleTableSlot *slot)
+{
+	if (slot->tts_ops == &ops)
+		((S3Slot *) slot)->own_xmax = true;
 }
 
 void
@@ -249,7 +259,7 @@ slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, Row
 		row_to_tid(row, &slot->tts_tid);
 		slot->tts_tableOid = RelationGetRelid(rel);
 		s->xmin = xmin;
-		s->own = false;
+		s->own = s->own_xmax = false;
 		s->cmin = FirstCommandId;
 		return;
 	}
@@ -283,6 +293,6 @@ slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, Row
 	row_to_tid(row, &slot->tts_tid);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	s->xmin = xmin;
-	s->own = false;
+	s->own = s->own_xmax = false;
 	s->cmin = FirstCommandId;
 }

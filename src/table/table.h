@@ -22,6 +22,7 @@ typedef struct S3Slot
 	TransactionId xmin; /* what system column xmin shows; invalid: own, assigned when asked */
 	CommandId cmin;
 	bool own;
+	bool own_xmax; /* system column xmax shows this transaction, else nothing */
 	/* a committed row: taken apart as far as it is looked at */
 	RowPage *page; /* a reference; NULL: the values are in base */
 	uint64 page_row; /* number of the row within its batch */
@@ -40,6 +41,8 @@ extern const TupleTableSlotOps *slot_callbacks(Relation rel);
 extern void slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, CommandId cmin);
 /* What the slot holds is an own row now: system columns answer so. */
 extern void slot_mark_own(TupleTableSlot *slot, CommandId cmin);
+/* This transaction has locked what the slot holds, or removed it: system column xmax says so. */
+extern void slot_mark_held(TupleTableSlot *slot);
 /* Stores a row: row `page_row` of the batch that `page` is of.  The slot takes a reference of its own. */
 extern void slot_store_page(TupleTableSlot *slot, Relation rel, uint64 row, uint32 xmin, RowPage *page, uint64 page_row,
 							const PackedSchema *schema);

@@ -167,3 +167,15 @@ vacuum pr; select count(*) from pr where xmin::text = :'token';
 create table sys (i int); create function sees() returns trigger language plpgsql as $$ begin insert into heard values (tg_op, (select count(*) from sys where ctid = new.ctid)); return null; end $$; create table heard (op text, n int);
 create trigger s after insert or update on sys for each row execute function sees();
 insert into sys select generate_series(1,3); update sys set i = i + 1 where i > 1; select * from heard order by 1, 2;
+-- xmax says whether ON CONFLICT inserted or updated, and who removed what DELETE returns
+create table ups (a int primary key, b int); create table ups_log (a int primary key, n int);
+create function ups_count() returns trigger language plpgsql as $$ begin insert into ups_log values (new.a, 1) on conflict (a) do update set n = ups_log.n + 1; return new; end $$;
+insert into ups values (1, 1), (2, 2);
+insert into ups values (2, 5), (3, 5), (1, 5) on conflict (a) do update set b = excluded.b returning a, b, xmax = 0 as inserted, xmax = pg_current_xact_id()::xid as mine;
+create trigger ups_count before update on ups for each row execute function ups_count();
+insert into ups values (3, 6), (4, 6) on conflict (a) do update set b = excluded.b returning a, b, xmax = 0 as inserted;
+begin; insert into ups values (5, 7) on conflict (a) do update set b = excluded.b returning xmax = 0 as inserted; insert into ups values (5, 8) on conflict (a) do update set b = excluded.b returning xmax = 0 as inserted; commit;
+update ups set b = 9 where a = 1 returning xmax = 0 as untouched; begin; select b from ups where a = 2 for update; update ups set b = 9 where a = 2 returning xmax = pg_current_xact_id()::xid as held; rollback;
+delete from ups where a = 1 returning a, b, xmax = pg_current_xact_id()::xid as gone; select * from ups_log order by a;
+-- who may not reassign or drop what another role owns is told so
+create role regress_forms_other; set session authorization regress_forms; reassign owned by regress_forms_other to regress_forms; drop owned by regress_forms_other; reset session authorization; drop role regress_forms_other;
