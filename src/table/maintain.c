@@ -91,13 +91,111 @@ relation_copy_data(Relation rel, const RelFileNode *newrnode)
 }
 
 /* CLUSTER and VACUUM FULL: rows get new ids, dead ones stay behind. */
+/* Rows in the order in which CLUSTER's index has them. */
+typedef struct ClusterScan
+{
+	TableScanDesc table; /* without an index, or to be sorted */
+	IndexScanDesc index;
+	Tuplesortstate *sort;
+	TupleTableSlot *slot;
+} ClusterScan;
+
+/*
+ * Sorts by the index's columns, if they are columns of the table: reading rows by the index would cost a page for each of them, from the
+ * store if the table is larger than the cache.  NULL: an expression, which only the index has computed.
+ */
+static Tuplesortstate *
+begin_sort(Relation from, Relation index)
+{
+	int n = IndexRelationGetNumberOfKeyAttributes(index);
+	AttrNumber *columns = palloc(sizeof(AttrNumber) * n);
+	Oid *operators = palloc(sizeof(Oid) * n);
+	bool *nulls_first = palloc(sizeof(bool) * n);
+
+	for (int i = 0; i < n; i++)
+	{
+		int16 option = index->rd_indoption[i];
+		Oid type = index->rd_opcintype[i];
+
+		columns[i] = index->rd_index->indkey.values[i];
+		operators[i] = get_opfamily_member(index->rd_opfamily[i], type, type,
+										   option & INDOPTION_DESC ? BTGreaterStrategyNumber : BTLessStrategyNumber);
+		nulls_first[i] = (option & INDOPTION_NULLS_FIRST) != 0;
+		if (columns[i] <= 0 || !OidIsValid(operators[i]))
+			return NULL;
+	}
+	return tuplesort_begin_heap(RelationGetDescr(from), n, columns, operators, index->rd_indcollation, nulls_first,
+								maintenance_work_mem, NULL, TUPLESORT_NONE);
+}
+
+/* Values of dropped columns are not kept. */
+static void
+forget_dropped(TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
+		if (TupleDescAttr(slot->tts_tupleDescriptor, i)->attisdropped)
+			slot->tts_isnull[i] = true;
+}
+
+static void
+cluster_begin(ClusterScan *scan, Relation from, Relation index, Snapshot snapshot)
+{
+	memset(scan, 0, sizeof(*scan));
+	scan->slot = table_slot_create(from, NULL);
+	if (index)
+		scan->sort = begin_sort(from, index);
+	if (index && !scan->sort)
+	{
+		scan->index = index_beginscan(from, index, snapshot, 0, 0);
+		index_rescan(scan->index, NULL, 0, NULL, 0);
+		return;
+	}
+	scan->table = table_beginscan(from, snapshot, 0, NULL);
+	if (!scan->sort)
+		return;
+	while (table_scan_getnextslot(scan->table, ForwardScanDirection, scan->slot))
+	{
+		CHECK_FOR_INTERRUPTS();
+		forget_dropped(scan->slot);
+		tuplesort_puttupleslot(scan->sort, scan->slot);
+	}
+	ExecDropSingleTupleTableSlot(scan->slot);
+	scan->slot = MakeSingleTupleTableSlot(RelationGetDescr(from), &TTSOpsMinimalTuple);
+	tuplesort_performsort(scan->sort);
+}
+
+static bool
+cluster_next(ClusterScan *scan)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (scan->sort)
+		return tuplesort_gettupleslot(scan->sort, true, false, scan->slot, NULL);
+	if (scan->index ? !index_getnext_slot(scan->index, ForwardScanDirection, scan->slot)
+					: !table_scan_getnextslot(scan->table, ForwardScanDirection, scan->slot))
+		return false;
+	forget_dropped(scan->slot);
+	return true;
+}
+
+static void
+cluster_end(ClusterScan *scan)
+{
+	if (scan->sort)
+		tuplesort_end(scan->sort);
+	if (scan->index)
+		index_endscan(scan->index);
+	if (scan->table)
+		table_endscan(scan->table);
+	ExecDropSingleTupleTableSlot(scan->slot);
+}
+
 static void
 relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_sort, TransactionId oldest_xmin,
 						  TransactionId *xid_cutoff, MultiXactId *multi_cutoff, double *num_tuples,
 						  double *tups_vacuumed, double *tups_recently_dead)
 {
-	TableScanDesc scan;
-	TupleTableSlot *slot;
+	ClusterScan scan;
 	Snapshot snapshot;
 
 	*xid_cutoff = InvalidTransactionId;
@@ -124,20 +222,13 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 	/* taken after the lock, or rows committed while waiting for it would be lost */
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	PushActiveSnapshot(snapshot);
-	slot = table_slot_create(from, NULL);
-	scan = table_beginscan(from, snapshot, 0, NULL);
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	cluster_begin(&scan, from, index, snapshot);
+	while (cluster_next(&scan))
 	{
-		CHECK_FOR_INTERRUPTS();
-		/* values of dropped columns are not kept */
-		for (int i = 0; i < slot->tts_tupleDescriptor->natts; i++)
-			if (TupleDescAttr(slot->tts_tupleDescriptor, i)->attisdropped)
-				slot->tts_isnull[i] = true;
-		table_tuple_insert(to, slot, GetCurrentCommandId(true), 0, NULL);
+		table_tuple_insert(to, scan.slot, GetCurrentCommandId(true), 0, NULL);
 		*num_tuples += 1;
 	}
-	table_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
+	cluster_end(&scan);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 }
