@@ -170,6 +170,16 @@ static const char *const table_query =
 	"    CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END) FROM t, columns, aclexplode(attacl) WHERE $2"
 	" ) statements ORDER BY o, p, s";
 
+/* For queries that describe something, until the settings' level ends. */
+static void
+plain_settings(void)
+{
+	/* so that every name comes out qualified */
+	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* who has jit_above_cost = 0, or a plan type disabled, would have each of these queries compiled, for seconds */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 char *
 deparse_table(Oid relid, bool full)
 {
@@ -180,8 +190,7 @@ deparse_table(Oid relid, bool full)
 	int level = NewGUCNestLevel();
 
 	initStringInfo(&text);
-	/* so that every name comes out qualified */
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plain_settings();
 	(void) set_config_option("quote_all_identifiers", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
 	if (SPI_connect() != SPI_OK_CONNECT ||
@@ -210,8 +219,7 @@ describe_by(const char *query, Oid object)
 	int level = NewGUCNestLevel();
 	char *text;
 
-	/* so that every name comes out qualified */
-	(void) set_config_option("search_path", "pg_catalog", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	plain_settings();
 	if (SPI_connect() != SPI_OK_CONNECT ||
 		SPI_execute_with_args(query, 1, types, values, NULL, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "cannot describe object %u", object);

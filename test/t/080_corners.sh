@@ -130,4 +130,16 @@ kill -CONT "$committer"
 wait "$lower" "$upper"
 is "$(sql -c "SELECT string_agg(indexrelid::regclass || ' ' || indisvalid, ', ' ORDER BY indexrelid) FROM pg_index WHERE indexrelid::regclass::text LIKE 'i\\_%'")" \
 	"i_tree true, i_bough true, i_twig true, i_leaf true" "and all are valid"
+
+# ---- what describes a new table to other servers is not compiled, whatever the session has set
+
+loaded="SELECT count(*) > 0 FROM regexp_split_to_table(pg_read_file('/proc/self/maps'), E'\\n') line WHERE line LIKE '%llvmjit.so%'"
+is "$(sql -c 'SET jit = on' -c 'SET jit_above_cost = 0.1' -c 'CREATE TABLE compiled USING s3am AS SELECT 1 AS i' -c "SET jit = off" -c "$loaded")" f \
+	"CREATE TABLE AS compiles nothing of s3am's"
+if [ "$(sql -c 'SELECT pg_jit_available()')" = t ]; then
+	is "$(sql -c 'SET jit = on' -c 'SET jit_above_cost = 0' -c 'SELECT sum(i + 1) FROM compiled' -c "SET jit = off" -c "$loaded")" $'2\nt' \
+		"and what is compiled would be seen"
+else
+	skip "and what is compiled would be seen" "there is no JIT"
+fi
 done_testing
