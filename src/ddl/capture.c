@@ -554,6 +554,24 @@ bring_schemas(DdlCaptured *s, const ObjectAddress *object)
 	}
 }
 
+/* CLUSTER ... USING leaves a mark on the index besides, by which the next one goes, and dumps. */
+static void
+add_cluster_mark(DdlCaptured *s, const ClusterStmt *stmt)
+{
+	Oid table = stmt->indexname ? RangeVarGetRelid(stmt->relation, NoLock, true) : InvalidOid;
+	Oid index;
+
+	if (!OidIsValid(table) || get_rel_relkind(table) == RELKIND_PARTITIONED_TABLE || local_relation(table))
+		return;
+	index = get_relname_relid(stmt->indexname, get_rel_namespace(table));
+	if (!OidIsValid(index))
+		return;
+	s->message.deparsed = true;
+	s->message.text =
+		psprintf("ALTER TABLE %s CLUSTER ON %s", qualified_name(table), quote_identifier(stmt->indexname));
+	add_statement(s, 0);
+}
+
 /* The statement is over: adds it to what travels if it does. */
 static void
 finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_was_local, bool like_local,
@@ -566,7 +584,11 @@ finish_statement(DdlCaptured *s, DdlFrame *frame, Oid relation, bool relation_wa
 
 	CommandCounterIncrement();
 	if (statement_travels(node) == TRAVEL_STORAGE)
+	{
+		if (IsA(node, ClusterStmt))
+			add_cluster_mark(s, castNode(ClusterStmt, node));
 		return;
+	}
 	if (OidIsValid(relation) && statement_sets_access_method(node) && get_rel_name(relation) &&
 		moved_table(s, frame, relation, relation_was_local))
 	{

@@ -132,6 +132,8 @@ check_unique(InsertCache *cache, Relation index, Relation heap, Datum *values, b
 		}
 		if (check == UNIQUE_CHECK_PARTIAL)
 			return false;
+		/* it may be what another server made of the row that is updated here, between the lock on that and the look for the key */
+		txn_check_doomed();
 		/* as in heap, a serializable transaction that has looked for the key fails with what says that it may be retried */
 		txn_check_reads();
 		fail_duplicate(index, heap, values, isnull);

@@ -131,7 +131,7 @@ fill_own_failure(TM_FailureData *tmfd, uint64 row, const OwnEnd *end)
 {
 	txn_next_tid(row, end, &tmfd->ctid);
 	/* MERGE asks whether it is ours */
-	tmfd->xmax = txn_own_xmin();
+	tmfd->xmax = txn_own_xid();
 	tmfd->cmax = end->cmax;
 }
 
@@ -465,7 +465,7 @@ tuple_lock(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slo
 
 			if (!txn_row_end(view->own, row, &end))
 			{
-				tmfd->xmax = txn_own_xmin();
+				tmfd->xmax = txn_own_xid();
 				tmfd->cmax = ownrows_cmin(&view->own->rows, row - OWN_BASE);
 				return TM_SelfModified;
 			}

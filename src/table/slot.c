@@ -3,6 +3,10 @@
  *
  * A committed row stays in its page, of which the slot holds a reference, and is taken apart as far as somebody looks at it.  Any
  * other row is held as in a virtual slot.
+ *
+ * Applications keep xmin as a token that is good on every server, so an own row shows at once what it will show when it is committed. That
+ * is no xid, for those of two servers are the same numbers.  Core asks for xmin to learn whether a row is the transaction's own, of rows
+ * that it fetched with SnapshotAny or locked: there it gets the xid.
  */
 #include "postgres.h"
 
@@ -25,9 +29,11 @@ getsysattr(TupleTableSlot *slot, int attnum, bool *isnull)
 		case MinTransactionIdAttributeNumber:
 			if (s->page && !s->own && s->cursor.map->xmin >= 0)
 				return TransactionIdGetDatum(row_xmin(s->page, s->cursor.map, s->page_row));
-			return TransactionIdGetDatum(s->own ? txn_own_xmin() : s->xmin);
+			if (!s->own)
+				return TransactionIdGetDatum(s->xmin);
+			return TransactionIdGetDatum(s->own_xid ? txn_own_xid() : txn_own_xmin());
 		case MaxTransactionIdAttributeNumber:
-			return TransactionIdGetDatum(s->own_xmax ? txn_own_xmin() : InvalidTransactionId);
+			return TransactionIdGetDatum(s->own_xmax ? txn_own_xid() : InvalidTransactionId);
 		case MinCommandIdAttributeNumber:
 			return CommandIdGetDatum(s->own ? s->cmin : FirstCommandId);
 		case MaxCommandIdAttributeNumber:
@@ -159,6 +165,7 @@ copyslot(TupleTableSlot *dst, TupleTableSlot *src)
 		to->xmin = from->xmin;
 		to->cmin = from->cmin;
 		to->own = from->own;
+		to->own_xid = from->own_xid;
 		to->own_xmax = from->own_xmax;
 	}
 	else
@@ -221,8 +228,15 @@ slot_mark_own(TupleTableSlot *slot, CommandId cmin)
 		return;
 	s->xmin = InvalidTransactionId;
 	s->own = true;
-	s->own_xmax = false;
+	s->own_xid = s->own_xmax = false;
 	s->cmin = cmin;
+}
+
+void
+slot_show_own_xid(TupleTableSlot *slot)
+{
+	if (slot->tts_ops == &ops)
+		((S3Slot *) slot)->own_xid = true;
 }
 
 void

@@ -19,10 +19,11 @@
 typedef struct S3Slot
 {
 	VirtualTupleTableSlot base;
-	TransactionId xmin; /* what system column xmin shows; invalid: own, assigned when asked */
+	TransactionId xmin; /* what system column xmin shows, unless it is an own row */
 	CommandId cmin;
 	bool own;
 	bool own_xmax; /* system column xmax shows this transaction, else nothing */
+	bool own_xid; /* own: core asks whether it is, so xmin shows this transaction's xid, assigned when asked */
 	/* a committed row: taken apart as far as it is looked at */
 	RowPage *page; /* a reference; NULL: the values are in base */
 	uint64 page_row; /* number of the row within its batch */
@@ -41,6 +42,8 @@ extern const TupleTableSlotOps *slot_callbacks(Relation rel);
 extern void slot_store_own(TupleTableSlot *slot, Relation rel, uint64 row, CommandId cmin);
 /* What the slot holds is an own row now: system columns answer so. */
 extern void slot_mark_own(TupleTableSlot *slot, CommandId cmin);
+/* Core will ask for xmin to learn whether the row is the transaction's own. */
+extern void slot_show_own_xid(TupleTableSlot *slot);
 /* This transaction has locked what the slot holds, or removed it: system column xmax says so. */
 extern void slot_mark_held(TupleTableSlot *slot);
 /* Stores a row: row `page_row` of the batch that `page` is of.  The slot takes a reference of its own. */

@@ -354,6 +354,8 @@ fetch_own(TableView *view, Relation rel, uint64 row, TupleTableSlot *slot)
 		/* rows leave memory whenever others are added, perhaps before the slot is used */
 		ExecMaterializeSlot(slot);
 	}
+	if (view->type == SNAPSHOT_ANY)
+		slot_show_own_xid(slot);
 }
 
 static inline void

@@ -69,7 +69,7 @@ static List *kept_out;
 static List *claimed_tables;
 static uint64 my_epoch, my_seq;
 static bool used; /* this transaction looked at the node's state */
-static bool asked_xid; /* the xid was assigned because somebody asked for xmin */
+static bool asked_xid; /* the xid was assigned because core asked whose a row is */
 static bool made_object; /* numbers of objects were given to this transaction */
 static bool interrupts_held;
 static bool handed_over; /* the record may be committed: what it names must stay */
@@ -140,19 +140,26 @@ txn_commit_seq(void)
 }
 
 TransactionId
-txn_own_xmin(void)
+txn_own_xid(void)
 {
 	if (!TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		asked_xid = true;
-	/* the same in every subtransaction, since it is what the rows will show when they are committed */
+	/* current in every subtransaction */
 	return GetTopTransactionId();
+}
+
+uint32
+txn_own_xmin(void)
+{
+	assign_commit_id();
+	return txn_derive_xmin(my_epoch, my_seq);
 }
 
 uint32
 txn_derive_xmin(uint64 epoch, uint64 seq)
 {
 	uint64 h = (epoch * UINT64CONST(0x9E3779B97F4A7C15)) ^ (seq * UINT64CONST(0xD6E8FEB86659FD93));
-	uint32 xmin = (uint32) (h ^ (h >> 32));
+	uint32 xmin = (uint32) (h ^ (h >> 32)) & PG_INT32_MAX;
 
 	return xmin < FirstNormalTransactionId ? xmin + FirstNormalTransactionId : xmin;
 }
@@ -750,11 +757,10 @@ commit_transaction(void)
 		applied_record(my_epoch, my_seq);
 	PopActiveSnapshot();
 
-	/* an xid that was only asked for by a reader of xmin makes no step of its own */
+	/* an xid that only said whose a row is makes no step of its own */
 	txn->own_step =
 		TransactionIdIsValid(GetTopTransactionIdIfAny()) && !(asked_xid && XLogRecPtrIsInvalid(XactLastRecEnd));
-	txn->xmin = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? GetTopTransactionIdIfAny()
-																 : txn_derive_xmin(my_epoch, my_seq);
+	txn->xmin = txn_derive_xmin(my_epoch, my_seq);
 	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 
 	time_no_more(timed);

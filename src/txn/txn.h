@@ -129,9 +129,11 @@ extern void txn_check_doomed(void);
 extern void txn_check_reads(void); /* the second half: it is about to write */
 extern void txn_begin_use(S3Node *node); /* before the first look at shared state in a transaction */
 
-/* The xmin that rows of this transaction show; assigns an xid (somebody asked). */
-extern TransactionId txn_own_xmin(void);
-/* What system column xmin shows for rows of a commit id without an xid. */
+/* This transaction's xid, by which core knows its own rows; assigns it (somebody asked). */
+extern TransactionId txn_own_xid(void);
+/* What system column xmin shows for rows of this transaction, now and for ever; assigns the commit id. */
+extern uint32 txn_own_xmin(void);
+/* The same for those of a commit id: a normal xid that is an int4, too, since operators compare xmin with that. */
 extern uint32 txn_derive_xmin(uint64 epoch, uint64 seq);
 
 extern uint64 txn_commit_epoch(void);

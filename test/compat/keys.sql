@@ -379,3 +379,12 @@ DROP TABLE child, k1;
 DROP TABLE pt;
 DROP FUNCTION u1_looks, pt_looks, pt_tells, uses;
 SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1;
+-- what an upsert did is told by xmax
+create table upsert (id int primary key, n int);
+insert into upsert values (1, 1) on conflict (id) do update set n = upsert.n + 1 returning *, xmax = 0 as inserted;
+insert into upsert values (1, 1), (2, 2) on conflict (id) do update set n = upsert.n + 1 returning *, xmax = 0 as inserted;
+begin; insert into upsert values (3, 3); insert into upsert values (3, 3), (4, 4) on conflict (id) do update set n = upsert.n + 1 returning *, xmax = 0 as inserted; commit;
+update upsert set n = 0 returning *, xmax = 0 as plain;
+with both as (insert into upsert values (4, 1), (5, 5) on conflict (id) do update set n = excluded.n returning *, xmax = 0 as inserted) select * from both order by id;
+insert into upsert values (6, 1), (6, 2) on conflict (id) do update set n = excluded.n;
+drop table upsert;

@@ -13,8 +13,15 @@ missing() {
 	is "$lost" "" "$1"
 }
 
+# examples FILE: what stands there as SQL
+examples() { sed -n '/^```sql$/,/^```$/p' "$1" | grep -v '^```'; }
+
 node one
-sql -c 'CREATE EXTENSION s3am'
+examples "$top/README.md" | sql > "$work/said" 2>&1
+ok $? "README.md's example runs" || diag "$(tail -n 3 "$work/said")"
+is "$(sql -c 'SELECT count(*) FROM customer')" 1 "and has done something"
+{ echo 'CREATE SCHEMA examples; SET search_path = examples;'; examples "$top/docs/indexes.md"; } | sql > "$work/said" 2>&1
+ok $? "so does that of docs/indexes.md" || diag "$(tail -n 3 "$work/said")"
 missing "every setting is in docs/settings.md" \
 	"$(sql -c "SELECT name FROM pg_settings WHERE name LIKE 's3am.%' UNION SELECT unnest('{s3am.access_key,s3am.secret_key}'::text[])")" \
 	"$top/docs/settings.md"

@@ -155,6 +155,25 @@ echo "COMMIT;" >&"$remover"
 finish remover
 finish child
 like "$(cat "$work/child.out")" 'again\|again' "and adds its own then"
+# an UPDATE has locked its row, and meets with what another server has made of that before it comes to the key
+sql -c "CREATE TABLE slow (id int, n int) USING s3am" -c "CREATE FUNCTION waits(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+	'BEGIN IF current_setting(''application_name'') = ''slow'' THEN PERFORM pg_advisory_xact_lock(1); END IF; RETURN \$1; END'" \
+	-c "CREATE INDEX ON slow (waits(n))" -c "ALTER TABLE slow ADD PRIMARY KEY (id)" -c "INSERT INTO slow VALUES (1, 1), (2, 1)"
+follow one two
+on one
+session holder
+session slow
+echo "SELECT 'held' FROM pg_advisory_lock(1);" >&"$holder"
+eventually 5 said holder held
+echo "SET application_name = slow; UPDATE slow SET n = 2 WHERE id = 1;" >&"$slow"
+eventually 5 waits
+on two
+sql -c 'UPDATE slow SET n = 3 WHERE id = 1'
+follow two one
+echo '\q' >&"$holder"
+finish holder
+finish slow
+like "$(cat "$work/slow.out")" 'ERROR: *40001' "a row that another server changed meanwhile is a conflict, and its key no duplicate"
 follow one two
 follow two one
 answers
