@@ -35,6 +35,7 @@
 #include "segment/codec.h"
 #include "table/table.h"
 #include "txn/freshness.h"
+#include "txn/reads.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 #include "txn/used.h"
@@ -234,6 +235,7 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 {
 	bool parallel = query->plannedstmt->parallelModeNeeded;
 	int reading_ahead = bitmap_executor_run(query);
+	int reads = reads_executor_run();
 
 	if (parallel && (txn_writes() || IsolationIsSerializable()))
 		query->plannedstmt->parallelModeNeeded = false;
@@ -248,6 +250,7 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 	{
 		query->plannedstmt->parallelModeNeeded = parallel;
 		bitmap_executor_end(reading_ahead);
+		reads_executor_end(reads);
 	}
 	PG_END_TRY();
 }

@@ -36,6 +36,7 @@ vacuum_cleanup(IndexVacuumInfo *info, IndexBulkDeleteResult *stats)
 void
 index_routine_common(IndexAmRoutine *am)
 {
+	am->ampredlocks = true; /* claims (claim.c): core would lock the whole index against sessions of this server */
 	am->amusemaintenanceworkmem = false;
 	am->amparallelvacuumoptions = VACUUM_OPTION_NO_PARALLEL;
 	am->ambuild = index_am_build;

@@ -58,11 +58,12 @@ typedef struct IndexMeta
 	QuickOrder quick[INDEX_MAX_KEYS];
 	Oid collation[INDEX_MAX_KEYS];
 	bool descending[INDEX_MAX_KEYS], nulls_first[INDEX_MAX_KEYS];
+	MemoryContext cxt; /* that all this is in */
 	/* for filters; made when they are needed */
-	MemoryContext cxt;
 	struct KeyHasher *hasher;
 	uint64 kinds; /* as in BatchFilter; 0: no column counts */
 	HashCoder *coder; /* s3hash: the only key column of entries is the code of the value; else NULL */
+	const struct KeyOrder *key_order; /* NULL: nobody has asked yet (keyorder.h) */
 } IndexMeta;
 
 extern IndexMeta *index_meta(Relation index, MemoryContext cxt);

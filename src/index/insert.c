@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -16,8 +17,10 @@
 
 #include "index/index.h"
 #include "index/keyhash.h"
+#include "index/keyorder.h"
 #include "table/table.h"
 #include "txn/keylock.h"
+#include "txn/reads.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 
@@ -94,6 +97,41 @@ find_other(InsertCache *cache, Relation heap, const Datum *values, const bool *i
 }
 
 /*
+ * A serializable transaction that has read in the table, and perhaps looked for the key, before the row came fails with what says that it may be retried,
+ * as in heap.  Who goes on after the error relies on the row that was in the way.
+ */
+static void
+rely_on_duplicate(InsertCache *cache, Relation heap, uint64 row)
+{
+	S3Node *node = node_wait_ready();
+
+	txn_check_reads();
+	if (ROW_IS_OWN(row))
+		return;
+	if (reads_of_table(cache->table.storage) && table_row_is_newer(heap, row, GetTransactionSnapshot()))
+		txn_fail_reads(POS_VERSION(state_current_pos(node)));
+	txn_read_row(heap, row, state_current_pos(node));
+	reads_note_current();
+}
+
+/* So does who was told that the key is free.  If a savepoint takes the row back no entry will be there to claim the key. */
+static void
+rely_on_absence(InsertCache *cache, Relation index, const Datum *values, const bool *isnull)
+{
+	const IndexMeta *meta = cache->meta;
+	RangeRead read = {0};
+	KeyRange range;
+
+	reads_note_current();
+	if (GetCurrentTransactionNestLevel() == 1)
+		return;
+	(void) key_order_put(key_order(cache->meta), meta->nkeys, meta->nkeys, values, isnull, &range.low);
+	key_end_of(&range.low, &range.high);
+	reads_begin_range(&read, index, state_current_pos(node_wait_ready()), &range);
+	reads_end_range(&read, NULL);
+}
+
+/*
  * True: the key is this row's alone.  False: perhaps not, and it is only to be told (check is PARTIAL).  Throws if it is not.  *base: the
  * version up to which it was looked for.
  */
@@ -121,7 +159,11 @@ check_unique(InsertCache *cache, Relation index, Relation heap, Datum *values, b
 		/* the key may have been waited for: who had it must not conflict with this claim */
 		*base = txn_base_now(node);
 		if (!find_other(cache, heap, values, isnull, own_row, held, &row))
+		{
+			if (IsolationIsSerializable())
+				rely_on_absence(cache, index, values, isnull);
 			return true;
+		}
 		if (wait && !ROW_IS_OWN(row) && rowlock_conflicts(cache->table.storage, row, LockTupleKeyShare))
 		{
 			/* somebody is about to remove that row, or not */
@@ -134,8 +176,8 @@ check_unique(InsertCache *cache, Relation index, Relation heap, Datum *values, b
 			return false;
 		/* it may be what another server made of the row that is updated here, between the lock on that and the look for the key */
 		txn_check_doomed();
-		/* as in heap, a serializable transaction that has looked for the key fails with what says that it may be retried */
-		txn_check_reads();
+		if (IsolationIsSerializable())
+			rely_on_duplicate(cache, heap, row);
 		fail_duplicate(index, heap, values, isnull);
 	}
 }

@@ -230,6 +230,12 @@ key_hasher_kinds(const KeyHasher *h, Size *len)
 	return (uint8 *) kinds.data;
 }
 
+const KeyType *
+key_hasher_type(const KeyHasher *h, int column)
+{
+	return h->columns[column].type;
+}
+
 bool
 key_is_distinct(const KeyHasher *h, const bool *isnull)
 {

@@ -48,6 +48,9 @@ extern uint64 key_hash_filter(const KeyHasher *h, const Datum *values, const boo
 extern uint8 *key_hasher_kinds(const KeyHasher *h, Size *len);
 /* The type of a key column in the table.  The index may store another one: a hash, or name as a cstring. */
 extern Oid key_column_type(Relation index, int i);
+/* How values of a key column are written for other servers; NULL: it does not count. */
+struct KeyType;
+extern const struct KeyType *key_hasher_type(const KeyHasher *h, int column);
 
 /* Has the key a NULL so that it is equal to nothing (unless NULLS NOT DISTINCT)? */
 extern bool key_is_distinct(const KeyHasher *h, const bool *isnull);

@@ -16,6 +16,7 @@
 
 #include "index/index.h"
 #include "index/keyhash.h"
+#include "index/keyorder.h"
 #include "index/ownrun.h"
 #include "node/bucket.h"
 #include "s3am.h"
@@ -28,6 +29,8 @@
 #define BASES_MAX 1024 /* of one index that its claims tell apart */
 #define CLAIMED_KEYS_MIN 65536
 #define CLAIM_BITS 39 /* of a hash, that claims have */
+#define ADDED_RANGES_MAX 256 /* of keys, that the edit of an index tells; with more entries some are of several keys */
+#define ADDED_ALONE 16384 /* entries up to which each is a range of its own at first */
 
 static List *indexes; /* of OwnIndex, few; in own_context() */
 static OwnIndex *last_index;
@@ -533,10 +536,58 @@ own_index_count(void)
 	return list_length(indexes);
 }
 
+/* Keys of the entries that an edit adds (rule 18). */
+typedef struct AddedKeys
+{
+	const KeyOrder *order;
+	int nkeys;
+	KeyRanges ranges;
+	KeyRange range; /* of the last entries, which are neighbours */
+	uint64 n, per_range; /* entries in it; that may be in one */
+} AddedKeys;
+
+static void
+begin_added(AddedKeys *added, IndexMeta *meta, uint64 entries)
+{
+	memset(added, 0, sizeof(*added));
+	added->order = key_order(meta);
+	added->nkeys = meta->nkeys;
+	added->ranges.max = ADDED_RANGES_MAX;
+	added->ranges.cxt = CurrentMemoryContext;
+	/* of very many it is not looked for the gaps between all of them */
+	added->per_range = key_order_is_sorted(added->order) ? entries / ADDED_ALONE + 1 : 1;
+}
+
+/* Entries come in the order of the index. */
+static void
+put_added(AddedKeys *added, const Datum *values, const bool *nulls)
+{
+	KeyEnd key;
+
+	if (added->n == added->per_range)
+	{
+		key_ranges_add(&added->ranges, &added->range);
+		added->n = 0;
+	}
+	(void) key_order_put(added->order, added->nkeys, added->nkeys, values, nulls, &key);
+	if (added->n++ == 0)
+		added->range.low = key;
+	key_end_of(&key, &added->range.high);
+}
+
+static void
+finish_added(AddedKeys *added, S3am__TableEdit *edit)
+{
+	if (added->n > 0)
+		key_ranges_add(&added->ranges, &added->range);
+	edit->n_added = key_ranges_write(&added->ranges, &edit->added);
+}
+
 /* What of the index goes into the manifest, as a run; rows get their numbers in the table's edit. */
 static void
 write_entries(OwnIndex *own, IndexMeta *meta, FinalRows *finals, S3am__TableEdit *edit)
 {
+	AddedKeys added;
 	Size bytes = own->nfiles ? SIZE_MAX : 0;
 	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
@@ -544,6 +595,7 @@ write_entries(OwnIndex *own, IndexMeta *meta, FinalRows *finals, S3am__TableEdit
 	S3am__Batch **batches;
 	int n;
 
+	begin_added(&added, meta, own_index_entries(own));
 	for (int i = own->nfiles; i < own->nruns; i++)
 	{
 		OwnRun *run = own->runs[i];
@@ -575,6 +627,7 @@ write_entries(OwnIndex *own, IndexMeta *meta, FinalRows *finals, S3am__TableEdit
 				run_with_filter(writer, meta);
 			}
 			run_add(writer, values, nulls);
+			put_added(&added, values + ENTRY_KEY, nulls + ENTRY_KEY);
 		}
 		own_merge_end(merge);
 	}
@@ -587,6 +640,9 @@ write_entries(OwnIndex *own, IndexMeta *meta, FinalRows *finals, S3am__TableEdit
 	PG_END_TRY();
 	if (writer == NULL)
 		return;
+	/* one that was built has all keys */
+	if (edit->n_batches == 0)
+		finish_added(&added, edit);
 	n = run_finish(writer, &batches);
 	edit->batches =
 		edit->batches ? repalloc(edit->batches, sizeof(void *) * (edit->n_batches + n)) : palloc(sizeof(void *) * n);
@@ -722,7 +778,7 @@ own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table
 		index = open_index(own);
 		if (index == NULL)
 			continue;
-		meta = index_meta(index, CurrentMemoryContext);
+		meta = index_meta_kept(index);
 		freeze_tail(own, meta);
 		claim_keys(txn, own, meta);
 		edit = palloc(sizeof(*edit));

@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "ddl/ddl.h"
+#include "index/claim.h"
 #include "index/index.h"
 #include "node/bucket.h"
 #include "table/table.h"
@@ -53,6 +54,10 @@ typedef struct S3IndexScan
 	ScanKey keys; /* desc->keyData, with an element in the place of each array */
 	ScanArray *arrays; /* of keys that are an equality with one of several values; by column */
 	int narrays;
+	int nequal; /* columns at the beginning that are the same in all of it */
+	uint64 pos; /* up to which the search sees */
+	bool claims; /* SERIALIZABLE: what is read is claimed */
+	ScanClaim claim;
 	Snapshot snapshot; /* that the search was opened for, if it sees the same rows at any time */
 	CommandId curcid; /* of the snapshot */
 	MemoryContext key_cxt; /* what belongs to the keys; NULL: nothing yet */
@@ -98,6 +103,14 @@ const IndexMeta *
 scan_meta(IndexScanDesc desc)
 {
 	return ((S3IndexScan *) desc->opaque)->meta;
+}
+
+/* The scan goes no further with these bounds. */
+static void
+end_claim(S3IndexScan *scan)
+{
+	if (scan->claims)
+		claim_end(&scan->claim, &scan->search, scan->positioned);
 }
 
 static void
@@ -242,6 +255,7 @@ make_bounds(S3IndexScan *scan, ScanKey keys, int nkeys)
 		bounded[equal] = true;
 		prefix = i + 1;
 	}
+	scan->nequal = prefix;
 	/* of several in one direction the first is as good as any, since all others are looked at anyway */
 	if (prefix < scan->meta->nkeys)
 	{
@@ -443,6 +457,7 @@ scan_rescan(IndexScanDesc desc, ScanKey keys, int nkeys, ScanKey orderbys, int n
 
 	if (keys && desc->numberOfKeys > 0)
 		memmove(desc->keyData, keys, sizeof(ScanKeyData) * desc->numberOfKeys);
+	end_claim(scan);
 	if (!search_is_good(desc))
 		close_search(scan);
 	scan->placed = scan->positioned = scan->mark = false;
@@ -562,9 +577,8 @@ open_search(IndexScanDesc desc)
 
 	txn_begin_use(node);
 	pos = mvcc ? state_visible_pos(node, snapshot) : state_current_pos(node);
-	/* rows that others add to the range would be seen by a serial order: they are claimed with the whole table (docs/limits.md) */
-	if (mvcc && IsolationIsSerializable() && desc->heapRelation)
-		txn_read_table(desc->heapRelation, pos);
+	scan->pos = pos;
+	scan->claims = mvcc && reads_count();
 	search_open(&scan->search, scan->meta, scan->storage, pos, true, scan->cxt);
 	scan->searching = true;
 	scan->snapshot = mvcc ? snapshot : NULL;
@@ -572,8 +586,14 @@ open_search(IndexScanDesc desc)
 }
 
 static void
-seek(S3IndexScan *scan, bool forward)
+seek(IndexScanDesc desc, bool forward)
 {
+	S3IndexScan *scan = desc->opaque;
+
+	/* rows that others add between the bounds would be seen in a serial order */
+	if (scan->claims)
+		claim_begin(&scan->claim, scan->meta, scan->pos, scan->nequal, scan->has_low ? &scan->low : NULL,
+					scan->has_high ? &scan->high : NULL, forward);
 	/* the only run of an index has the key nearly always */
 	search_only(&scan->search, scan->one_key ? &scan->low : NULL, 1);
 	search_seek(&scan->search, forward ? (scan->has_low ? &scan->low : NULL) : (scan->has_high ? &scan->high : NULL),
@@ -595,7 +615,7 @@ begin_search(IndexScanDesc desc, bool forward)
 	pgstat_count_index_scan(desc->indexRelation);
 	if (scan->narrays > 0)
 		start_arrays(scan, desc->numberOfKeys, forward);
-	seek(scan, forward);
+	seek(desc, forward);
 }
 
 /* Goes to the next entry that the keys let through, with these elements of arrays; false: there is none. */
@@ -607,6 +627,7 @@ advance_within(S3IndexScan *scan, bool forward)
 	if (scan->search.forward != forward)
 	{
 		outside = !scan->positioned;
+		claim_whole(&scan->claim);
 		search_turn(&scan->search, forward);
 	}
 	if (scan->positioned)
@@ -641,7 +662,7 @@ advance(IndexScanDesc desc, bool forward)
 	{
 		if (!step_arrays(scan, desc->numberOfKeys, forward))
 			return false;
-		seek(scan, forward);
+		seek(desc, forward);
 	}
 	return true;
 }
@@ -754,6 +775,7 @@ scan_end(IndexScanDesc desc)
 {
 	S3IndexScan *scan = desc->opaque;
 
+	end_claim(scan);
 	close_search(scan);
 	MemoryContextDelete(scan->cxt);
 	if (scan->key_cxt)
@@ -794,6 +816,7 @@ scan_restore(IndexScanDesc desc)
 		bind_arrays(scan, desc->numberOfKeys);
 	}
 	scan->within = NULL;
+	claim_whole(&scan->claim);
 	search_return(&scan->search, scan->places, scan->marked, scan->marked_forward);
 	scan->positioned = scan->marked >= 0;
 }

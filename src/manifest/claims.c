@@ -344,6 +344,52 @@ rows_fit(RowsClaim *mine, const Claims *other, const RowsClaim *theirs, bool ahe
 	return true;
 }
 
+static int
+compare_bytes(const ProtobufCBinaryData *a, const ProtobufCBinaryData *b, size_t len)
+{
+	return len > 0 ? memcmp(a->data, b->data, len) : 0;
+}
+
+/* Do these bytes come before the end of the range? */
+static bool
+comes_before_end(const ProtobufCBinaryData *key, const S3am__KeyRange *range)
+{
+	const ProtobufCBinaryData *end = range->high.len > 0 ? &range->high : &range->low;
+	int result = compare_bytes(key, end, key->len < end->len ? key->len : end->len);
+
+	if (result != 0)
+		return result < 0;
+	/* one begins with the other; what begins with `low` is within */
+	return range->high.len == 0 || key->len < end->len;
+}
+
+/* Was something added to the index in a range that was read?  Edits of earlier builds do not say where. */
+static bool
+ranges_meet(const S3am__ReadClaim *read, const S3am__TableEdit *edit)
+{
+	if (edit->n_added == 0)
+		return read->n_ranges > 0;
+	for (size_t i = 0; i < edit->n_added; i++)
+	{
+		const S3am__KeyRange *added = edit->added[i];
+		size_t low = 0, high = read->n_ranges;
+
+		/* the first one that ends behind where this one begins */
+		while (low < high)
+		{
+			size_t middle = (low + high) / 2;
+
+			if (comes_before_end(&added->low, read->ranges[middle]))
+				high = middle;
+			else
+				low = middle + 1;
+		}
+		if (low < read->n_ranges && comes_before_end(&read->ranges[low]->low, added))
+			return true;
+	}
+	return false;
+}
+
 /* What a SERIALIZABLE transaction read must not have changed since its snapshot (rule 18). */
 static bool
 read_fits(const S3am__ReadClaim *read, const RowSet *rows, const Claims *other)
@@ -356,8 +402,11 @@ read_fits(const S3am__ReadClaim *read, const RowSet *rows, const Claims *other)
 	{
 		const S3am__TableEdit *edit = txn->tables[i];
 
-		if (edit->storage == read->storage && edit->n_batches && edit->n_drop_batches == 0 &&
-			(read->added || read->all) && RULE(P18_ADDED))
+		if (edit->storage != read->storage || edit->n_batches == 0 || edit->n_drop_batches > 0)
+			continue;
+		if ((read->added || read->all) && RULE(P18_ADDED))
+			return false;
+		if (RULE(P18_RANGES) && ranges_meet(read, edit))
 			return false;
 	}
 	for (size_t i = 0; i < other->nrows; i++)

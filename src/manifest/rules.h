@@ -35,6 +35,7 @@
 	X(P17_GROUP, "members of a group are held against those before them")                                              \
 	X(P18_REMOVED, "rows read are held against rows removed and replaced")                                             \
 	X(P18_ADDED, "scans are held against rows added")                                                                  \
+	X(P18_RANGES, "keys added to an index are held against the ranges that were read")                                 \
 	X(P20_SCHEMA, "schema and name claims are validated")                                                              \
 	X(P20_KEYS, "key claims are validated")                                                                            \
 	X(P22_WINDOW, "a transaction older than the window is refused")                                                    \

@@ -101,7 +101,13 @@ append(Accepted ***list, size_t *first, size_t *n, size_t *capacity, Accepted *a
 static size_t
 size_of(const Claims *c)
 {
-	return sizeof(Accepted) + s3am__txn__get_packed_size(c->txn) * 2 + c->nsubjects * sizeof(Subject);
+	size_t ranges = 0;
+
+	/* small messages, which take much more than when they are packed */
+	for (size_t i = 0; i < c->txn->n_tables; i++)
+		ranges += c->txn->tables[i]->n_added;
+	return sizeof(Accepted) + s3am__txn__get_packed_size(c->txn) * 2 + c->nsubjects * sizeof(Subject) +
+		   ranges * (sizeof(S3am__KeyRange) + sizeof(void *) + 3 * 16);
 }
 
 void

@@ -16,7 +16,7 @@
 #include "txn/txn.h"
 
 static bool
-fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot, ReadAhead *wanted)
+fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot, bool by_index, ReadAhead *wanted)
 {
 	TableView *view = view_for_fetch(rel, snapshot);
 	uint64 row = tid_to_row(tid);
@@ -32,13 +32,13 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 		snapshot->speculativeToken = 0;
 	}
 	state = view_row_state(view, row, &batch);
-	/* a row that may come to be there later is claimed with its table */
+	/* a row that may come to be there later is claimed with its table, or by the index scan that led to it */
 	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker() && !ROW_IS_OWN(row))
 	{
-		if (state == ROW_ABSENT)
-			txn_read_table(rel, view->pos);
-		else
+		if (state == ROW_VISIBLE)
 			txn_read_row(rel, row, view->pos);
+		else if (!by_index && (batch == NULL || batch->pos > view->pos))
+			txn_read_table(rel, view->pos);
 	}
 	if (state != ROW_VISIBLE || !view_fetch_ahead(view, rel, row, batch, slot, wanted))
 		return false;
@@ -52,7 +52,7 @@ static bool
 tuple_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot)
 {
 	txn_check_doomed();
-	return fetch_row(rel, tid, snapshot, slot, NULL);
+	return fetch_row(rel, tid, snapshot, slot, false, NULL);
 }
 
 static bool
@@ -97,9 +97,15 @@ static bool
 tuple_satisfies_snapshot(Relation rel, TupleTableSlot *slot, Snapshot snapshot)
 {
 	TableView *view = view_for_fetch(rel, snapshot);
+	uint64 row = tid_to_row(&slot->tts_tid);
 	const BatchEntry *batch;
 
-	return view_row_state(view, tid_to_row(&slot->tts_tid), &batch) == ROW_VISIBLE;
+	if (view_row_state(view, row, &batch) != ROW_VISIBLE)
+		return false;
+	/* ON CONFLICT DO NOTHING relies on the row that is in its way */
+	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker() && !ROW_IS_OWN(row))
+		txn_read_row(rel, row, view->pos);
+	return true;
 }
 
 bool
@@ -108,6 +114,14 @@ table_row_is_live(Relation rel, uint64 row)
 	const BatchEntry *batch;
 
 	return view_row_state(view_for_fetch(rel, SnapshotSelf), row, &batch) == ROW_VISIBLE;
+}
+
+bool
+table_row_is_newer(Relation rel, uint64 row, Snapshot snapshot)
+{
+	const BatchEntry *batch;
+
+	return view_row_state(view_for_fetch(rel, snapshot), row, &batch) != ROW_VISIBLE;
 }
 
 /* Nothing is dead to everyone until segments are merged. */
@@ -293,7 +307,7 @@ index_fetch_tuple(struct IndexFetchTableData *data, ItemPointer tid, Snapshot sn
 	if (snapshot && snapshot->snapshot_type == SNAPSHOT_DIRTY)
 		table_wait_for_row(data->rel, tid_to_row(tid), LockTupleKeyShare);
 	loaded = row_pages_loaded;
-	found = fetch_row(data->rel, tid, snapshot, slot, fetch->wanted);
+	found = fetch_row(data->rel, tid, snapshot, slot, true, fetch->wanted);
 	fetch->read |= loaded != row_pages_loaded;
 	return found;
 }

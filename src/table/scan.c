@@ -636,10 +636,10 @@ scan_bitmap_next_tuple(TableScanDesc sscan, struct TBMIterateResult *tbmres, Tup
 	{
 		uint64 row = scan->bitmap_rows[scan->bitmap_i++];
 
-		if (claims_reads(scan) && !ROW_IS_OWN(row))
-			txn_read_row(scan->base.rs_rd, row, scan->view.pos);
 		if (deliver(scan, row, slot))
 		{
+			if (claims_reads(scan) && !ROW_IS_OWN(row))
+				txn_read_row(scan->base.rs_rd, row, scan->view.pos);
 			pgstat_count_heap_fetch(scan->base.rs_rd);
 			return true;
 		}

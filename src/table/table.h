@@ -158,6 +158,8 @@ extern bool table_fetch_soon(struct IndexFetchTableData *data, Snapshot snapshot
 extern bool table_row_is_live(Relation rel, uint64 row);
 /* Waits for other sessions that hold a row, if it lives, in a mode that conflicts with this one. */
 extern void table_wait_for_row(Relation rel, uint64 row, LockTupleMode mode);
+/* Did a row that is live come after the snapshot? */
+extern bool table_row_is_newer(Relation rel, uint64 row, Snapshot snapshot);
 /* ---- toast.c */
 extern void table_toast_for_leaving(Oid transient);
 

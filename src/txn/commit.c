@@ -36,6 +36,7 @@
 #include "txn/commit.h"
 #include "txn/freshness.h"
 #include "txn/own.h"
+#include "txn/reads.h"
 #include "txn/record.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
@@ -207,15 +208,21 @@ txn_check_doomed(void)
 }
 
 void
+txn_fail_reads(uint64 version)
+{
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not serialize access due to read/write dependencies among transactions"),
+					errdetail("What this transaction has read was changed up to version " UINT64_FORMAT ".", version),
+					errhint("The transaction might succeed if retried.")));
+}
+
+void
 txn_check_reads(void)
 {
 	uint64 version = txn_reads_changed(node_wait_ready());
 
 	if (version != 0)
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("could not serialize access due to read/write dependencies among transactions"),
-						errdetail("Version " UINT64_FORMAT " changed what this transaction has read.", version),
-						errhint("The transaction might succeed if retried.")));
+		txn_fail_reads(version);
 }
 
 /* ------------------------------------------------------------------------------------ storage edits */
@@ -474,7 +481,7 @@ build_record(S3Node *node)
 	add_storage_edits(txn);
 	txn->tables = palloc0(sizeof(void *) * Max(ntables + own_index_count(), 1));
 	txn->schemas = palloc0(sizeof(void *) * Max(ntables + txn->n_storages + list_length(claimed_tables), 1));
-	txn->reads = palloc0(sizeof(void *) * Max(ntables, 1));
+	txn->reads = palloc0(sizeof(void *) * (ntables + reads_count_claims() + 1));
 	foreach (lc, own_tables())
 	{
 		TxnTable *table = lfirst(lc);
@@ -516,6 +523,11 @@ build_record(S3Node *node)
 			txn->schemas[txn->n_schemas++] = claim;
 		}
 	}
+	if (IsolationIsSerializable())
+	{
+		reads_record(node, txn);
+		reads |= reads_any();
+	}
 	own_index_record(txn, finals_of, &finals, storage_is_dropped);
 	for (size_t i = 0; i < txn->n_storages; i++)
 		if (txn->storages[i]->table != txn->storages[i]->create)
@@ -543,7 +555,8 @@ build_record(S3Node *node)
 	rowlock_each(locks_are_claims, collect_lock, &locks);
 	txn_check_doomed();
 	sequence_collect(node, txn);
-	if (txn->n_sequences == 0 && txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)
+	if (txn->n_sequences == 0 && txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong &&
+		!reads_are_current())
 	{
 		if (reads)
 			freshness_validate(node, txn);
@@ -723,7 +736,8 @@ commit_transaction(void)
 	int proc;
 	bool reads, timed;
 
-	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any() && !drew_numbers())
+	if (own_tables() == NIL && storage_changes == NIL && !ddl_pending() && !rowlock_any() && !drew_numbers() &&
+		!reads_any())
 		return;
 	timed = time_again();
 	node = node_wait_ready();
@@ -814,6 +828,7 @@ commit_reset(void)
 	claimed_tables = NIL;
 	interrupts_held = false;
 	own_reset();
+	reads_reset();
 	own_index_reset();
 	storage_reset();
 	spill_reset(handed_over);
@@ -861,6 +876,7 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 	{
 		own_subabort(my);
 		own_index_subabort(my);
+		reads_subabort(my);
 		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				storage_changes = foreach_delete_current (storage_changes, lc);
@@ -875,6 +891,7 @@ subxact_callback(SubXactEvent event, SubTransactionId my, SubTransactionId paren
 	{
 		own_subcommit(my, parent);
 		own_index_subcommit(my, parent);
+		reads_subcommit(my, parent);
 		foreach (lc, storage_changes)
 			if (((StorageChange *) lfirst(lc))->sub >= my)
 				((StorageChange *) lfirst(lc))->sub = parent;

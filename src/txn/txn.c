@@ -25,6 +25,7 @@
 #include "txn/commit.h"
 #include "txn/endfile.h"
 #include "txn/own.h"
+#include "txn/reads.h"
 #include "txn/rowlock.h"
 #include "txn/txn.h"
 
@@ -473,8 +474,11 @@ own_reset(void)
 void
 txn_read_table(Relation rel, uint64 pos)
 {
-	TxnTable *table = make_table(rel);
+	TxnTable *table;
 
+	if (!reads_count())
+		return;
+	table = make_table(rel);
 	if (table->read_all)
 		return;
 	/* a coarse claim keeps the oldest position of those it replaces */
@@ -487,8 +491,11 @@ txn_read_table(Relation rel, uint64 pos)
 void
 txn_read_row(Relation rel, uint64 row, uint64 pos)
 {
-	TxnTable *table = make_table(rel);
+	TxnTable *table;
 
+	if (!reads_count())
+		return;
+	table = make_table(rel);
 	if (table->read_all)
 		return;
 	if (table->read_rows == NULL)

@@ -127,6 +127,8 @@ extern uint64 txn_reads_changed(S3Node *node);
  */
 extern void txn_check_doomed(void);
 extern void txn_check_reads(void); /* the second half: it is about to write */
+extern void txn_fail_reads(uint64 version)
+	pg_attribute_noreturn(); /* what it has read was changed, by that version at the latest */
 extern void txn_begin_use(S3Node *node); /* before the first look at shared state in a transaction */
 
 /* This transaction's xid, by which core knows its own rows; assigns it (somebody asked). */

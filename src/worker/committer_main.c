@@ -195,6 +195,9 @@ answer_resolved(void)
 static void
 on_head_probed(void *arg, uint64_t version)
 {
+	/* the newest of several that are answered at once comes first; those who wait for it must not be forgotten */
+	if ((uint64) (uintptr_t) arg <= pg_atomic_read_u64(&node->probe_done))
+		return;
 	pg_atomic_write_u64(&node->probe_version, version);
 	pg_write_barrier();
 	pg_atomic_write_u64(&node->probe_done, (uint64) (uintptr_t) arg);

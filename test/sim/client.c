@@ -166,6 +166,29 @@ claim_read(ClientTxn *ct, u64 storage, const u64 *rows, int n, bool all_rows, u6
 	APPEND(ct->txn, reads, , c);
 }
 
+static void
+put_key(ProtobufCBinaryData *to, u32 key)
+{
+	to->len = 2;
+	to->data = malloc(2);
+	to->data[0] = 1;
+	to->data[1] = key;
+}
+
+/* Keys from low on that come before high. */
+static S3am__KeyRange *
+range_of(u32 low, u32 high)
+{
+	S3am__KeyRange *range = malloc(sizeof(*range));
+
+	s3am__key_range__init(range);
+	put_key(&range->low, low);
+	/* one alone is what begins with it */
+	if (high > low + 1)
+		put_key(&range->high, high);
+	return range;
+}
+
 /* ---------------------------------------------------------------- operations */
 
 static u64
@@ -334,6 +357,34 @@ scan(ClientTxn *ct, Draft *d, int table)
 	update(ct, d, other, key, row);
 }
 
+/* A serializable transaction reads one or two ranges of keys, and what is there, and writes into another table. */
+static void
+read_ranges(ClientTxn *ct, Draft *d, int table)
+{
+	Storage *s = truth_table(table, d->look);
+	u32 low = rnd_below(sc.rows), high = low + 1 + rnd_below(2), key = rnd_below(sc.rows);
+	u64 rows[MAX_ROWS];
+	int other = table == 2 ? 3 : 2, n = 0;
+	int64_t row = find_row(other, key, d->look);
+	S3am__ReadClaim *c;
+
+	if (s == NULL || row < 0 || !touch(d, other, key))
+		return;
+	for (size_t i = 0; i < s->nrows && n < MAX_ROWS; i++)
+		if (row_live(&s->rows[i], d->look) && s->rows[i].row.key >= low && s->rows[i].row.key < high)
+			rows[n++] = i;
+	claim_read(ct, s->id, rows, n, false, d->look);
+	c = ct->txn->reads[ct->txn->n_reads - 1];
+	APPEND(c, ranges, , range_of(low, high));
+	if (chance(500))
+		APPEND(c, ranges, , range_of(sc.rows, sc.rows + 1)); /* where nobody adds a key */
+	claim_schema(ct, table, S3AM__MODE__KEY_SHARE, d->look);
+	for (int i = 0; i < n; i++)
+		expect(ct, EXPECT_LIVE, s->id, rows[i], 0);
+	expect(ct, EXPECT_RANGE, s->id, d->look, RANGE_OF(low, high));
+	update(ct, d, other, key, row);
+}
+
 /* Rewrites a table into a new storage. */
 static void
 rewrite(ClientTxn *ct, Draft *d, int table)
@@ -437,6 +488,8 @@ operate(ClientTxn *ct, Draft *d)
 	{
 		if (chance(400))
 			scan(ct, d, table);
+		else if (chance(500))
+			read_ranges(ct, d, table);
 		else
 			read_two(ct, d, table);
 		return;
@@ -535,6 +588,9 @@ finish_edit(Proc *proc, const Edit *e)
 		}
 		APPEND(edit, batches, , b);
 	}
+	/* as an index's edits tell their keys, but for those of earlier builds */
+	for (int i = 0; i < e->nrows && e->ndrop == 0 && e->storage % 8 != 0; i++)
+		APPEND(edit, added, , range_of(e->rows[i].key, e->rows[i].key + 1));
 	for (int i = 0; i < e->ndrop; i++)
 	{
 		edit->drop_batches = realloc(edit->drop_batches, (i + 1) * sizeof(u64));

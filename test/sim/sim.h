@@ -222,9 +222,15 @@ typedef enum ExpectKind
 	EXPECT_LINEAGE, /* following updates that keep the key, row a leads to a live row */
 	EXPECT_SCHEMA, /* table s has schema number a */
 	EXPECT_UNCHANGED, /* no row was added to or ended in storage s after version a */
+	EXPECT_RANGE, /* no row with a key in b was added to storage s after version a */
 	EXPECT_NAME, /* name s was last changed before or in version a */
 	EXPECT_BATCHES /* batches a and b of storage s are there */
 } ExpectKind;
+
+/* The keys of EXPECT_RANGE. */
+#define RANGE_OF(low, high) ((u64) (low) << 32 | (high))
+#define RANGE_LOW(range) ((u32) ((range) >> 32))
+#define RANGE_HIGH(range) ((u32) (range))
 
 typedef struct Expect
 {

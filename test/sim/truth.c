@@ -157,6 +157,13 @@ check_expectation(const ClientTxn *ct, const Expect *e)
 			if (s == NULL || s->dropped || s->last_change > e->a)
 				what = "WRITE SKEW: a table that it scanned has changed";
 			break;
+		case EXPECT_RANGE:
+			if (s == NULL || s->dropped)
+				what = "PHANTOM: the storage of a range that it read is gone";
+			for (size_t i = s ? s->nrows : 0; i > 0 && what == NULL && s->rows[i - 1].added > e->a; i--)
+				if (s->rows[i - 1].row.key >= RANGE_LOW(e->b) && s->rows[i - 1].row.key < RANGE_HIGH(e->b))
+					what = "PHANTOM: a key was added to a range that it read";
+			break;
 		case EXPECT_NAME:
 			if (truth_name(e->s, head) != e->a)
 				what = "NAME: it was created or dropped by another";
