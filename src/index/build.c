@@ -26,6 +26,7 @@
 
 #include "ddl/ddl.h"
 #include "index/index.h"
+#include "index/parallel.h"
 #include "txn/commit.h"
 #include "txn/locked.h"
 #include "txn/own.h"
@@ -40,8 +41,8 @@ typedef struct Build
 	double n;
 } Build;
 
-static Tuplesortstate *
-begin_sort(const IndexMeta *meta)
+Tuplesortstate *
+build_begin_sort(const IndexMeta *meta, int work_mem, SortCoordinate coordinate)
 {
 	AttrNumber columns[INDEX_MAX_KEYS + 1];
 	Oid operators[INDEX_MAX_KEYS + 1], collations[INDEX_MAX_KEYS + 1];
@@ -70,8 +71,8 @@ begin_sort(const IndexMeta *meta)
 	operators[meta->nkeys] = Int8LessOperator;
 	collations[meta->nkeys] = InvalidOid;
 	nulls_first[meta->nkeys] = false;
-	return tuplesort_begin_heap(meta->desc, meta->nkeys + 1, columns, operators, collations, nulls_first,
-								maintenance_work_mem, NULL, TUPLESORT_NONE);
+	return tuplesort_begin_heap(meta->desc, meta->nkeys + 1, columns, operators, collations, nulls_first, work_mem,
+								coordinate, TUPLESORT_NONE);
 }
 
 static void
@@ -90,6 +91,20 @@ add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive
 	tuplesort_puttupleslot(b->sort, b->slot);
 	b->n++;
 	MemoryContextReset(b->cxt);
+}
+
+void
+build_scan(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, Tuplesortstate *sort, TableScanDesc scan,
+		   BuildCount *count)
+{
+	Build b = {meta, sort};
+
+	b.slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsVirtual);
+	b.cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index build", ALLOCSET_DEFAULT_SIZES);
+	count->rows = table_index_build_scan(heap, index, info, true, false, add_row, &b, scan);
+	ExecDropSingleTupleTableSlot(b.slot);
+	MemoryContextDelete(b.cxt);
+	count->entries = b.n;
 }
 
 static bool
@@ -139,10 +154,9 @@ fail_duplicate(const IndexMeta *meta, Relation heap, TupleTableSlot *slot, Tuple
  * for codes, which may be equal where values are not.
  */
 static bool
-write_out(Build *b, Relation heap, OwnIndex *own, bool unique, uint64 base)
+write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, bool unique, uint64 base)
 {
 	bool each_once = true;
-	IndexMeta *meta = b->meta;
 	bool nulls_distinct = !meta->index->rd_index->indnullsnotdistinct;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *last = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
@@ -154,7 +168,7 @@ write_out(Build *b, Relation heap, OwnIndex *own, bool unique, uint64 base)
 	{
 		MemoryContext old;
 
-		while (tuplesort_gettupleslot(b->sort, true, unique, slot, NULL))
+		while (tuplesort_gettupleslot(sort, true, unique, slot, NULL))
 		{
 			TupleTableSlot *swap;
 
@@ -260,7 +274,10 @@ IndexBuildResult *
 index_am_build(Relation heap, Relation index, IndexInfo *info)
 {
 	IndexBuildResult *result = palloc0(sizeof(IndexBuildResult));
-	Build b = {0};
+	IndexMeta *meta;
+	ParallelBuild *parallel = NULL;
+	BuildCount count;
+	Tuplesortstate *sort;
 	StorageId id, table;
 	OwnIndex *own;
 	uint64 base;
@@ -289,21 +306,26 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 	if (!commit_storage_is_new(table.storage))
 		commit_keeps_writers_out(table.storage, base);
 
-	b.meta = index_meta(index, CurrentMemoryContext);
-	own = own_index_for_write(b.meta, id.storage, table.storage);
+	meta = index_meta(index, CurrentMemoryContext);
+	own = own_index_for_write(meta, id.storage, table.storage);
 	own_index_clear(own);
-	b.sort = begin_sort(b.meta);
-	b.slot = MakeSingleTupleTableSlot(b.meta->desc, &TTSOpsVirtual);
-	b.cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index build", ALLOCSET_DEFAULT_SIZES);
-	result->heap_tuples = table_index_build_scan(heap, index, info, true, false, add_row, &b, NULL);
-	tuplesort_performsort(b.sort);
+	/* workers would not find what this transaction made */
+	if (!commit_storage_is_new(table.storage))
+		parallel = parallel_build(heap, index, info, meta, &sort, &count);
+	if (parallel == NULL)
+	{
+		sort = build_begin_sort(meta, maintenance_work_mem, NULL);
+		build_scan(heap, index, info, meta, sort, NULL, &count);
+		tuplesort_performsort(sort);
+	}
 	/* if not told otherwise, core looks up each row's key once the index is there */
-	if (write_out(&b, heap, own, info->ii_Unique || info->ii_ExclusionOps, base))
+	if (write_out(meta, sort, heap, own, info->ii_Unique || info->ii_ExclusionOps, base))
 		info->ii_ExclusionOps = NULL;
-	tuplesort_end(b.sort);
-	ExecDropSingleTupleTableSlot(b.slot);
-	MemoryContextDelete(b.cxt);
-	result->index_tuples = b.n;
+	tuplesort_end(sort);
+	if (parallel)
+		parallel_build_end(parallel);
+	result->heap_tuples = count.rows;
+	result->index_tuples = count.entries;
 	if (ReindexIsProcessingIndex(RelationGetRelid(index)))
 		index_rebuilt(index);
 	return result;

@@ -87,13 +87,13 @@ plan_page(void *arg, uint64 at, BatchSource *source, uint32 *n)
 	return false;
 }
 
-/* Who goes on from page to page gets the next ones requested. */
+/* Who goes on from page to page, and does not look for the next one, gets those requested that follow. */
 static ReadAhead *
 ahead_of(IndexCursor *c, const RunPart *part, uint64 row)
 {
 	uint64 at = part->first + row;
 
-	if (row >= part->entries || part->source.blob || at != c->leaf_end)
+	if (!c->steps || row >= part->entries || part->source.blob || at != c->leaf_end)
 		return NULL;
 	if (c->ahead == NULL)
 	{
@@ -512,11 +512,13 @@ search_seek(IndexSearch *search, const IndexBound *from, bool forward)
 		c->out = false;
 		c->peeked = 0;
 		/* who goes over all of it reads ahead from the first page on */
-		if (from == NULL && forward)
+		c->steps = from == NULL && forward;
+		if (c->steps)
 			c->leaf_end = 0;
 		n = from ? find_entry(search, c, &before) : (forward ? 0 : c->nentries);
 		c->at = forward ? n : n - 1;
 		settle(c, forward);
+		c->steps = forward;
 	}
 	choose(search);
 }

@@ -6,13 +6,18 @@
 #include <math.h>
 
 #include "access/amapi.h"
+#include "access/genam.h"
 #include "access/nbtree.h"
 #include "access/reloptions.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
 #include "nodes/pathnodes.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
 #include "utils/index_selfuncs.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/spccache.h"
 
 #include "compat.h"
 #include "index/index.h"
@@ -88,11 +93,121 @@ index_estimate(Relation index, BlockNumber *pages, double *tuples, int *height)
 	*height = *tuples > 2000 ? 1 : 0;
 }
 
+/* Where a scan has to look. */
+typedef struct RunCount
+{
+	double runs; /* in segments; in a leaf that is not read each batch may be one */
+	double filters; /* of these have one */
+	double others; /* inline entries together, and the transaction's own */
+} RunCount;
+
+static void
+count_runs(Oid relid, RunCount *n)
+{
+	/* the planner has it locked */
+	Relation index = index_open(relid, NoLock);
+	S3Node *node = node_wait_ready();
+	OwnIndex *own = own_index(storage_of(index).storage);
+	TableState *table;
+	bool fresh = false;
+
+	memset(n, 0, sizeof(*n));
+	txn_begin_use(node);
+	table = state_table(node, storage_of(index).storage);
+	if (table)
+	{
+		uint32 count;
+		const BatchArray *batches = state_batches(node, table, &count);
+
+		for (uint32 i = 0; i < count; i++)
+		{
+			const BatchEntry *b = &batches->entries[i];
+
+			if (DsaPointerIsValid(b->leaf))
+				n->runs += ((const BaseLeaf *) dsa_get_address(node_dsa(node), b->leaf))->batches;
+			else if (DsaPointerIsValid(b->blob))
+				fresh = true;
+			else if (!b->continues)
+			{
+				n->runs++;
+				n->filters += b->filter.blocks > 0;
+			}
+		}
+	}
+	n->others = fresh + (own != NULL);
+	index_close(index, NoLock);
+}
+
+/* Is there one value for each key column? */
+static bool
+is_of_one_key(const IndexPath *path)
+{
+	const IndexOptInfo *index = path->indexinfo;
+	bool bound[INDEX_MAX_KEYS] = {false};
+	ListCell *lc, *lq;
+
+	foreach (lc, path->indexclauses)
+	{
+		const IndexClause *clause = lfirst_node(IndexClause, lc);
+
+		foreach (lq, clause->indexquals)
+		{
+			Node *qual = (Node *) lfirst_node(RestrictInfo, lq)->clause;
+			Oid opno = InvalidOid;
+
+			if (IsA(qual, OpExpr))
+				opno = ((OpExpr *) qual)->opno;
+			else if (IsA(qual, ScalarArrayOpExpr))
+				opno = ((ScalarArrayOpExpr *) qual)->opno;
+			else if (IsA(qual, NullTest) && ((NullTest *) qual)->nulltesttype == IS_NULL)
+				bound[clause->indexcol] = true;
+			if (OidIsValid(opno) &&
+				get_op_opfamily_strategy(opno, index->opfamily[clause->indexcol]) == BTEqualStrategyNumber)
+				bound[clause->indexcol] = true;
+		}
+	}
+	for (int i = 0; i < index->nkeycolumns; i++)
+		if (!bound[i])
+			return false;
+	return true;
+}
+
+#define FILTER_OPERATORS 20 /* a look into a filter costs as much as so many of them */
+#define PAGE_OPERATORS 50 /* and into a page, as core has it for B-trees */
+#define FALSE_YES 0.011 /* a filter says yes in vain */
+
+/*
+ * One run costs what a B-tree does.  Each other one that a scan has to look at costs a way down and a page, one whose filter says no a look; and
+ * entries of several are merged.
+ */
 static void
 cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *startup, Cost *total,
 			  Selectivity *selectivity, double *correlation, double *pages)
 {
+	const IndexOptInfo *index = path->indexinfo;
+	double random_page, visited, looked_at = 0, fetched;
+	Cost way;
+	RunCount n;
+
 	btcostestimate(root, path, loop_count, startup, total, selectivity, correlation, pages);
+	count_runs(index->indexoid, &n);
+	visited = n.runs;
+	if (n.filters > 0 && n.runs > 1 && is_of_one_key(path))
+	{
+		looked_at = n.filters;
+		visited = (n.runs - n.filters) + Min(n.filters, 1 + FALSE_YES * n.filters);
+	}
+	way = (ceil(log2(Max(index->tuples / Max(n.runs, 1), 2))) + (index->tree_height + 1) * PAGE_OPERATORS) *
+		  cpu_operator_cost;
+	*startup += looked_at * FILTER_OPERATORS * cpu_operator_cost + Max(visited + n.others - 1, 0) * way;
+	*total += looked_at * FILTER_OPERATORS * cpu_operator_cost + Max(visited + n.others - 1, 0) * way;
+	/* their pages, each once however often it is repeated */
+	get_tablespace_page_costs(index->reltablespace, &random_page, NULL);
+	fetched = Min(Max(visited - 1, 0) * Max(loop_count, 1), (double) index->pages) / Max(loop_count, 1);
+	*total += fetched * random_page;
+	*pages += fetched;
+	if (visited + n.others > 1)
+		*total += *selectivity * index->tuples * log2(visited + n.others) * cpu_operator_cost;
 }
 
 /* Options of core's B-tree are taken, and mean nothing. */

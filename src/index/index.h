@@ -190,6 +190,7 @@ typedef struct IndexCursor
 	/* the place */
 	uint64 nentries, at; /* at: PG_UINT64_MAX: before the first one */
 	bool valid;
+	bool steps; /* from one entry to the next, forward */
 	uint64 leaf_end; /* behind the page of entries that was read last */
 	uint64 peeked; /* entries before it were looked at ahead */
 	ReadAhead *ahead; /* of such pages; NULL: none followed another one yet */

@@ -441,6 +441,7 @@ own_index_batches(OwnIndex *own, int nbatches, S3am__Batch **batches)
 
 		page_starts_fill(batch, pages);
 		part->source.nrows = batch->nrows + batch->inner;
+		part->source.inner = batch->inner > 0 ? batch->nrows : 0;
 		part->source.npages = batch->pages->n_rows;
 		part->source.pages = pages;
 		part->source.cache_owner = node_current()->cache_owner;

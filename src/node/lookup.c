@@ -18,6 +18,7 @@ state_batch_source(S3Node *node, const BatchEntry *entry, BatchSource *source)
 	memset(source, 0, sizeof(*source));
 	source->first = entry->first_row;
 	source->nrows = entry->nrows + entry->inner;
+	source->inner = entry->inner > 0 ? entry->nrows : 0;
 	source->npages = entry->npages;
 	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
 	if (DsaPointerIsValid(entry->blob))

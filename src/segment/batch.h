@@ -171,6 +171,8 @@ typedef struct BatchSource
 	uint64 len; /* of blob or object, without the footer */
 	uint64 first; /* id of its first row, in the order in which pages are read ahead */
 	uint64 nrows;
+	uint64
+		inner; /* of an index's run: from this row on the pages are inner ones, metadata to the cache; 0: there are none */
 	uint32 npages;
 	const PageStart *pages; /* npages + 1 of them; NULL: one page, the whole blob */
 	uint32 cache_owner; /* of its pages in the cache; 0: they are not looked for there */

@@ -60,13 +60,13 @@ batch_find_page(const BatchSource *source, uint64 row)
 }
 
 static CacheKey
-page_key(const BatchSource *source, uint64 offset)
+page_key(const BatchSource *source, uint64 first_row, uint64 offset)
 {
 	CacheKey key;
 
 	memset(&key, 0, sizeof(key));
 	key.owner = source->cache_owner;
-	key.kind = CACHE_ROWS;
+	key.kind = source->inner > 0 && first_row >= source->inner ? CACHE_METADATA : CACHE_ROWS;
 	key.epoch = source->epoch;
 	key.number = source->number;
 	key.offset = offset;
@@ -76,7 +76,7 @@ page_key(const BatchSource *source, uint64 offset)
 bool
 page_is_cached(const BatchSource *source, uint32 n)
 {
-	CacheKey key = page_key(source, (uint64) source->pages[n].offset8 * 8);
+	CacheKey key = page_key(source, source->pages[n].first_row, (uint64) source->pages[n].offset8 * 8);
 
 	return cache_has(&key);
 }
@@ -191,7 +191,7 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing
 		segment_damaged(page->object, "a page lies outside of it");
 	if (source->blob == NULL && source->cache_owner != 0)
 	{
-		key = page_key(source, offset);
+		key = page_key(source, first_row, offset);
 		answer = cache_find(&key, ring, &page->pin);
 	}
 	if (answer == CACHE_FOUND)

@@ -233,6 +233,8 @@ index_fetch_reset(struct IndexFetchTableData *data)
 
 	if (fetch->wanted)
 		read_ahead_release(fetch->wanted);
+	/* what a lookup reads says nothing of the next one */
+	fetch->read = false;
 	/* another snapshot may be where this one was */
 	if (fetch->known)
 		fetch->known->first = fetch->known->end = 0;

@@ -302,11 +302,12 @@ index_build_range_scan(Relation rel, Relation index, struct IndexInfo *info, boo
 	{
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(econtext->ecxt_per_tuple_memory);
+		/* of the table: a partial index says as much of it as any other */
+		rows += 1;
 		if (predicate && !ExecQual(predicate, econtext))
 			continue;
 		FormIndexDatum(info, slot, estate, values, isnull);
 		callback(index, &slot->tts_tid, values, isnull, true, callback_state);
-		rows += 1;
 	}
 	table_endscan(scan);
 	if (snapshot)

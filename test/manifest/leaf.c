@@ -114,6 +114,18 @@ make_state(S3am__BatchSchema **schema)
 	state->batch = number(50) ? batch : NULL;
 	batch->nrows = any(64);
 	batch->gone = any(64);
+	batch->inner = any(64);
+	batch->row_base = number(2) ? any(64) : 0;
+	batch->continues = number(2) != 0;
+	if (number(3) == 0)
+	{
+		batch->filter = alloc(NULL, sizeof(S3am__KeyFilter));
+		s3am__key_filter__init(batch->filter);
+		batch->filter->kinds.data = bytes;
+		batch->filter->kinds.len = number(9);
+		batch->filter->blocks = any(32);
+		batch->filter->offset8 = any(32);
+	}
 	batch->schema = number(50) ? *schema : NULL;
 	if (number(3))
 	{

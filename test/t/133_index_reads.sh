@@ -24,7 +24,7 @@ is "$(sql -c "SELECT count(*) FROM s3am.segments WHERE \"table\" IN ('t_pkey'::r
 gets() { sql -c "SELECT sum(gets) FROM s3am.store_stats() WHERE process = 'sessions'"; }
 # cold SQL: its answer, then the number of GETs that it took a server that has just started
 cold() {
-	cluster_restart "$dir" && sql -c "SELECT s3am.wait_ready()" > /dev/null 2>&1
+	cluster_restart "$dir"
 	sql << IN
 SET enable_seqscan = off; SET enable_bitmapscan = off;
 SELECT count(*) FROM pg_class \g /dev/null
@@ -115,6 +115,37 @@ COMMIT;
 $only;
 SQL
 )" "$(printf '%s\n' "$before" "$before" "$(answer "$all")")" "an older snapshot sees what it saw, a newer one what is left"
+
+# ---------------------------------------------------------------- a lookup, cold
+sql << 'SQL' || exit 1
+CREATE TABLE lone (id int, filler text) USING s3am;
+INSERT INTO lone SELECT g, repeat(md5(g::text), 3) FROM generate_series(1, 200000) g;
+ALTER TABLE lone ADD PRIMARY KEY (id);
+SQL
+got=$(cold "SET s3am.read_ahead = '16MB'; SELECT sum(bytes_in) AS before_in FROM s3am.store_stats() WHERE process = 'sessions' \\gset
+SELECT count(length(l.filler)) FROM generate_series(7, 200000, 4999) g, LATERAL (SELECT * FROM lone WHERE id = g) l;
+SELECT (sum(bytes_in) - :before_in)::bigint FROM s3am.store_stats() WHERE process = 'sessions'")
+is "$(sed -n 1p <<< "$got")" 41 "lookups far from each other"
+[ "$(tail -n 1 <<< "$got")" -le $((2 * 41 + 1)) ]
+ok $? "cost a GET each for the entry and the row, and one for the root: $(tail -n 1 <<< "$got")"
+[ "$(sed -n 2p <<< "$got")" -le $((41 * 2 * 131072)) ]
+ok $? "of 128 kB at most: $(sed -n 2p <<< "$got") bytes in all"
+
+# ---------------------------------------------------------------- built by several processes
+sql << 'SQL' || exit 1
+CREATE FUNCTION said(i int) RETURNS int LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$ BEGIN IF i % 1000 = 0 THEN RAISE NOTICE 'pid %', pg_backend_pid(); END IF; RETURN i; END $$;
+SQL
+workers="SET max_parallel_maintenance_workers = 2; SET min_parallel_table_scan_size = 0; SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_indexscan = off"
+said=$(sql -c "$workers" -c "CREATE INDEX built ON lone (said(id), filler) WHERE id % 2 = 0" 2>&1)
+[ "$(grep -o 'pid [0-9]*' <<< "$said" | sort -u | wc -l)" -ge 2 ]
+ok $? "workers take part in CREATE INDEX: $(grep -o 'pid [0-9]*' <<< "$said" | sort | uniq -c | tr -s ' \n' ' ')"
+is "$(sql -c "SELECT relname, reltuples FROM pg_class WHERE relname IN ('lone', 'built') ORDER BY relname")" "$(printf 'built|100000\nlone|200000')" "what it counted, of a partial index"
+is "$(sql -c "$workers" -c "SELECT count(*), sum(said(id)), md5(string_agg(filler, ',' ORDER BY said(id), filler)) FROM lone WHERE id % 2 = 0 AND said(id) > 0" 2> /dev/null | tail -n 1)" \
+	"$(sql -c "SET enable_indexscan = off; SET enable_indexonlyscan = off; SET enable_bitmapscan = off" -c "SELECT count(*), sum(id), md5(string_agg(filler, ',' ORDER BY id)) FROM lone WHERE id % 2 = 0" | tail -n 1)" "and what it has"
+sql -c "INSERT INTO lone VALUES (300001, 'twice'), (300002, 'twice')"
+fails_like 23505 unique_filler "SET max_parallel_maintenance_workers = 2; SET min_parallel_table_scan_size = 0; CREATE UNIQUE INDEX unique_filler ON lone (filler)" "a key that two workers have found"
+is "$(sql -c "$workers" -c "BEGIN; INSERT INTO lone SELECT -g, 'own' FROM generate_series(1, 1000) g; DELETE FROM lone WHERE id = 7; CREATE INDEX own ON lone (filler, id); SELECT count(*), sum(id) FROM lone WHERE filler = 'own'; ROLLBACK" | tail -n 1)" \
+	"1000|-500500" "rows of the transaction itself are in it, and no worker is asked"
 
 # ---------------------------------------------------------------- what comes next
 got=$(cold "SELECT count(*), sum(length(filler)) FROM t WHERE s > 'key 1'")
