@@ -179,9 +179,12 @@ write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, b
 					fail_duplicate(meta, heap, slot, last);
 				each_once = false;
 			}
-			slot_getallattrs(slot);
+			slot_getsomeattrs(slot, ENTRY_ROW + 1);
 			if (ROW_IS_OWN(DatumGetInt64(slot->tts_values[ENTRY_ROW])))
+			{
+				slot_getallattrs(slot);
 				own_index_add(own, meta, slot->tts_values, slot->tts_isnull, base);
+			}
 			else
 			{
 				if (run == NULL)
@@ -191,7 +194,7 @@ write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, b
 					run_with_filter(run, meta);
 					MemoryContextSwitchTo(old);
 				}
-				run_add(run, slot->tts_values, slot->tts_isnull);
+				run_add_slot(run, slot);
 			}
 			swap = last;
 			last = slot;

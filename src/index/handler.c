@@ -176,23 +176,18 @@ is_of_one_key(const IndexPath *path)
 #define PAGE_OPERATORS 50 /* and into a page, as core has it for B-trees */
 #define FALSE_YES 0.011 /* a filter says yes in vain */
 
-/*
- * One run costs what a B-tree does.  Each other one that a scan has to look at costs a way down and a page, one whose filter says no a look; and
- * entries of several are merged.
- */
-static void
-cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *startup, Cost *total,
-			  Selectivity *selectivity, double *correlation, double *pages)
+void
+cost_add_runs(const IndexPath *path, bool one_key, double loop_count, Cost *startup, Cost *total,
+			  Selectivity selectivity, double *pages)
 {
 	const IndexOptInfo *index = path->indexinfo;
 	double random_page, visited, looked_at = 0, fetched;
 	Cost way;
 	RunCount n;
 
-	btcostestimate(root, path, loop_count, startup, total, selectivity, correlation, pages);
 	count_runs(index->indexoid, &n);
 	visited = n.runs;
-	if (n.filters > 0 && n.runs > 1 && is_of_one_key(path))
+	if (n.filters > 0 && n.runs > 1 && one_key)
 	{
 		looked_at = n.filters;
 		visited = (n.runs - n.filters) + Min(n.filters, 1 + FALSE_YES * n.filters);
@@ -207,7 +202,15 @@ cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *start
 	*total += fetched * random_page;
 	*pages += fetched;
 	if (visited + n.others > 1)
-		*total += *selectivity * index->tuples * log2(visited + n.others) * cpu_operator_cost;
+		*total += selectivity * index->tuples * log2(visited + n.others) * cpu_operator_cost;
+}
+
+static void
+cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *startup, Cost *total,
+			  Selectivity *selectivity, double *correlation, double *pages)
+{
+	btcostestimate(root, path, loop_count, startup, total, selectivity, correlation, pages);
+	cost_add_runs(path, is_of_one_key(path), loop_count, startup, total, *selectivity, pages);
 }
 
 /* Options of core's B-tree are taken, and mean nothing. */

@@ -63,6 +63,7 @@ cost_estimate(PlannerInfo *root, IndexPath *path, double loop_count, Cost *start
 			  Selectivity *selectivity, double *correlation, double *pages)
 {
 	hashcostestimate(root, path, loop_count, startup, total, selectivity, correlation, pages);
+	cost_add_runs(path, true, loop_count, startup, total, *selectivity, pages);
 }
 
 /* Options of core's hash are taken, and mean nothing. */

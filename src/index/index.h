@@ -31,6 +31,13 @@ extern bool relation_is_s3hash(Relation index);
 /* What the planner is told: the size in blocks as core's B-tree would have it, entries, levels above the leaves. */
 extern void index_estimate(Relation index, BlockNumber *pages, double *tuples, int *height);
 
+/*
+ * One run costs what core says of an index.  Each other one that a scan has to look at costs a way down and a page, one whose filter says no a look;
+ * and entries of several are merged.  one_key: there is one value for each key column.  (handler.c)
+ */
+extern void cost_add_runs(const struct IndexPath *path, bool one_key, double loop_count, double *startup, double *total,
+						  double selectivity, double *pages);
+
 /* ---------------------------------------------------------------- entries and their order (meta.c) */
 
 /*
@@ -84,6 +91,8 @@ typedef struct RunWriter RunWriter;
 /* stream: as segments, uploaded; else as one inline batch.  Everything is in a child of the current context. */
 extern RunWriter *run_begin(TupleDesc desc, bool stream);
 extern void run_add(RunWriter *writer, const Datum *values, const bool *nulls);
+/* The same of a slot with a minimal tuple, in which nothing is compressed or elsewhere. */
+extern void run_add_slot(RunWriter *writer, struct TupleTableSlot *slot);
 /* The batches, palloc'ed in the current context: their number.  The writer is gone. */
 extern int run_finish(RunWriter *writer, S3am__Batch ***batches);
 extern void run_discard(RunWriter *writer);

@@ -224,20 +224,49 @@ end_run(RunWriter *w)
 	MemoryContextSwitchTo(old);
 }
 
+/* For an entry: in the run in progress, or in the next one. */
+static void
+make_room(RunWriter *w)
+{
+	if (w->stream && w->writer && row_writer_bytes(w->writer) >= (Size) s3am_segment_size * 1024)
+		end_run(w);
+	if (w->writer == NULL)
+		begin_run(w);
+}
+
 void
 run_add(RunWriter *w, const Datum *values, const bool *nulls)
 {
 	uint64 n;
 
-	if (w->stream && w->writer && row_writer_bytes(w->writer) >= (Size) s3am_segment_size * 1024)
-		end_run(w);
-	if (w->writer == NULL)
-		begin_run(w);
+	make_room(w);
 	if (w->meta)
 		note_key(w, values, nulls);
 	n = row_writer_add(w->writer, values, nulls);
 	if (row_writer_page_rows(w->writer) == 1)
 		add_child(&w->pages, w->desc, values, nulls, n);
+}
+
+void
+run_add_slot(RunWriter *w, TupleTableSlot *slot)
+{
+	Assert(TTS_IS_MINIMALTUPLE(slot));
+	make_room(w);
+	if (w->meta)
+	{
+		slot_getsomeattrs(slot, ENTRY_KEY + w->meta->nkeys);
+		note_key(w, slot->tts_values, slot->tts_isnull);
+	}
+	if (!row_writer_add_formed(w->writer, ((MinimalTupleTableSlot *) slot)->mintuple))
+	{
+		slot_getallattrs(slot);
+		(void) row_writer_add(w->writer, slot->tts_values, slot->tts_isnull);
+	}
+	if (row_writer_page_rows(w->writer) == 1)
+	{
+		slot_getallattrs(slot);
+		add_child(&w->pages, w->desc, slot->tts_values, slot->tts_isnull, row_writer_count(w->writer) - 1);
+	}
 }
 
 int
