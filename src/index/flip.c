@@ -686,7 +686,8 @@ relation_info(PlannerInfo *root, Oid relid, bool inherited, RelOptInfo *rel)
 		index = index_open(info->indexoid, NoLock);
 		index_estimate(index, &pages, &tuples, &height);
 		info->pages = pages;
-		info->tuples = tuples;
+		/* as core has it: one entry for each row that the table is taken to have, however many there are of rows that have ended */
+		info->tuples = info->indpred == NIL ? rel->tuples : Min(tuples, rel->tuples);
 		if (relation_is_s3btree(index))
 			show_order(info, index, height);
 		info->relam = our_am(info->relam)->core;

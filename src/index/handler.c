@@ -89,7 +89,8 @@ index_estimate(Relation index, BlockNumber *pages, double *tuples, int *height)
 		for (int i = 0; i < own->nbatches; i++)
 			*tuples += own->batches[i]->nrows;
 	bytes = Max(bytes, *tuples * 8);
-	*pages = (BlockNumber) Max(1, Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber));
+	/* and one before them, as a B-tree has: where a run's pages begin is looked up first */
+	*pages = (BlockNumber) (1 + Max(1, Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber - 1)));
 	*height = *tuples > 2000 ? 1 : 0;
 }
 

@@ -61,9 +61,15 @@ relation_set_new_filenode(Relation rel, const RelFileNode *newrnode, char persis
 		return;
 	}
 	if (persistence != RELPERSISTENCE_PERMANENT)
+	{
+		/* SET UNLOGGED makes a transient table, whose name tells nobody anything */
+		const char *table = get_rel_name(storage_rewritten(rel));
+
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("s3am table \"%s\" cannot be temporary or unlogged", RelationGetRelationName(rel)),
+						errmsg("s3am table \"%s\" cannot be temporary or unlogged",
+							   table ? table : RelationGetRelationName(rel)),
 						errhint("Use the access method heap for such a table.")));
+	}
 	*freezeXid = InvalidTransactionId;
 	*minmulti = InvalidMultiXactId;
 	/* no row lives in this file; core wants it to be there */
@@ -378,21 +384,18 @@ relation_toast_am(Relation rel)
 static void
 relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tuples, double *allvisfrac)
 {
-	int32 width = get_rel_data_width(rel, attr_widths);
-	double bytes;
+	/* in pages as a heap would take them, which is what the settings for costs are made for */
+	int32 row = MAXALIGN(get_rel_data_width(rel, attr_widths)) + MAXALIGN(SizeofHeapTupleHeader) + sizeof(ItemIdData);
+	int32 page = Max((BLCKSZ - SizeOfPageHeaderData) / row, 1);
 
 	(void) table_virtual_blocks(rel, tuples);
-	bytes = *tuples * (width + 8);
-	*pages = (BlockNumber) Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber);
+	*pages = (BlockNumber) Min(ceil(*tuples / page), (double) MaxBlockNumber);
 	/* as heap: a table that is still young is likely to grow under a plan that was made for it */
 	if (*pages < 10 && rel->rd_rel->reltuples < 0 && !rel->rd_rel->relhassubclass)
 	{
 		*pages = 10;
-		*tuples = Max(*tuples, rint(10.0 * (BLCKSZ - SizeOfPageHeaderData) /
-									(MAXALIGN(width) + MAXALIGN(SizeofHeapTupleHeader) + sizeof(ItemIdData))));
+		*tuples = Max(*tuples, 10.0 * page);
 	}
-	if (*pages == 0)
-		*pages = 1;
 	*allvisfrac = 1.0;
 }
 
