@@ -128,9 +128,11 @@ static void
 fail_duplicate(const IndexMeta *meta, Relation heap, TupleTableSlot *slot, TupleTableSlot *last)
 {
 	char *key;
+	/* keys may be equal and not the same: heap names that of the row which came first */
+	TupleTableSlot *named = meta->index->rd_index->indisexclusion ? slot : last;
 
-	slot_getallattrs(slot);
-	key = BuildIndexValueDescription(meta->index, slot->tts_values + ENTRY_KEY, slot->tts_isnull + ENTRY_KEY);
+	slot_getallattrs(named);
+	key = BuildIndexValueDescription(meta->index, named->tts_values + ENTRY_KEY, named->tts_isnull + ENTRY_KEY);
 	if (meta->index->rd_index->indisexclusion)
 	{
 		char *other;

@@ -55,10 +55,20 @@ tuple_fetch_row_version(Relation rel, ItemPointer tid, Snapshot snapshot, TupleT
 	return fetch_row(rel, tid, snapshot, slot, false, NULL);
 }
 
+/* As in heap: is it in a block that the table has? */
 static bool
 tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
 {
-	return ItemPointerIsValid(tid) && ItemPointerGetOffsetNumberNoCheck(tid) <= ROWS_PER_BLOCK;
+	uint64 row;
+	TableView *view;
+
+	if (!ItemPointerIsValid(tid) || ItemPointerGetOffsetNumberNoCheck(tid) > ROWS_PER_BLOCK)
+		return false;
+	row = tid_to_row(tid);
+	if (ROW_IS_OWN(row))
+		return true;
+	view = view_for_fetch(scan->rs_rd, scan->rs_snapshot);
+	return view->table && row / ROWS_PER_BLOCK * ROWS_PER_BLOCK < pg_atomic_read_u64(&view->table->next_row);
 }
 
 /* Follows updates to the newest version that the scan's snapshot sees. */

@@ -179,3 +179,5 @@ update ups set b = 9 where a = 1 returning xmax = 0 as untouched; begin; select 
 delete from ups where a = 1 returning a, b, xmax = pg_current_xact_id()::xid as gone; select * from ups_log order by a;
 -- who may not reassign or drop what another role owns is told so
 create role regress_forms_other; set session authorization regress_forms; reassign owned by regress_forms_other to regress_forms; drop owned by regress_forms_other; reset session authorization; drop role regress_forms_other;
+-- a ctid in a block that the table has not
+create table nowhere (i int); select currtid2('nowhere', '(0,1)'); insert into nowhere values (1); select currtid2('nowhere', '(0,1)'); select currtid2('nowhere', '(1,1)'); select * from nowhere where ctid in ('(0,1)', '(7,1)', '(0,0)');

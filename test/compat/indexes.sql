@@ -274,3 +274,10 @@ SELECT id FROM ix_cl LIMIT 12;
 VACUUM FULL ix_cl;
 SELECT id, n FROM ix_cl WHERE n > 90 ORDER BY n, id;
 DROP TABLE ix_cl;
+-- the message names the key that came first
+CREATE COLLATION ix_nocase (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+CREATE TABLE ix_nc (t text COLLATE ix_nocase);
+INSERT INTO ix_nc VALUES ('x'), ('abc'), ('ABC');
+CREATE UNIQUE INDEX ON ix_nc (t);
+DROP TABLE ix_nc;
+DROP COLLATION ix_nocase;
