@@ -819,6 +819,29 @@ run_captured(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilit
 		UnregisterSnapshot(frame.before);
 }
 
+/* A statement's arguments. */
+typedef struct Statement
+{
+	const char *query;
+	bool readonly;
+	ProcessUtilityContext context;
+	ParamListInfo params;
+	QueryEnvironment *env;
+	DestReceiver *dest;
+	QueryCompletion *qc;
+} Statement;
+
+static void utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context,
+					ParamListInfo params, QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc);
+
+static void
+run_utility(PlannedStmt *pstmt, void *arg)
+{
+	const Statement *s = arg;
+
+	utility(pstmt, s->query, s->readonly, s->context, s->params, s->env, s->dest, s->qc);
+}
+
 static void
 utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
 		QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
@@ -842,8 +865,11 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 	}
 	if (capture && !creating_extension && IsTransactionState())
 	{
+		Statement s = {query, readonly, context, params, env, dest, qc};
+
 		statement_refuse(node);
-		pstmt = index_at_once(pstmt, context == PROCESS_UTILITY_TOPLEVEL);
+		if (index_concurrently(&pstmt, query, context == PROCESS_UTILITY_TOPLEVEL, run_utility, &s))
+			return;
 		node = pstmt->utilityStmt;
 	}
 	if (drops_s3am(node) && OidIsValid(get_extension_oid("s3am", true)))

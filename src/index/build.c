@@ -4,6 +4,9 @@
  * Rows that are committed become a run, uploaded while it is written; entries of the transaction's own rows join those that it adds later,
  * since their row ids are given at COMMIT.  Rows that have ended are left out.  So a snapshot that is older than the index must not use
  * it: core sees to that where a build says that it found broken HOT chains.
+ *
+ * Most of it may have been built ahead, while others wrote (concurrently.c): then what is left is a second run, of the rows that came since.  Rows have
+ * ascending numbers, so these are those behind the last one that was seen.
  */
 #include "postgres.h"
 
@@ -16,17 +19,21 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_operator_d.h"
 #include "executor/tuptable.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
 #include "utils/rel.h"
+#include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/tuplesort.h"
 
 #include "ddl/ddl.h"
 #include "index/index.h"
 #include "index/parallel.h"
+#include "node/bucket.h"
+#include "table/table.h"
 #include "txn/commit.h"
 #include "txn/locked.h"
 #include "txn/own.h"
@@ -38,6 +45,8 @@ typedef struct Build
 	Tuplesortstate *sort;
 	TupleTableSlot *slot; /* of an entry, virtual */
 	MemoryContext cxt; /* reset after each row */
+	uint64 from; /* rows before this one are not wanted */
+	uint64 end; /* behind the last one */
 	double n;
 } Build;
 
@@ -57,13 +66,13 @@ build_begin_sort(const IndexMeta *meta, int work_mem, SortCoordinate coordinate)
 	}
 	for (int i = 0; i < meta->nkeys && meta->coder == NULL; i++)
 	{
-		Oid type = meta->index->rd_opcintype[i];
+		Oid type = meta->opcintype[i];
 		int strategy = meta->descending[i] ? BTGreaterStrategyNumber : BTLessStrategyNumber;
 
 		columns[i] = ENTRY_KEY + i + 1;
-		operators[i] = get_opfamily_member(meta->index->rd_opfamily[i], type, type, strategy);
+		operators[i] = get_opfamily_member(meta->opfamily[i], type, type, strategy);
 		if (!OidIsValid(operators[i]))
-			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy, type, type, meta->index->rd_opfamily[i]);
+			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy, type, type, meta->opfamily[i]);
 		collations[i] = meta->collation[i];
 		nulls_first[i] = meta->nulls_first[i];
 	}
@@ -79,13 +88,17 @@ static void
 add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *arg)
 {
 	Build *b = arg;
+	uint64 row = tid_to_row(tid);
 	MemoryContext old;
 
+	if (row < b->from)
+		return;
+	b->end = row + 1;
 	if (b->meta->coder && isnull[0])
 		return;
 	old = MemoryContextSwitchTo(b->cxt);
 	ExecClearTuple(b->slot);
-	meta_form(b->meta, tid_to_row(tid), values, isnull, b->slot->tts_values, b->slot->tts_isnull);
+	meta_form(b->meta, row, values, isnull, b->slot->tts_values, b->slot->tts_isnull);
 	ExecStoreVirtualTuple(b->slot);
 	MemoryContextSwitchTo(old);
 	tuplesort_puttupleslot(b->sort, b->slot);
@@ -93,18 +106,35 @@ add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive
 	MemoryContextReset(b->cxt);
 }
 
+static void
+begin_build(Build *b, IndexMeta *meta, Tuplesortstate *sort, uint64 from)
+{
+	memset(b, 0, sizeof(*b));
+	b->meta = meta;
+	b->sort = sort;
+	b->from = b->end = from;
+	b->slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsVirtual);
+	b->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index build", ALLOCSET_DEFAULT_SIZES);
+}
+
+static void
+end_build(Build *b)
+{
+	ExecDropSingleTupleTableSlot(b->slot);
+	MemoryContextDelete(b->cxt);
+}
+
 void
 build_scan(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, Tuplesortstate *sort, TableScanDesc scan,
 		   BuildCount *count)
 {
-	Build b = {meta, sort};
+	Build b;
 
-	b.slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsVirtual);
-	b.cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index build", ALLOCSET_DEFAULT_SIZES);
+	begin_build(&b, meta, sort, 0);
 	count->rows = table_index_build_scan(heap, index, info, true, false, add_row, &b, scan);
-	ExecDropSingleTupleTableSlot(b.slot);
-	MemoryContextDelete(b.cxt);
+	end_build(&b);
 	count->entries = b.n;
+	count->end_row = b.end;
 }
 
 static bool
@@ -124,16 +154,46 @@ same_key(const IndexMeta *meta, TupleTableSlot *a, TupleTableSlot *b, bool nulls
 	return true;
 }
 
-static void
-fail_duplicate(const IndexMeta *meta, Relation heap, TupleTableSlot *slot, TupleTableSlot *last)
+/* The key of an index that is not there yet: its columns are told by `columns`. */
+static char *
+describe_key(const IndexMeta *meta, Relation heap, const char *columns, Datum *values, bool *nulls)
 {
-	char *key;
+	StringInfoData text;
+
+	if (meta->index)
+		return BuildIndexValueDescription(meta->index, values, nulls);
+	if (check_enable_rls(RelationGetRelid(heap), InvalidOid, true) == RLS_ENABLED)
+		return NULL;
+	initStringInfo(&text);
+	appendStringInfo(&text, "(%s)=(", columns);
+	for (int i = 0; i < meta->nkeys; i++)
+	{
+		Oid output;
+		bool varlena;
+
+		if (i > 0)
+			appendStringInfoString(&text, ", ");
+		getTypeOutputInfo(TupleDescAttr(meta->desc, ENTRY_KEY + i)->atttypid, &output, &varlena);
+		appendStringInfoString(&text, nulls[i] ? "null" : OidOutputFunctionCall(output, values[i]));
+	}
+	appendStringInfoChar(&text, ')');
+	return text.data;
+}
+
+static void
+fail_duplicate(const IndexMeta *meta, Relation heap, const AheadIndex *ahead, TupleTableSlot *slot,
+			   TupleTableSlot *last)
+{
+	const char *name = meta->index ? RelationGetRelationName(meta->index) : ahead ? ahead->name : "";
+	bool exclusion = meta->index && meta->index->rd_index->indisexclusion;
 	/* keys may be equal and not the same: heap names that of the row which came first */
-	TupleTableSlot *named = meta->index->rd_index->indisexclusion ? slot : last;
+	TupleTableSlot *named = exclusion ? slot : last;
+	char *key;
 
 	slot_getallattrs(named);
-	key = BuildIndexValueDescription(meta->index, named->tts_values + ENTRY_KEY, named->tts_isnull + ENTRY_KEY);
-	if (meta->index->rd_index->indisexclusion)
+	key = describe_key(meta, heap, ahead ? ahead->columns : NULL, named->tts_values + ENTRY_KEY,
+					   named->tts_isnull + ENTRY_KEY);
+	if (exclusion)
 	{
 		char *other;
 
@@ -145,26 +205,59 @@ fail_duplicate(const IndexMeta *meta, Relation heap, TupleTableSlot *slot, Tuple
 									 : errdetail("Key conflicts exist."),
 						errtableconstraint(heap, RelationGetRelationName(meta->index))));
 	}
-	ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION),
-					errmsg("could not create unique index \"%s\"", RelationGetRelationName(meta->index)),
+	ereport(ERROR, (errcode(ERRCODE_UNIQUE_VIOLATION), errmsg("could not create unique index \"%s\"", name),
 					key ? errdetail("Key %s is duplicated.", key) : errdetail("Duplicate keys exist."),
-					errtableconstraint(heap, RelationGetRelationName(meta->index))));
+					errtableconstraint(heap, name)));
 }
+
+/* Is there a living row with this key among those of the search? */
+static bool
+has_living(IndexSearch *search, Relation heap, TupleTableSlot *slot, bool nulls_distinct)
+{
+	IndexBound bound = {.n = search->meta->nkeys, .inclusive = true};
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < bound.n; i++)
+	{
+		bound.values[i] = slot->tts_values[ENTRY_KEY + i];
+		bound.nulls[i] = slot->tts_isnull[ENTRY_KEY + i];
+		bound.order[i] = search->meta->order[i];
+		if (bound.nulls[i] && nulls_distinct)
+			return false;
+	}
+	for (search_seek(search, &bound, true); search->current && search_compare(search, &bound) == 0; search_next(search))
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (table_row_is_live(heap, search_row(search)))
+			return true;
+	}
+	return false;
+}
+
+/* Where sorted entries go. */
+typedef struct Output
+{
+	MemoryContext cxt; /* of the batches */
+	void (*note)(uint64 epoch, uint64 number); /* NULL: the transaction's */
+	OwnIndex *own; /* gets those of own rows; or NULL */
+	uint64 base;
+	IndexSearch *before; /* runs whose keys must not come again; or NULL */
+	int nbatches;
+	S3am__Batch **batches;
+} Output;
 
 /*
  * Sorted entries into a run, and into the transaction's own.  True: no key is there twice; if it has to be so, anything else is an error, but
  * for codes, which may be equal where values are not.
  */
 static bool
-write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, bool unique, uint64 base)
+write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, const AheadIndex *ahead, bool unique,
+		  bool nulls_distinct, Output *out)
 {
 	bool each_once = true;
-	bool nulls_distinct = !meta->index->rd_index->indnullsnotdistinct;
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *last = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
 	RunWriter *volatile run = NULL;
-	S3am__Batch **batches = NULL;
-	int nbatches = 0;
 
 	PG_TRY();
 	{
@@ -178,22 +271,26 @@ write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, b
 			if (unique && !TTS_EMPTY(last) && same_key(meta, slot, last, nulls_distinct))
 			{
 				if (meta->coder == NULL)
-					fail_duplicate(meta, heap, slot, last);
+					fail_duplicate(meta, heap, ahead, slot, last);
 				each_once = false;
 			}
+			if (unique && out->before && has_living(out->before, heap, slot, nulls_distinct))
+				fail_duplicate(meta, heap, ahead, slot, slot);
 			slot_getsomeattrs(slot, ENTRY_ROW + 1);
 			if (ROW_IS_OWN(DatumGetInt64(slot->tts_values[ENTRY_ROW])))
 			{
 				slot_getallattrs(slot);
-				own_index_add(own, meta, slot->tts_values, slot->tts_isnull, base);
+				own_index_add(out->own, meta, slot->tts_values, slot->tts_isnull, out->base);
 			}
 			else
 			{
 				if (run == NULL)
 				{
-					old = MemoryContextSwitchTo(own_context());
+					old = MemoryContextSwitchTo(out->cxt);
 					run = run_begin(meta->desc, true);
 					run_with_filter(run, meta);
+					if (out->note)
+						run_note_uploads(run, out->note);
 					MemoryContextSwitchTo(old);
 				}
 				run_add_slot(run, slot);
@@ -203,7 +300,7 @@ write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, b
 			slot = swap;
 		}
 		if (run)
-			nbatches = run_finish(run, &batches);
+			out->nbatches = run_finish(run, &out->batches);
 	}
 	PG_CATCH();
 	{
@@ -212,11 +309,140 @@ write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, OwnIndex *own, b
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
-	if (nbatches)
-		own_index_batches(own, nbatches, batches);
 	ExecDropSingleTupleTableSlot(slot);
 	ExecDropSingleTupleTableSlot(last);
 	return each_once;
+}
+
+void
+ahead_build(AheadIndex *ahead, Relation heap, void (*note)(uint64 epoch, uint64 number))
+{
+	Output out = {.cxt = CurrentMemoryContext, .note = note};
+	Tuplesortstate *sort = build_begin_sort(ahead->meta, maintenance_work_mem, NULL);
+	BuildCount count;
+
+	build_scan(heap, NULL, ahead->info, ahead->meta, sort, NULL, &count);
+	tuplesort_performsort(sort);
+	(void) write_out(ahead->meta, sort, heap, ahead, ahead->info->ii_Unique, ahead->distinct, &out);
+	tuplesort_end(sort);
+	ahead->heap_tuples = count.rows;
+	ahead->index_tuples = count.entries;
+	ahead->end_row = count.end_row;
+	ahead->nbatches = out.nbatches;
+	ahead->batches = out.batches;
+	bucket_segment_wait_all();
+}
+
+/* What an index of this transaction that was built ahead has so far. */
+typedef struct Tail
+{
+	Oid heap, index;
+	uint64 storage, table;
+	uint64 end_row; /* rows from here on are not in it */
+	uint64 base; /* the version up to which others' are */
+} Tail;
+
+static List *tails; /* in own_context() */
+
+void
+ahead_reset(void)
+{
+	tails = NIL;
+}
+
+/*
+ * The rows of the table from tail->end_row on, as another run behind those that the index has already.  Their number, and that of their entries.
+ */
+static double
+build_tail(Tail *tail, Relation heap, Relation index, IndexInfo *info, OwnIndex *own, double *entries)
+{
+	IndexMeta *meta = index_meta(index, CurrentMemoryContext);
+	Output out = {.cxt = own_context(), .own = own, .base = tail->base};
+	Tuplesortstate *sort = build_begin_sort(meta, maintenance_work_mem, NULL);
+	IndexSearch search;
+	double rows;
+	Build b;
+
+	begin_build(&b, meta, sort, tail->end_row);
+	rows = table_index_build_range_scan(heap, index, info, false, false, false, tail->end_row / ROWS_PER_BLOCK,
+										InvalidBlockNumber, add_row, &b, NULL);
+	/* some of the first block were there before */
+	rows = Max(rows - (double) (tail->end_row % ROWS_PER_BLOCK), 0);
+	*entries = b.n;
+	tuplesort_performsort(sort);
+	if (info->ii_Unique && own->nbatches && b.n > 0)
+	{
+		search_open(&search, meta, tail->storage, state_current_pos(node_current()), true, b.cxt);
+		out.before = &search;
+	}
+	(void) write_out(meta, sort, heap, NULL, info->ii_Unique, !index->rd_index->indnullsnotdistinct, &out);
+	if (out.before)
+		search_close(out.before);
+	if (out.nbatches)
+	{
+		int n = own->nbatches + out.nbatches;
+		S3am__Batch **batches = MemoryContextAlloc(own_context(), sizeof(void *) * n);
+
+		if (own->nbatches)
+			memcpy(batches, own->batches, sizeof(void *) * own->nbatches);
+		memcpy(batches + own->nbatches, out.batches, sizeof(void *) * out.nbatches);
+		own_index_batches(own, n, batches);
+	}
+	tail->end_row = b.end;
+	tuplesort_end(sort);
+	end_build(&b);
+	return rows;
+}
+
+/* Instead of building it: what was built ahead, and what came since. */
+static void
+build_on(const AheadIndex *ahead, Relation heap, Relation index, IndexInfo *info, OwnIndex *own, uint64 base,
+		 IndexBuildResult *result)
+{
+	MemoryContext old = MemoryContextSwitchTo(own_context());
+	Tail *tail = palloc(sizeof(Tail));
+
+	*tail = (Tail){RelationGetRelid(heap), RelationGetRelid(index), own->storage, own->table, ahead->end_row, base};
+	tails = lappend(tails, tail);
+	MemoryContextSwitchTo(old);
+	if (ahead->nbatches)
+		own_index_batches(own, ahead->nbatches, ahead->batches);
+	result->heap_tuples = ahead->heap_tuples + build_tail(tail, heap, index, info, own, &result->index_tuples);
+	result->index_tuples += ahead->index_tuples;
+}
+
+/*
+ * What other servers have written since the index was made is added, so that the moment in which they must not write begins now, and not
+ * before all that the statement did.
+ */
+void
+ahead_catch_up(void)
+{
+	S3Node *node = node_current();
+	ListCell *lc;
+
+	foreach (lc, tails)
+	{
+		Tail *tail = lfirst(lc);
+		TableState *table = state_table(node, tail->table);
+		OwnIndex *own = own_index(tail->storage);
+		uint64 base = txn_base(node);
+		Relation heap, index;
+		double entries;
+
+		if (own == NULL || table == NULL ||
+			pg_atomic_read_u64(&table->changed_elsewhere) <= POS(tail->base, POS_STEP_MAX))
+			continue;
+		heap = table_open(tail->heap, NoLock);
+		index = index_open(tail->index, NoLock);
+		tail->base = base;
+		(void) build_tail(tail, heap, index, BuildIndexInfo(index), own, &entries);
+		commit_keeps_writers_out_from(tail->table, base);
+		/* rows may have come and gone meanwhile, which snapshots in between see */
+		index_rebuilt(index);
+		index_close(index, NoLock);
+		table_close(heap, NoLock);
+	}
 }
 
 /* Has the table rows that have ended, but not for every snapshot? */
@@ -279,11 +505,9 @@ IndexBuildResult *
 index_am_build(Relation heap, Relation index, IndexInfo *info)
 {
 	IndexBuildResult *result = palloc0(sizeof(IndexBuildResult));
-	IndexMeta *meta;
-	ParallelBuild *parallel = NULL;
-	BuildCount count;
-	Tuplesortstate *sort;
 	StorageId id, table;
+	IndexMeta *meta;
+	const AheadIndex *ahead;
 	OwnIndex *own;
 	uint64 base;
 
@@ -312,25 +536,39 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 		commit_keeps_writers_out(table.storage, base);
 
 	meta = index_meta(index, CurrentMemoryContext);
+	ahead = ahead_find(heap, meta, info, table.storage);
 	own = own_index_for_write(meta, id.storage, table.storage);
 	own_index_clear(own);
-	/* workers would not find what this transaction made */
-	if (!commit_storage_is_new(table.storage))
-		parallel = parallel_build(heap, index, info, meta, &sort, &count);
-	if (parallel == NULL)
+	if (ahead)
+		build_on(ahead, heap, index, info, own, base, result);
+	else
 	{
-		sort = build_begin_sort(meta, maintenance_work_mem, NULL);
-		build_scan(heap, index, info, meta, sort, NULL, &count);
-		tuplesort_performsort(sort);
+		Output out = {.cxt = own_context(), .own = own, .base = base};
+		ParallelBuild *parallel = NULL;
+		Tuplesortstate *sort;
+		BuildCount count;
+
+		/* workers would not find what this transaction made */
+		if (!commit_storage_is_new(table.storage))
+			parallel = parallel_build(heap, index, info, meta, &sort, &count);
+		if (parallel == NULL)
+		{
+			sort = build_begin_sort(meta, maintenance_work_mem, NULL);
+			build_scan(heap, index, info, meta, sort, NULL, &count);
+			tuplesort_performsort(sort);
+		}
+		/* if not told otherwise, core looks up each row's key once the index is there */
+		if (write_out(meta, sort, heap, NULL, info->ii_Unique || info->ii_ExclusionOps,
+					  !index->rd_index->indnullsnotdistinct, &out))
+			info->ii_ExclusionOps = NULL;
+		tuplesort_end(sort);
+		if (parallel)
+			parallel_build_end(parallel);
+		if (out.nbatches)
+			own_index_batches(own, out.nbatches, out.batches);
+		result->heap_tuples = count.rows;
+		result->index_tuples = count.entries;
 	}
-	/* if not told otherwise, core looks up each row's key once the index is there */
-	if (write_out(meta, sort, heap, own, info->ii_Unique || info->ii_ExclusionOps, base))
-		info->ii_ExclusionOps = NULL;
-	tuplesort_end(sort);
-	if (parallel)
-		parallel_build_end(parallel);
-	result->heap_tuples = count.rows;
-	result->index_tuples = count.entries;
 	if (ReindexIsProcessingIndex(RelationGetRelid(index)))
 		index_rebuilt(index);
 	return result;

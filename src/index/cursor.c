@@ -752,7 +752,7 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 	}
 	if (own)
 		nruns = own_index_hold(own, meta, cxt, &search->held, &readers);
-	search->cursors = palloc(sizeof(IndexCursor) * Max(nbatches + nruns + 1, 1));
+	search->cursors = palloc(sizeof(IndexCursor) * (nbatches + nruns + 1 + (own ? own->nbatches : 0)));
 	parts = palloc(sizeof(RunPart) * Max(nbatches, 1));
 	for (uint32 i = 0; i < nbatches; i++)
 	{
@@ -771,9 +771,12 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 	}
 	if (own && own->nbatches)
 	{
-		c = add_cursor(search);
 		for (int i = 0; i < own->nbatches; i++)
+		{
+			if (i == 0 || !own->batches[i]->continues)
+				c = add_cursor(search);
 			add_part(c, &own->parts[i]);
+		}
 		/* they may still be on their way */
 		bucket_segment_wait_all();
 	}

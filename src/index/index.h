@@ -58,10 +58,11 @@ typedef enum QuickOrder
 
 typedef struct IndexMeta
 {
-	Relation index; /* open as long as this is used */
+	Relation index; /* open as long as this is used; NULL: it is not made yet (concurrently.c) */
 	int nkeys, natts; /* key columns; those of INCLUDE too */
 	TupleDesc desc; /* natts + 1 attributes */
 	FmgrInfo *order[INDEX_MAX_KEYS]; /* comparison of the operator class */
+	Oid opfamily[INDEX_MAX_KEYS], opcintype[INDEX_MAX_KEYS];
 	QuickOrder quick[INDEX_MAX_KEYS];
 	Oid collation[INDEX_MAX_KEYS];
 	bool descending[INDEX_MAX_KEYS], nulls_first[INDEX_MAX_KEYS];
@@ -265,6 +266,31 @@ extern bool bitmap_executor_start(struct QueryDesc *query);
 /* Before it runs: what the second function is to be told after it, whether it failed or not. */
 extern int bitmap_executor_run(struct QueryDesc *query);
 extern void bitmap_executor_end(int saved);
+
+/* ---------------------------------------------------------------- built ahead (build.c, concurrently.c) */
+
+/* Runs of an index that will be, of the rows that a snapshot saw; made while others wrote. */
+typedef struct AheadIndex
+{
+	Oid heap, index; /* index: which is built anew; or InvalidOid */
+	uint64 table; /* the storage of the rows */
+	const char *name, *columns; /* of the index, for messages */
+	IndexMeta *meta; /* without an index */
+	IndexInfo *info;
+	bool distinct; /* NULLs are */
+	uint64 end_row; /* rows from here on are not in it */
+	double heap_tuples, index_tuples;
+	int nbatches;
+	S3am__Batch **batches;
+} AheadIndex;
+
+/* Fills in what comes of the rows, in the current context, and tells of each object; as the owner of the table. */
+extern void ahead_build(AheadIndex *ahead, Relation heap, void (*note)(uint64 epoch, uint64 number));
+/* Adds what other servers have written since: before COMMIT. */
+extern void ahead_catch_up(void);
+extern void ahead_reset(void); /* the transaction is over */
+/* What was built ahead for an index that is now built; NULL: nothing. */
+extern const AheadIndex *ahead_find(Relation heap, const IndexMeta *meta, IndexInfo *info, uint64 table);
 
 /* ---------------------------------------------------------------- the access methods (handler.c, hash.c) */
 

@@ -66,6 +66,8 @@ static void
 order_codes(IndexMeta *meta)
 {
 	meta->coder = hash_coder(meta->index);
+	meta->opfamily[0] = meta->index->rd_opfamily[0];
+	meta->opcintype[0] = meta->index->rd_opcintype[0];
 	meta->order[0] = palloc(sizeof(FmgrInfo));
 	fmgr_info(F_BTINT8CMP, meta->order[0]);
 	meta->quick[0] = QUICK_INT8;
@@ -89,6 +91,8 @@ index_meta(Relation index, MemoryContext cxt)
 		/* a copy: the relation's own goes when the relation does, which a kept meta may see late */
 		meta->order[i] = palloc(sizeof(FmgrInfo));
 		fmgr_info_copy(meta->order[i], index_getprocinfo(index, i + 1, BTORDER_PROC), cxt);
+		meta->opfamily[i] = index->rd_opfamily[i];
+		meta->opcintype[i] = index->rd_opcintype[i];
 		meta->collation[i] = index->rd_indcollation[i];
 		meta->quick[i] = quick_order(meta->order[i]->fn_oid, meta->collation[i]);
 		meta->descending[i] = (index->rd_indoption[i] & INDOPTION_DESC) != 0;

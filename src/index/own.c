@@ -527,6 +527,7 @@ own_index_reset(void)
 	last_index = NULL;
 	ownrun_memory = memory_due = 0;
 	transaction++;
+	ahead_reset();
 }
 
 /* ------------------------------------------------------------------------------------ the record */

@@ -12,6 +12,7 @@ extern Tuplesortstate *build_begin_sort(const IndexMeta *meta, int work_mem, Sor
 typedef struct BuildCount
 {
 	double rows, entries; /* of the table; of the index, which may be partial */
+	uint64 end_row; /* behind the last row that was found */
 } BuildCount;
 
 /* Gives the entries of the table's rows to the sort: of all rows, or of those that `scan` finds. */

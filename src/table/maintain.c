@@ -283,6 +283,7 @@ index_build_range_scan(Relation rel, Relation index, struct IndexInfo *info, boo
 	ExprContext *econtext;
 	ExprState *predicate;
 	Snapshot snapshot = NULL;
+	ItemPointerData first, last;
 	double rows = 0;
 	Datum values[INDEX_MAX_KEYS];
 	bool isnull[INDEX_MAX_KEYS];
@@ -302,9 +303,18 @@ index_build_range_scan(Relation rel, Relation index, struct IndexInfo *info, boo
 	{
 		snapshot = RegisterSnapshot(GetLatestSnapshot());
 		PushActiveSnapshot(snapshot);
-		scan = table_beginscan(rel, snapshot, 0, NULL);
+		if (start_blockno > 0)
+		{
+			/* the end of the table: what came since an index was built ahead */
+			ItemPointerSet(&first, start_blockno, FirstOffsetNumber);
+			ItemPointerSet(&last, MaxBlockNumber, PG_UINT16_MAX);
+			scan = table_beginscan_tidrange(rel, snapshot, &first, &last);
+		}
+		else
+			scan = table_beginscan(rel, snapshot, 0, NULL);
 	}
-	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
+	while (start_blockno > 0 ? table_scan_getnextslot_tidrange(scan, ForwardScanDirection, slot)
+							 : table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		CHECK_FOR_INTERRUPTS();
 		MemoryContextReset(econtext->ecxt_per_tuple_memory);

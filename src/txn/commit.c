@@ -14,6 +14,7 @@
 #include "catalog/indexing.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/predicate.h"
 #include "storage/proc.h"
@@ -72,6 +73,7 @@ static uint64 my_epoch, my_seq;
 static bool used; /* this transaction looked at the node's state */
 static bool asked_xid; /* the xid was assigned because core asked whose a row is */
 static bool made_object; /* numbers of objects were given to this transaction */
+static bool keep_objects; /* and are still needed when it has ended */
 static bool interrupts_held;
 static bool handed_over; /* the record may be committed: what it names must stay */
 
@@ -97,6 +99,15 @@ commit_new_object_id(void)
 		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
 						errmsg("this server may not write to repository \"%s\"", node->url)));
 	return epoch << 32 | n;
+}
+
+void
+commit_keep_objects(bool keep)
+{
+	keep_objects = keep;
+	/* else they go with the transaction */
+	if (!keep && !made_object)
+		pg_atomic_write_u64(&node_backend(MyProc->pgprocno)->first_object, 0);
 }
 
 static void
@@ -251,6 +262,16 @@ commit_keeps_writers_out(uint64 storage, uint64 base)
 	*k = (KeptOut){GetCurrentSubTransactionId(), storage, base};
 	kept_out = lappend(kept_out, k);
 	MemoryContextSwitchTo(old);
+}
+
+void
+commit_keeps_writers_out_from(uint64 storage, uint64 base)
+{
+	ListCell *lc;
+
+	foreach (lc, kept_out)
+		if (((KeptOut *) lfirst(lc))->storage == storage)
+			((KeptOut *) lfirst(lc))->base = base;
 }
 
 void
@@ -810,14 +831,15 @@ commit_reset(void)
 {
 	if (MyProc)
 	{
-		NodeBackend *me = used || my_seq || made_object ? node_backend(MyProc->pgprocno) : NULL;
+		NodeBackend *me = used || my_seq || made_object || keep_objects ? node_backend(MyProc->pgprocno) : NULL;
 
 		if (me)
 		{
 			pg_atomic_write_u64(&me->commit_seq, 0);
 			pg_atomic_write_u64(&me->owner, 0);
 			pg_atomic_write_u64(&me->pin, 0);
-			pg_atomic_write_u64(&me->first_object, 0);
+			if (!keep_objects || proc_exit_inprogress)
+				pg_atomic_write_u64(&me->first_object, 0);
 		}
 	}
 	used = made_object = false;

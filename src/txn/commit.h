@@ -19,6 +19,8 @@ extern bool commit_storage_is_new(uint64 storage); /* made by this transaction *
  * that already; what it has not shown is validated against the schema claim.  (Who waited for the lock here finds his rows.)
  */
 extern void commit_keeps_writers_out(uint64 storage, uint64 base);
+/* It has looked again, and knows all rows up to this base. */
+extern void commit_keeps_writers_out_from(uint64 storage, uint64 base);
 
 /*
  * The transaction relies on that nobody else writes to the table meanwhile, as who builds an index does.  shared: others may rely on the same.
@@ -32,6 +34,8 @@ extern bool commit_storage_is_replaced(uint64 table, uint64 storage);
 
 /* A number for a storage or a segment: epoch << 32 | counter; never used twice. */
 extern uint64 commit_new_object_id(void);
+/* From now on objects that this session makes are not collected when their transaction ends, until this is called with false. */
+extern void commit_keep_objects(bool keep);
 
 /* PRE_COMMIT: builds the record, hands it over, waits for the outcome.  Throws 40001, 08007, ... */
 extern void commit_transaction(void);
