@@ -92,6 +92,14 @@ sound t_held
 ok $? "which adds to it"
 follow two one 10
 
+hold 'CREATE INDEX CONCURRENTLY t_hash ON t USING hash (held(i))'
+writes "INSERT INTO t VALUES (5006, 1, 'hashed'), (NULL, 1, 'nothing'); DELETE FROM t WHERE i = 9"
+release
+ok $? "a hash index, too" || diag "$(cat "$work/built")"
+sound t_hash
+ok $? "is sound"
+is "$(sql -c 'SET enable_seqscan = off' -c "SELECT x FROM t WHERE held(i) = 5006")" hashed "and finds what came"
+
 # ---------------------------------------------------------------- keys
 before=$(objects)
 hold 'CREATE UNIQUE INDEX CONCURRENTLY t_u ON t (held(i)) INCLUDE (x)'
