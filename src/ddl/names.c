@@ -565,13 +565,22 @@ names_claim_named(DdlCaptured *s, Node *node)
 		Relation rel = NULL;
 		ObjectAddress address = get_object_address(type, object, &rel, AccessShareLock, true);
 
-		if (rel)
-		{
+		if (rel && locked_at_least(RelationGetRelid(rel), ShareUpdateExclusiveLock))
 			claim_relation(s, RelationGetRelid(rel), S3AM__MODE__NO_KEY_UPDATE);
-			relation_close(rel, NoLock);
+		else if (rel && address.classId == ConstraintRelationId)
+		{
+			/* core keeps nobody from the table then; it must be there under its name, and so must the constraint */
+			ObjectAddress table = {RelationRelationId, RelationGetRelid(rel), 0};
+
+			claim_object_as(s, &table, SnapshotSelf, S3AM__MODE__KEY_SHARE, true);
+			claim_object(s, &address, SnapshotSelf, S3AM__MODE__NO_KEY_UPDATE);
 		}
+		else if (rel)
+			claim_relation_as(s, RelationGetRelid(rel), S3AM__MODE__KEY_SHARE, true);
 		else if (OidIsValid(address.objectId))
 			claim_object(s, &address, SnapshotSelf, S3AM__MODE__NO_KEY_UPDATE);
+		if (rel)
+			relation_close(rel, NoLock);
 		return;
 	}
 	if (!IsA(node, GrantStmt))
