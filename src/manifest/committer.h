@@ -99,6 +99,9 @@ extern void committer_pin_key(const Committer *c, char *key); /* of the pin that
 /* Submits a transaction (an encoded Txn without first_row); bytes are copied.  Answered by decided(), once. */
 extern void committer_submit(Committer *c, const uint8_t *txn, size_t len, void *member);
 
+/* Does a transaction leave nothing?  Then it is answered as committed once it is valid at the version applied last, and is in no manifest. */
+extern bool committer_only_validates(const S3am__Txn *txn);
+
 /* The same for one that was, is or may be handed to another committer too (a leader's followers), of any live epoch. */
 extern void committer_submit_shared(Committer *c, const uint8_t *txn, size_t len, void *member);
 

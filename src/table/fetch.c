@@ -32,13 +32,13 @@ fetch_row(Relation rel, ItemPointer tid, Snapshot snapshot, TupleTableSlot *slot
 		snapshot->speculativeToken = 0;
 	}
 	state = view_row_state(view, row, &batch);
-	/* a row that may come to be there later is claimed with its table, or by the index scan that led to it */
+	/* a row that may come to be there later is claimed with all others, or by the index scan that led to it */
 	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker() && !ROW_IS_OWN(row))
 	{
 		if (state == ROW_VISIBLE)
 			txn_read_row(rel, row, view->pos);
 		else if (!by_index && (batch == NULL || batch->pos > view->pos))
-			txn_read_table(rel, view->pos);
+			txn_read_absent(rel, view->pos);
 	}
 	if (state != ROW_VISIBLE || !view_fetch_ahead(view, rel, row, batch, slot, wanted))
 		return false;

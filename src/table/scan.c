@@ -128,7 +128,6 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 
 	RelationIncrementReferenceCount(rel);
 	old = MemoryContextSwitchTo(cxt);
-	txn_check_doomed();
 	scan->base.rs_rd = rel;
 	scan->base.rs_snapshot = snapshot;
 	scan->base.rs_nkeys = nkeys;
@@ -148,6 +147,7 @@ scan_begin(Relation rel, Snapshot snapshot, int nkeys, struct ScanKeyData *key, 
 	/* rows that are found by TID or in a bitmap are claimed one by one */
 	if (claims_reads(scan) && (flags & (SO_TYPE_TIDSCAN | SO_TYPE_BITMAPSCAN)) == 0)
 		txn_read_table(rel, scan->view.pos);
+	txn_check_doomed();
 	reset_scan(scan);
 	if (pscan)
 		scan->view.ahead_more = chunk_after_next;

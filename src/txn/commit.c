@@ -514,14 +514,15 @@ build_record(S3Node *node)
 				spill_drop(&table->rows.segments[i]);
 			continue;
 		}
-		if ((table->read_all || table->read_rows) && IsolationIsSerializable())
+		if ((table->read_all || table->read_added || table->read_rows) && IsolationIsSerializable())
 		{
 			S3am__ReadClaim *read = palloc(sizeof(*read));
 
 			s3am__read_claim__init(read);
 			read->storage = table->storage;
 			read->all = table->read_all;
-			if (!read->all)
+			read->added = table->read_added;
+			if (!read->all && table->read_rows)
 				read->rows = record_row_set(table->read_rows);
 			read->base_version = txn_base_of_position(node, table->read_pos);
 			txn->reads[txn->n_reads++] = read;
@@ -576,12 +577,16 @@ build_record(S3Node *node)
 	rowlock_each(locks_are_claims, collect_lock, &locks);
 	txn_check_doomed();
 	sequence_collect(node, txn);
-	if (txn->n_sequences == 0 && txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong &&
-		!reads_are_current())
+	if (txn->n_sequences == 0 && txn->n_tables == 0 && txn->n_storages == 0 && txn->n_ddl == 0 && !locks.strong)
 	{
-		if (reads)
-			freshness_validate(node, txn);
-		return NULL;
+		/* weaker locks end with the transaction, and what definitions were relied on for is gone */
+		txn->n_rows = txn->n_schemas = 0;
+		if (!reads_are_current() && (!reads || freshness_reads_hold(node, txn)))
+			return NULL;
+		/* it leaves nothing: it is validated, and in no manifest; a server that only reads cannot tell exactly */
+		if (pg_atomic_read_u64(&node->epoch) == 0)
+			txn_fail_reads(POS_VERSION(state_current_pos(node)));
+		return txn;
 	}
 	used_claim(txn);
 	return txn;
@@ -793,8 +798,8 @@ commit_transaction(void)
 	PopActiveSnapshot();
 
 	/* an xid that only said whose a row is makes no step of its own */
-	txn->own_step =
-		TransactionIdIsValid(GetTopTransactionIdIfAny()) && !(asked_xid && XLogRecPtrIsInvalid(XactLastRecEnd));
+	txn->own_step = !committer_only_validates(txn) && TransactionIdIsValid(GetTopTransactionIdIfAny()) &&
+					!(asked_xid && XLogRecPtrIsInvalid(XactLastRecEnd));
 	txn->xmin = txn_derive_xmin(my_epoch, my_seq);
 	txn->time_us = (GetCurrentTimestamp() + (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 

@@ -10,7 +10,8 @@
  * the wait looks out for the publisher waiting for them (request_head).
  *
  * An implicit REPEATABLE READ or SERIALIZABLE transaction keeps the snapshot that it has.  The former is refused.  The latter
- * is validated before it commits: by its manifest if it writes, else by freshness_validate().
+ * is validated before it commits: by its manifest if it writes, else by freshness_reads_hold(), and
+ * by the committer if a table was changed in which it read.
  */
 #include "postgres.h"
 
@@ -145,22 +146,20 @@ freshness_check(void)
 			 errhint("Begin it with BEGIN ISOLATION LEVEL REPEATABLE READ, or set s3am.freshness = local.")));
 }
 
-void
-freshness_validate(S3Node *node, const S3am__Txn *txn)
+bool
+freshness_reads_hold(S3Node *node, const S3am__Txn *txn)
 {
 	if (is_fresh())
-		return; /* a snapshot of a serial history is a place in it */
+		return true; /* a snapshot of a serial history is a place in it */
 	(void) request_head(node);
 	for (size_t i = 0; i < txn->n_reads; i++)
 	{
 		TableState *table = state_table(node, txn->reads[i]->storage);
 
 		if (table && pg_atomic_read_u64(&table->changed) > POS(txn->reads[i]->base_version, POS_STEP_MAX))
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("could not serialize access due to read/write dependencies among transactions"),
-							errdetail("A table that this transaction read was changed before it could commit."),
-							errhint("The transaction might succeed if retried, or if it begins with BEGIN.")));
+			return false;
 	}
+	return true;
 }
 
 void

@@ -19,9 +19,9 @@ extern void freshness_executor_start(QueryDesc *query);
 extern void freshness_check(void);
 
 /*
- * At PRE_COMMIT of a SERIALIZABLE transaction that wrote nothing: throws 40001 if what it read has changed up to a head that
- * was probed after its snapshot.
+ * A SERIALIZABLE transaction that only read comes to its end: waits for a head that is newer than its snapshot, if that was taken without.  True: nothing
+ * that was read in has changed.  False: something in these tables and indexes has, and it must be held against what was read.
  */
-extern void freshness_validate(S3Node *node, const S3am__Txn *txn);
+extern bool freshness_reads_hold(S3Node *node, const S3am__Txn *txn);
 
 #endif

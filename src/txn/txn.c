@@ -471,6 +471,22 @@ own_reset(void)
 	spill_due = 0;
 }
 
+/*
+ * A transaction that has written and reads a row that has ended since its snapshot cannot commit.  Those that have not written are as good as
+ * done before that.
+ */
+static void
+check_stale(const TxnTable *table, uint64 pos, uint64 row)
+{
+	S3Node *node = node_wait_ready();
+	TableState *state = state_table(node, table->storage);
+	uint64 changed = state ? pg_atomic_read_u64(&state->changed) : 0;
+	RowEnd end;
+
+	if (changed > pos && txn_writes() && state_row_ended(node, state, row, &end))
+		txn_fail_reads(POS_VERSION(changed));
+}
+
 void
 txn_read_table(Relation rel, uint64 pos)
 {
@@ -482,7 +498,7 @@ txn_read_table(Relation rel, uint64 pos)
 	if (table->read_all)
 		return;
 	/* a coarse claim keeps the oldest position of those it replaces */
-	table->read_pos = table->read_rows ? Min(table->read_pos, pos) : pos;
+	table->read_pos = table->read_rows || table->read_added ? Min(table->read_pos, pos) : pos;
 	table->read_all = true;
 	rowset_free(table->read_rows);
 	table->read_rows = NULL;
@@ -501,15 +517,29 @@ txn_read_row(Relation rel, uint64 row, uint64 pos)
 	if (table->read_rows == NULL)
 	{
 		table->read_rows = rowset_create();
-		table->read_pos = pos;
+		if (!table->read_added)
+			table->read_pos = pos;
 	}
 	table->read_pos = Min(table->read_pos, pos);
 	if (!rowset_contains(table->read_rows, row))
 	{
+		check_stale(table, pos, row);
 		rowset_add(table->read_rows, row);
 		if (++table->nread_rows > READ_ROWS_MAX)
 			txn_read_table(rel, pos);
 	}
+}
+
+void
+txn_read_absent(Relation rel, uint64 pos)
+{
+	TxnTable *table;
+
+	if (!reads_count())
+		return;
+	table = make_table(rel);
+	table->read_pos = table->read_all || table->read_rows || table->read_added ? Min(table->read_pos, pos) : pos;
+	table->read_added = true;
 }
 
 static bool

@@ -53,6 +53,7 @@ typedef struct TxnTable
 	OwnEnds *ends; /* of own and committed rows, by row id */
 	OwnEnds *origins; /* own rows that committed ones were updated to; `next` is the committed row */
 	bool read_all; /* SERIALIZABLE: scanned */
+	bool read_added; /* SERIALIZABLE: a row was looked for that is not there yet */
 	uint64 read_pos; /* the oldest position read at */
 	struct RowSet *read_rows; /* SERIALIZABLE: read one by one */
 	uint32 nread_rows;
@@ -117,6 +118,7 @@ extern uint64 txn_base_now(S3Node *node);
 /* SERIALIZABLE: what was read by a snapshot that sees up to a position is claimed (rule 18). */
 extern void txn_read_table(Relation rel, uint64 pos);
 extern void txn_read_row(Relation rel, uint64 row, uint64 pos);
+extern void txn_read_absent(Relation rel, uint64 pos); /* a row that may come to be there */
 
 /* Has what was read been changed since by somebody else?  The version that did, or 0. */
 extern uint64 txn_reads_changed(S3Node *node);
