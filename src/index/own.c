@@ -10,14 +10,18 @@
 
 #include "access/relation.h"
 #include "access/xact.h"
+#include "catalog/pg_operator_d.h"
+#include "catalog/pg_type_d.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/tuplesort.h"
 
 #include "index/index.h"
 #include "index/keyhash.h"
 #include "index/keyorder.h"
 #include "index/ownrun.h"
+#include "manifest/keyhashes.h"
 #include "node/bucket.h"
 #include "s3am.h"
 #include "txn/commit.h"
@@ -27,8 +31,8 @@
 #define TAIL_ENTRIES 256 /* that are put into their places one by one */
 #define FILES_OF_LEVEL 8
 #define BASES_MAX 1024 /* of one index that its claims tell apart */
-#define CLAIMED_KEYS_MIN 65536
-#define CLAIM_BITS 39 /* of a hash, that claims have */
+#define CLAIM_BYTES_MIN (512 * 1024) /* that claims of an index may take, however little memory there is */
+#define CLAIM_BITS_MIN 5 /* of each key: with less it is not worth it */
 #define ADDED_RANGES_MAX 256 /* of keys, that the edit of an index tells; with more entries some are of several keys */
 #define ADDED_ALONE 16384 /* entries up to which each is a range of its own at first */
 
@@ -660,8 +664,9 @@ compare_numbers(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void
-add_claim(S3am__Txn *txn, const OwnIndex *own, uint64 base, uint64 *hashes, size_t n)
+/* A claim on the whole index, as all builds read it. */
+static S3am__KeyClaim *
+add_claim(S3am__Txn *txn, const OwnIndex *own, uint64 base)
 {
 	S3am__KeyClaim *claim = palloc(sizeof(*claim));
 
@@ -669,9 +674,11 @@ add_claim(S3am__Txn *txn, const OwnIndex *own, uint64 base, uint64 *hashes, size
 	claim->index = own->storage;
 	claim->mode = S3AM__MODE__UPDATE;
 	claim->base_version = base;
-	claim->hashes = hashes;
-	claim->n_hashes = n;
+	claim->hashes = palloc0(sizeof(uint64));
+	claim->hashes[0] = KEY_HASH_INDEX;
+	claim->n_hashes = 1;
 	txn->keys[txn->n_keys++] = claim;
+	return claim;
 }
 
 /* Place of the newest of the index's bases that is not newer than this one. */
@@ -693,30 +700,68 @@ find_base(const OwnIndex *own, uint64 base)
 }
 
 /*
- * Keys that were added to a unique index, those that were removed again included: a claim for each version up to which they were looked for.
- * While they are sorted a hash has the place of its base above it.
+ * Hashes of the keys that were added, with their bases, to be sorted: the place of the base stands above the highest bits of the hash that
+ * there is room for.
  */
-static void
-claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
+typedef struct ClaimedKeys
 {
-	size_t most = Max((size_t) s3am_transaction_memory * 1024 / 4 / sizeof(uint64), CLAIMED_KEYS_MIN);
-	const uint64 mask = (UINT64CONST(1) << CLAIM_BITS) - 1;
-	const KeyHasher *hasher = NULL;
+	int base_bits;
+	uint64 *of_base; /* how many there are for each base */
+	uint64 n;
+	uint64 *values; /* if they fit into memory; or */
+	Tuplesortstate *sort;
+	uint64 next; /* to be read */
+} ClaimedKeys;
+
+/* An order of signed numbers that is that of the values. */
+#define SORTED(value) ((value) ^ (UINT64CONST(1) << 63))
+
+static void
+put_claimed(ClaimedKeys *claimed, int base, uint64 hash)
+{
+	uint64 value = key_hash_rotate(hash) >> claimed->base_bits;
+
+	if (claimed->base_bits > 0)
+		value |= (uint64) base << (64 - claimed->base_bits);
+	claimed->of_base[base]++;
+	if (claimed->sort)
+		tuplesort_putdatum(claimed->sort, Int64GetDatum(SORTED(value)), false);
+	else
+	{
+		Assert(claimed->values != NULL);
+		claimed->values[claimed->n] = value;
+	}
+	claimed->n++;
+}
+
+static bool
+next_claimed(ClaimedKeys *claimed, uint64 *value)
+{
+	Datum datum;
+	bool isnull;
+
+	if (claimed->sort == NULL)
+	{
+		if (claimed->next == claimed->n)
+			return false;
+		*value = claimed->values[claimed->next++];
+		return true;
+	}
+	if (!tuplesort_getdatum(claimed->sort, true, &datum, &isnull, NULL))
+		return false;
+	*value = SORTED((uint64) DatumGetInt64(datum));
+	return true;
+}
+
+/* False: they cannot be told one by one. */
+static bool
+collect_claimed(ClaimedKeys *claimed, OwnIndex *own, const IndexMeta *meta)
+{
+	const KeyHasher *hasher = meta->coder ? NULL : key_hasher(meta->index);
 	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
 	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
-	uint64 *hashes;
-	uint64 total = 0;
-	size_t n = 0;
+	bool whole = false, coarse;
 
-	if (own->nbases == 0)
-		return;
-	if (meta->coder == NULL)
-		hasher = key_hasher(meta->index);
-	for (int r = 0; r < own->nruns; r++)
-		total += own->runs[r]->n;
-	txn->keys = txn->keys ? repalloc(txn->keys, sizeof(void *) * (txn->n_keys + own->nbases))
-						  : palloc(sizeof(void *) * own->nbases);
-	hashes = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * Min(total, most) + 1);
 	for (int r = 0; r < own->nruns; r++)
 	{
 		OwnMerge *merge = own_merge_begin(meta, &own->runs[r], 1);
@@ -726,40 +771,91 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 		{
 			HeapTupleData tuple = own_entry_tuple(entry);
 			uint64 hash;
-			bool coarse;
 
 			if (entry->base == 0)
 				continue;
 			heap_deform_tuple(&tuple, meta->desc, values, nulls);
 			if (hasher && key_is_distinct(hasher, nulls + ENTRY_KEY))
 				continue;
-			if (n == most)
-			{
-				/* too many to be told: the whole index */
-				hashes[0] = KEY_HASH_INDEX;
-				add_claim(txn, own, own->bases[0], hashes, 1);
-				own_merge_end(merge);
-				return;
-			}
 			hash = hasher ? key_hash_global(hasher, values + ENTRY_KEY, nulls + ENTRY_KEY, &coarse)
 						  : hash_code_global(meta->coder, DatumGetInt64(values[ENTRY_KEY]));
-			if (hash != KEY_HASH_INDEX)
-				hash = Max(hash & mask, 1);
-			hashes[n++] = (uint64) find_base(own, entry->base) << CLAIM_BITS | hash;
+			whole |= hash == KEY_HASH_INDEX;
+			put_claimed(claimed, find_base(own, entry->base), hash);
 		}
 		own_merge_end(merge);
 	}
-	qsort(hashes, n, sizeof(uint64), compare_numbers);
-	for (size_t i = 0; i < n;)
-	{
-		size_t first = i, count = 0;
-		uint64 base = hashes[i] >> CLAIM_BITS;
+	return !whole;
+}
 
-		for (; i < n && hashes[i] >> CLAIM_BITS == base; i++)
-			if (count == 0 || hashes[first + count - 1] != (hashes[i] & mask))
-				hashes[first + count++] = hashes[i] & mask;
-		add_claim(txn, own, own->bases[base], hashes + first, count);
+/*
+ * Keys that were added to a unique index, those that were removed again included: a claim for each version up to which they were looked for.
+ * All together take a quarter of s3am.transaction_memory: of very many keys each has fewer bits.
+ */
+static void
+claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
+{
+	Size budget = Max((Size) s3am_transaction_memory * 1024 / 4, CLAIM_BYTES_MIN);
+	ClaimedKeys claimed = {0};
+	uint64 total = 0, value, bits_each;
+	KeyCoder coder = {0};
+	int base = -1;
+	bool exact;
+
+	if (own->nbases == 0)
+		return;
+	for (int r = 0; r < own->nruns; r++)
+		total += own->runs[r]->n;
+	while (1 << claimed.base_bits < own->nbases)
+		claimed.base_bits++;
+	txn->keys = txn->keys ? repalloc(txn->keys, sizeof(void *) * (txn->n_keys + own->nbases))
+						  : palloc(sizeof(void *) * own->nbases);
+	claimed.of_base = palloc0(sizeof(uint64) * own->nbases);
+	if (total <= budget / sizeof(uint64))
+		claimed.values = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * (total + 1));
+	else
+		claimed.sort =
+			tuplesort_begin_datum(INT8OID, Int8LessOperator, InvalidOid, false, budget / 1024, NULL, TUPLESORT_NONE);
+	exact = collect_claimed(&claimed, own, meta);
+	bits_each = claimed.n ? budget * 8 / claimed.n : 0;
+	if (claimed.n > 0 && (!exact || bits_each < CLAIM_BITS_MIN))
+	{
+		while (claimed.of_base[++base] == 0)
+			;
+		(void) add_claim(txn, own, own->bases[base]);
 	}
+	else if (claimed.n > 0)
+	{
+		if (claimed.sort)
+			tuplesort_performsort(claimed.sort);
+		else
+			qsort(claimed.values, claimed.n, sizeof(uint64), compare_numbers);
+		while (next_claimed(&claimed, &value))
+		{
+			int of = claimed.base_bits ? value >> (64 - claimed.base_bits) : 0;
+
+			if (coder.message == NULL || of != base)
+			{
+				S3am__KeyClaim *claim = add_claim(txn, own, own->bases[of]);
+				uint32 bits = key_hashes_bits(bits_each, claimed.of_base[of], 64 - claimed.base_bits);
+
+				if (coder.message)
+					key_coder_end(&coder);
+				base = of;
+				claim->keys = palloc(sizeof(*claim->keys));
+				key_coder_begin(&coder, claim->keys, bits, claimed.of_base[of],
+								MemoryContextAllocExtended(CurrentMemoryContext,
+														   key_hashes_size(bits, claimed.of_base[of]),
+														   MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO));
+			}
+			key_coder_put(&coder, value << claimed.base_bits >> (64 - coder.message->bits));
+		}
+		if (coder.message)
+			key_coder_end(&coder);
+	}
+	if (claimed.sort)
+		tuplesort_end(claimed.sort);
+	if (claimed.values)
+		pfree(claimed.values);
 }
 
 void

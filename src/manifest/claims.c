@@ -98,6 +98,8 @@ claims_decode(S3am__Txn *txn)
 	c->rows = memory_need(sizeof(RowsClaim) * (txn->n_rows + 2 * txn->n_tables + 1));
 	c->nreads = txn->n_reads;
 	c->reads = memory_need_zeroed(txn->n_reads + 1, sizeof(RowSet *));
+	c->nkeys = txn->n_keys;
+	c->keys = memory_need_zeroed(txn->n_keys + 1, sizeof(KeyHashes));
 	c->subjects =
 		memory_need(sizeof(Subject) * (txn->n_rows + txn->n_tables + txn->n_reads + txn->n_keys + txn->n_schemas +
 									   txn->n_names + 2 * txn->n_storages + txn->n_sequences + 1));
@@ -131,7 +133,7 @@ claims_decode(S3am__Txn *txn)
 	{
 		S3am__KeyClaim *k = txn->keys[i];
 
-		qsort(k->hashes, k->n_hashes, sizeof(uint64_t), compare_hashes);
+		ok = key_hashes_decode(&c->keys[i], k) && ok;
 		add_subject(c, SUBJECT_INDEX, k->index);
 		note_base(c, base_of(txn, k->base_version));
 	}
@@ -178,8 +180,11 @@ claims_free(Claims *c)
 	}
 	for (size_t i = 0; i < c->nreads; i++)
 		rowset_free(c->reads[i]);
+	for (size_t i = 0; i < c->nkeys; i++)
+		key_hashes_free(&c->keys[i]);
 	free(c->rows);
 	free(c->reads);
+	free(c->keys);
 	free(c->subjects);
 	free(c);
 }
@@ -449,39 +454,19 @@ storage_fits(Claims *mine, const Claims *other, uint64_t storage, uint64_t versi
 	return batches_fit(mine, other, storage, version, held, detail, size);
 }
 
-/* The hash 0 is of the whole index: it meets all others. */
 static bool
-keys_meet(const S3am__KeyClaim *a, const S3am__KeyClaim *b)
-{
-	if (a->n_hashes > 0 && b->n_hashes > 0 && (a->hashes[0] == 0 || b->hashes[0] == 0))
-		return true;
-	/* the shorter one is looked up in the longer one; both are sorted */
-	if (a->n_hashes > b->n_hashes)
-	{
-		const S3am__KeyClaim *c = a;
-
-		a = b;
-		b = c;
-	}
-	for (size_t i = 0; i < a->n_hashes; i++)
-		if (bsearch(&a->hashes[i], b->hashes, b->n_hashes, sizeof(uint64_t), compare_hashes))
-			return true;
-	return false;
-}
-
-static bool
-keys_fit(const S3am__Txn *mine, const S3am__Txn *other, uint64_t index, uint64_t version, uint64_t held, char *detail,
+keys_fit(const Claims *mine, const Claims *other, uint64_t index, uint64_t version, uint64_t held, char *detail,
 		 size_t size)
 {
-	for (size_t i = 0; RULE(P20_KEYS) && i < mine->n_keys; i++)
+	for (size_t i = 0; RULE(P20_KEYS) && i < mine->nkeys; i++)
 	{
-		const S3am__KeyClaim *a = mine->keys[i];
+		const S3am__KeyClaim *a = mine->keys[i].claim;
 
-		if (a->index != index || base_of(mine, a->base_version) >= version || held >= version)
+		if (a->index != index || base_of(mine->txn, a->base_version) >= version || held >= version)
 			continue;
-		for (size_t j = 0; j < other->n_keys; j++)
-			if (other->keys[j]->index == index && claims_conflict(a->mode, other->keys[j]->mode) &&
-				keys_meet(a, other->keys[j]))
+		for (size_t j = 0; j < other->nkeys; j++)
+			if (other->keys[j].claim->index == index && claims_conflict(a->mode, other->keys[j].claim->mode) &&
+				key_hashes_meet(&mine->keys[i], &other->keys[j]))
 			{
 				snprintf(detail, size, "A key of index %llu was taken.", (unsigned long long) index);
 				return false;
@@ -575,7 +560,7 @@ claims_fit(Claims *mine, const Claims *other, Subject subject, uint64_t version,
 		case SUBJECT_STORAGE:
 			return storage_fits(mine, other, subject.id, version, held, ahead, detail, size);
 		case SUBJECT_INDEX:
-			return keys_fit(mine->txn, other->txn, subject.id, version, held, detail, size);
+			return keys_fit(mine, other, subject.id, version, held, detail, size);
 		case SUBJECT_TABLE:
 			return schemas_fit(mine->txn, other->txn, subject.id, version, held, detail, size);
 		case SUBJECT_NAME:

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "manifest/keyhashes.h"
 #include "manifest/rowset.h"
 #include "manifest/s3am.pb-c.h"
 
@@ -46,6 +47,8 @@ typedef struct Claims
 	size_t nrows;
 	RowSet **reads; /* of each read claim */
 	size_t nreads;
+	KeyHashes *keys; /* of each key claim */
+	size_t nkeys;
 	Subject *subjects; /* ascending, each once */
 	size_t nsubjects;
 	uint64_t oldest_base; /* of all claims */

@@ -80,3 +80,4 @@ CREATE FUNCTION kl_bytes() RETURNS int8 AS 'rowlock_test' LANGUAGE c VOLATILE;
 CREATE FUNCTION kl_memory(kilobytes int4) RETURNS void AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;
 CREATE FUNCTION kl_sets() RETURNS int8 AS 'rowlock_test' LANGUAGE c VOLATILE;
 CREATE FUNCTION kl_increment(rel regclass, storage int8, key int8) RETURNS void AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;
+CREATE FUNCTION kl_hash(rel regclass, storage int8, hash int8) RETURNS bool AS 'rowlock_test' LANGUAGE c VOLATILE STRICT;

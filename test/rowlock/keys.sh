@@ -35,6 +35,13 @@ expect "held" "$(a "SELECT kl_held(1, 0, 400000)"; echo "$answer")" 200000
 a COMMIT
 left
 
+# every bit counts
+a BEGIN "SELECT kl_hash('t', 1, 4711)"
+expect "keys whose hashes differ in one bit" "$(b "SELECT count(*), count(*) FILTER (WHERE kl_hash('t', 1, 4711 # (1::int8 << i))) FROM generate_series(0, 63) i")" "64|64"
+expect "and the same one" "$(b "SELECT kl_hash('t', 1, 4711)")" f
+a COMMIT
+left
+
 # savepoints
 a BEGIN "SELECT kl_bulk('t', 1, 0, 3000)" "SAVEPOINT s" "SELECT kl_bulk('t', 1, 3000, 3000)" "SAVEPOINT s2" "SELECT kl_bulk('t', 1, 6000, 3000)" "ROLLBACK TO s2"
 expect "rolled back" "$(b "SELECT kl_bulk('t', 1, 0, 3000), kl_bulk('t', 1, 3000, 3000), kl_bulk('t', 1, 6000, 3000)")" "0|0|3000"

@@ -479,6 +479,20 @@ kl_lock(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(results[result]));
 }
 
+/* kl_hash(rel, storage, hash): whether it got a key with that very hash without waiting */
+PG_FUNCTION_INFO_V1(kl_hash);
+Datum
+kl_hash(PG_FUNCTION_ARGS)
+{
+	Relation rel = relation_open(PG_GETARG_OID(0), RowShareLock);
+	RowLockResult result;
+
+	rowlock_init_process();
+	result = keylock_acquire(rel, PG_GETARG_INT64(1), (uint64) PG_GETARG_INT64(2), LockWaitSkip);
+	relation_close(rel, NoLock);
+	PG_RETURN_BOOL(result == ROWLOCK_GRANTED);
+}
+
 /* kl_bulk(rel, storage, first, n) returns how many of so many keys it got without waiting; the others it has not */
 PG_FUNCTION_INFO_V1(kl_bulk);
 Datum

@@ -89,4 +89,35 @@ like "$(cat "$work/first.out")" '40001' "a load that has one key of another serv
 on one
 follow two one
 is "$(sql -c "SELECT count(*), min(v) FROM t WHERE i >= 50000000")" "1|taken" "and that key is there once"
+
+# ---------------------------------------------------------------- more keys than their hashes have room for in memory, at two versions
+sql -c 'CREATE TABLE u (i bigint PRIMARY KEY)'
+follow one two
+# many NAME: a transaction that adds 90,000, with another commit between the halves
+many() {
+	on one
+	session "$1"
+	echo "SET s3am.transaction_memory = '64kB'; BEGIN; INSERT INTO u SELECT generate_series($2, $2 + 44999); SELECT 'half';" >&"${!1}"
+	eventually 60 said "$1" half
+	sql -c "INSERT INTO u VALUES ($2 - 1)"
+	echo "INSERT INTO u SELECT generate_series($2 + 45000, $2 + 89999); SELECT 'loaded';" >&"${!1}"
+	eventually 60 said "$1" loaded
+	on two
+}
+many first 1000000
+sql -c 'INSERT INTO u SELECT generate_series(1, 20)'
+echo "COMMIT;" >&"$first"
+finish first
+is "$(grep ERROR "$work/first.out")" "" "very many keys meet no others"
+for key in 2000007 2050007; do
+	many first 2000000
+	sql -c "INSERT INTO u VALUES ($key)"
+	echo "COMMIT;" >&"$first"
+	finish first
+	like "$(cat "$work/first.out")" '40001' "but one of theirs: $key"
+	sql -c "DELETE FROM u WHERE i >= 1999999"
+	follow two one
+done
+follow two one
+is "$(sql -c "SELECT count(*), count(DISTINCT i) FROM u WHERE i > 0")" "90021|90021" "and all is there"
 done_testing
