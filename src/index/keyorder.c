@@ -11,6 +11,7 @@
 #include <math.h>
 
 #include "access/nbtree.h"
+#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/cash.h"
 #include "utils/date.h"
@@ -161,24 +162,31 @@ typedef struct Sink
 static void
 put(Sink *sink, const void *bytes, Size len)
 {
-	for (Size i = 0; i < len && !sink->full; i++)
+	int room = KEY_END_MAX - sink->to->len;
+
+	if (len > room)
 	{
-		if (sink->to->len == KEY_END_MAX)
-			sink->full = true;
-		else
-			sink->to->bytes[sink->to->len++] = ((const uint8 *) bytes)[i] ^ sink->flip;
+		sink->full = true;
+		len = room;
 	}
+	for (Size i = 0; i < len; i++)
+		sink->to->bytes[sink->to->len++] = ((const uint8 *) bytes)[i] ^ sink->flip;
 }
 
 /* The highest byte first. */
 static void
 put_number(Sink *sink, uint64 value, int size)
 {
-	uint8 bytes[8];
+	int len = Min(size, KEY_END_MAX - sink->to->len);
+	uint64 bytes;
 
-	for (int i = 0; i < size; i++)
-		bytes[i] = (uint8) (value >> (8 * (size - 1 - i)));
-	put(sink, bytes, size);
+	if (len < size)
+		sink->full = true;
+	if (sink->flip)
+		value = ~value;
+	bytes = pg_hton64(value << (64 - 8 * size));
+	memcpy(sink->to->bytes + sink->to->len, &bytes, len);
+	sink->to->len += len;
 }
 
 static void

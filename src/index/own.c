@@ -548,7 +548,7 @@ typedef struct AddedKeys
 	const KeyOrder *order;
 	int nkeys;
 	KeyRanges ranges;
-	KeyRange range; /* of the last entries, which are neighbours */
+	KeyEnd first, last; /* of the last entries, which are neighbours: one range */
 	uint64 n, per_range; /* entries in it; that may be in one */
 } AddedKeys;
 
@@ -564,28 +564,32 @@ begin_added(AddedKeys *added, IndexMeta *meta, uint64 entries)
 	added->per_range = key_order_is_sorted(added->order) ? entries / ADDED_ALONE + 1 : 1;
 }
 
+static void
+add_added(AddedKeys *added)
+{
+	KeyRange range = {.low = added->first};
+
+	key_end_of(&added->last, &range.high);
+	key_ranges_add(&added->ranges, &range);
+	added->n = 0;
+}
+
 /* Entries come in the order of the index. */
 static void
 put_added(AddedKeys *added, const Datum *values, const bool *nulls)
 {
-	KeyEnd key;
-
 	if (added->n == added->per_range)
-	{
-		key_ranges_add(&added->ranges, &added->range);
-		added->n = 0;
-	}
-	(void) key_order_put(added->order, added->nkeys, added->nkeys, values, nulls, &key);
+		add_added(added);
+	(void) key_order_put(added->order, added->nkeys, added->nkeys, values, nulls, &added->last);
 	if (added->n++ == 0)
-		added->range.low = key;
-	key_end_of(&key, &added->range.high);
+		added->first = added->last;
 }
 
 static void
 finish_added(AddedKeys *added, S3am__TableEdit *edit)
 {
 	if (added->n > 0)
-		key_ranges_add(&added->ranges, &added->range);
+		add_added(added);
 	edit->n_added = key_ranges_write(&added->ranges, &edit->added);
 }
 

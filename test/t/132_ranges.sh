@@ -248,8 +248,10 @@ SELECT max(k) FROM d WHERE k < :high;
 INSERT INTO d VALUES (:new, :low / 100, 0) ON CONFLICT (k) DO UPDATE SET n = excluded.n;
 DELETE FROM d WHERE k = :new;
 COMMIT;
+SELECT count(*) FROM d WHERE k BETWEEN :low AND :low + 99;
 SQL
-	PGOPTIONS="-c enable_seqscan=off" exec "$cluster_bin/pgbench" -n -c $clients -j 1 -t "$each" -f "$work/$1.sql" test > "$work/$1.bench" 2>&1
+	# the last statement is a transaction of its own, which has its snapshot before it can wait for a newer one
+	PGOPTIONS="-c enable_seqscan=off -c default_transaction_isolation=serializable" exec "$cluster_bin/pgbench" -n -c $clients -j 1 -t "$each" -f "$work/$1.sql" test > "$work/$1.bench" 2>&1
 }
 (bench one 0) & first=$!
 (bench two 4) & second=$!
