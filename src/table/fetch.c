@@ -68,7 +68,11 @@ tuple_tid_valid(TableScanDesc scan, ItemPointer tid)
 	if (ROW_IS_OWN(row))
 		return true;
 	view = view_for_fetch(scan->rs_rd, scan->rs_snapshot);
-	return view->table && row / ROWS_PER_BLOCK * ROWS_PER_BLOCK < pg_atomic_read_u64(&view->table->next_row);
+	if (view->table && row / ROWS_PER_BLOCK * ROWS_PER_BLOCK < pg_atomic_read_u64(&view->table->next_row))
+		return true;
+	if (view->type == SNAPSHOT_MVCC && IsolationIsSerializable() && !IsParallelWorker())
+		txn_read_absent(scan->rs_rd, view->pos);
+	return false;
 }
 
 /* Follows updates to the newest version that the scan's snapshot sees. */
