@@ -155,4 +155,17 @@ is "$(sed -n 1p <<< "$got")" "$index_scan" "rows that are requested ahead, by an
 is "$(sql -c "SET enable_indexscan = off; SET enable_bitmapscan = off; SELECT count(*), sum(length(filler)) FROM t WHERE s > 'key 1'" | tail -n 1)" "$index_scan" "are those of the table"
 is "$(cold "SET s3am.read_ahead = 0; SELECT count(*), sum(length(filler)) FROM t WHERE s > 'key 1'" | sed -n 1p)" "$index_scan" "and without reading ahead"
 is "$(sql -c "SELECT count(*) FROM s3am.verify() WHERE problem IS NOT NULL")" 0 "filters are no damage to s3am.verify()"
+
+# ---------------------------------------------------------------- a filter that is damaged
+object=$(sql -c "SELECT object FROM s3am.segments WHERE \"table\" = 't_pkey'::regclass ORDER BY first_row LIMIT 1")
+place=$(sql -c "SELECT substring(value FROM 'overflow chunk at ([0-9]+)') FROM s3am.inspect('$object') WHERE value LIKE 'overflow chunk%'")
+cluster_stop "$dir"
+file=${repository#file://}/$object
+cp "$file" "$work/kept"
+printf 'damaged!' | dd of="$file" bs=1 seek=$((place + 5000)) conv=notrunc status=none
+cluster_start "$dir"
+fails_like XX001 'a checksum does not fit' "INSERT INTO t (id) VALUES (20 * 10001 + 17)" "a filter that is damaged is no answer"
+like "$(sql -c "SELECT object, problem FROM s3am.verify() WHERE problem IS NOT NULL")" "^$object.*a checksum does not fit" "s3am.verify() names its object"
+cp "$work/kept" "$file"
+is "$(sql -c "INSERT INTO t (id) VALUES (20 * 10001 + 17) RETURNING id")" 200037 "when it is whole again it is read again"
 done_testing
