@@ -452,12 +452,28 @@ bucket_read_if(const char *key, Size *got)
 
 /* ------------------------------------------------------------------------------------ uploads */
 
+static char *
+put_hex(char *to, uint64 value, int digits)
+{
+	for (int i = digits - 1; i >= 0; i--, value >>= 4)
+		to[i] = "0123456789abcdef"[value & 15];
+	return to + digits;
+}
+
+/* For each page that is looked at, so not by snprintf(). */
 void
 bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size)
 {
 	uint64 h = (epoch << 32 | number) * UINT64CONST(0x9E3779B97F4A7C15);
+	char *at = key + strlcpy(key, "segments/", size);
 
-	snprintf(key, size, "segments/%02x/%016" PRIx64 "-%016" PRIx64, (unsigned) (h >> 56), epoch, number);
+	Assert(size >= sizeof("segments/00/0000000000000000-0000000000000000"));
+	at = put_hex(at, h >> 56, 2);
+	*at++ = '/';
+	at = put_hex(at, epoch, 16);
+	*at++ = '-';
+	at = put_hex(at, number, 16);
+	*at = '\0';
 }
 
 SegmentUpload *

@@ -109,14 +109,14 @@ find_chunk(const BatchSource *source, const BatchFilter *filter, uint32 n, Cache
 	key.epoch = source->epoch;
 	key.number = source->number;
 	key.offset = offset;
-	strlcpy(object, segment_object(source->epoch, source->number), sizeof(object));
 	if (offset > source->len || size > source->len - offset)
-		segment_damaged(object, "a filter lies outside of it");
+		segment_damaged(segment_object(source->epoch, source->number), "a filter lies outside of it");
 	answer = cache_find(&key, NULL, pin);
 	if (answer == CACHE_PRIVATE)
 		return false;
 	if (answer == CACHE_LOAD)
 	{
+		strlcpy(object, segment_object(source->epoch, source->number), sizeof(object));
 		PG_TRY();
 		{
 			ExtentHeader header;
@@ -148,7 +148,8 @@ find_chunk(const BatchSource *source, const BatchFilter *filter, uint32 n, Cache
 	if (pin->len != len)
 	{
 		cache_release(pin);
-		segment_damaged(object, "a filter has not the length that its manifest says");
+		segment_damaged(segment_object(source->epoch, source->number),
+						"a filter has not the length that its manifest says");
 	}
 	return true;
 }
