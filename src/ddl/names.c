@@ -14,12 +14,17 @@
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
+#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_rewrite.h"
+#include "catalog/pg_statistic_ext.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -459,6 +464,14 @@ names_check_domain(const DdlCaptured *statement)
 	}
 }
 
+/* A rule, a trigger and the like has a name within its table alone: every view has a rule of one name.  The table is claimed. */
+static bool
+named_within_table(Oid class_id)
+{
+	return class_id == RewriteRelationId || class_id == TriggerRelationId || class_id == PolicyRelationId ||
+		   class_id == AttrDefaultRelationId;
+}
+
 void
 names_claim(DdlCaptured *s, DdlFrame *frame)
 {
@@ -473,7 +486,7 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 
 		if (event->access == OAT_DROP)
 		{
-			if (event->name)
+			if (event->name && !named_within_table(event->object.classId))
 				claim_name(s, catalog_name(event->object.classId), event->schema, event->name, S3AM__MODE__UPDATE,
 						   false);
 			/* a column, a constraint, a trigger: the table is changed */
@@ -484,9 +497,10 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 		relid = local_part_of(&event->object, SnapshotSelf);
 		if (OidIsValid(relid) && (local_is_transient(relid) || local_relation(relid)))
 			continue;
-		/* a rule, a trigger and the like has a name within its table alone, which is claimed below */
+		/* what has no name that others could take */
 		part = OidIsValid(relid) && event->object.classId != RelationRelationId &&
-			   event->object.classId != TypeRelationId && event->object.classId != ConstraintRelationId;
+			   event->object.classId != TypeRelationId && event->object.classId != ConstraintRelationId &&
+			   event->object.classId != StatisticExtRelationId;
 		if (!part && (event->access == OAT_POST_CREATE || !OidIsValid(relid)))
 			claim_object(s, &event->object, SnapshotSelf, S3AM__MODE__UPDATE);
 		if (event->access == OAT_POST_ALTER && frame->before && relid == event->object.objectId)

@@ -110,6 +110,28 @@ done
 wait "${views[@]}"
 is "$(cat "$work"/views.?)" '' "views are made at once"
 is "$(sql -c "SELECT count(*) FROM pg_views WHERE viewname LIKE 'view\__\__'")" 20 "all of them"
+for session in 1 2 3 4; do
+	for n in 1 2 3 4 5; do echo "DROP VIEW view_${session}_$n;"; done | sql -f - > "$work/views.$session" 2>&1 &
+	views[session]=$!
+done
+wait "${views[@]}"
+is "$(cat "$work"/views.?)" '' "and dropped at once"
+
+# ---- a statistics object's name is its schema's, whatever table it is of
+
+sql -c 'CREATE TABLE measured (a int, b int) USING s3am' -c 'CREATE TABLE weighed (a int, b int) USING s3am' || exit 1
+follow one two 5
+on one
+(sql -c 'BEGIN' -c 'CREATE STATISTICS st_both ON a, b FROM measured' -c 'SELECT pg_sleep(2)' -c 'COMMIT') > "$work/slow" 2>&1 &
+sleep 0.7
+on two
+sql -c 'CREATE STATISTICS st_both ON a, b FROM weighed'
+wait $!
+like "$(cat "$work/slow")" 'could not serialize' "of two servers that give one name to statistics of two tables one is told"
+on one
+follow two one 5
+ok $? "and follows"
+
 # ---- indexes of a tree are attached one at a time: the top one becomes valid, whichever comes last
 
 sql -c 'CREATE TABLE tree (a int) PARTITION BY LIST (a)' -c 'CREATE TABLE bough PARTITION OF tree FOR VALUES IN (1) PARTITION BY LIST (a)' \

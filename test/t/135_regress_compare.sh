@@ -1,0 +1,81 @@
+#!/bin/bash
+# What test/compat/regress_compare must tell from each other, in outputs made up for it.
+. "$(dirname "$0")/../lib/tap.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+
+mkdir "$work"/{sql,heap,other,lists}
+touch "$work"/{heap,other}/log
+printf '%s\n' 'all order plan : for this test' 'some /listed/ : for this test' > "$work/lists/regress.allowed"
+echo 'gin /follows/ : gin' > "$work/lists/regress.refused"
+
+# table NAME ROW ...: what psql prints of a column
+table() {
+	local name=$1
+	shift
+	printf ' %s \n---\n' "$name"
+	printf ' %s\n' "$@"
+	if [ $# = 1 ]; then echo '(1 row)'; else echo "($# rows)"; fi
+	echo
+}
+
+# answers FILE STATEMENT HEAP OTHER: a file of two statements, and what the first is answered on both sides
+answers() {
+	printf '%s\n' '-- a comment' "$2" 'SELECT 7 AS seven;' > "$work/sql/$1.sql"
+	{ printf '%s\n' '-- a comment' "$2" "$3" 'SELECT 7 AS seven;'; table seven 7; } > "$work/heap/$1.out"
+	{ printf '%s\n' '-- a comment' "$2" "$4" 'SELECT 7 AS seven;'; table seven 7; } > "$work/other/$1.out"
+}
+verdict() { "$here/../compat/regress_compare" "$work/sql" "$work/heap" "$work/other" "$work/lists" "$@" | cut -f 1-3 | tr '\t' ' '; }
+# is_told FILE STATEMENT HEAP OTHER VERDICT NAME
+is_told() {
+	answers "$1" "$2" "$3" "$4"
+	is "$(verdict "$1" | head -n 1)" "$5" "$6"
+}
+
+is_told none 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 1 2)" 'ok none same' "the same"
+is_told all 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 2 1)" 'ok all 1 order as listed: for this test' "another order"
+is_told none 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 2 1)" 'bad none 1 order' "which must be in the list"
+is_told all 'SELECT a FROM t ORDER BY a;' "$(table a 1 2)" "$(table a 2 1)" 'bad all 1 other' "and is wrong with ORDER BY"
+is_told all 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 1 3)" 'bad all 1 other' "another row"
+is_told all 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 1)" 'bad all 1 other' "a missing row"
+is_told all 'SELECT a FROM t;' "$(table a 1 1 2)" "$(table a 1 2 2)" 'bad all 1 other' "a row twice"
+is_told all 'SELECT a FROM t;' "$(table a 1 2)" "ERROR:  no" 'bad all 1 other' "an error"
+is_told all 'SELECT a FROM t;' "ERROR:  no" "$(table a 1 2)" 'bad all 1 other' "the lack of one"
+is_told all 'SELECT a FROM t;' "NOTICE:  a"$'\n'"NOTICE:  b" "NOTICE:  b"$'\n'"NOTICE:  a" 'bad all 1 other' "notices in another order"
+is_told all 'EXPLAIN SELECT a FROM t;' "$(table 'QUERY PLAN' 'Seq Scan')" "$(table 'QUERY PLAN' 'Index Scan' ' Index Cond')" \
+	'ok all 1 plan as listed: for this test' "another plan"
+is_told all 'EXPLAIN ANALYZE SELECT a FROM t;' "$(table 'QUERY PLAN' 'Seq Scan (actual rows=2 loops=1)')" \
+	"$(table 'QUERY PLAN' 'Index Scan (actual rows=3 loops=1)')" 'bad all 1 other' "a plan that gave another number of rows"
+is_told all 'EXPLAIN SELECT a FROM t;' "$(table 'QUERY PLAN' 'Seq Scan')" "ERROR:  no" 'bad all 1 other' "no plan"
+is_told some 'SELECT listed();' "$(table a 1)" "$(table a 2)" 'ok some 1 listed as listed: for this test' "a statement of the list"
+is_told some 'SELECT listed();' "$(table a 1)" "ERROR:  no" 'bad some 1 other' "which may not fail"
+is_told some 'SELECT another();' "$(table a 1)" "$(table a 2)" 'bad some 1 other' "nor any other differ"
+
+refusal='ERROR:  s3am tables cannot have indexes of access method "gin"'
+is_told gin 'CREATE INDEX i ON t USING gin (a);' '' "$refusal" 'ok gin 1 refused as listed: gin' "a refusal"
+is_told gin 'CREATE INDEX i ON t USING gin (a);' '' 'ERROR:  no' 'bad gin 1 other' "another error"
+is_told all 'CREATE INDEX i ON t USING gin (a);' '' "$refusal" 'bad all 1 refused' "a refusal in a file that should have none"
+answers gin $'CREATE INDEX idx ON t USING gin (a);\nDROP INDEX idx;' '' "$refusal"$'\n''ERROR:  index "idx" does not exist'
+printf '%s\n' '-- a comment' 'CREATE INDEX idx ON t USING gin (a);' "$refusal" 'DROP INDEX idx;' 'ERROR:  index "idx" does not exist' 'SELECT 7 AS seven;' > "$work/other/gin.out"
+table seven 7 >> "$work/other/gin.out"
+is "$(verdict gin | head -n 1)" 'ok gin 1 after, 1 refused as listed: gin' "what comes of it"
+answers gin 'SELECT a FROM t;' "$(table a 1)" "$(table a 2)"
+is "$(verdict gin | head -n 1)" 'bad gin 1 other' "what does not"
+
+answers none 'SELECT a FROM t;' "$(table a 1)" "$(table a 1)"
+printf '%s\n' '-- a comment' 'SELECT a FROM t;' > "$work/other/none.out"
+like "$(verdict none)" '^bad none [12] other' "psql that ended early"
+answers none 'SELECT a FROM t;' "$(table a 1)" "$(table a 1)"
+echo "2026-01-01 00:00:00.000 UTC [1] XX000 regress/none ERROR:  unexpected 7" > "$work/other/log"
+like "$(verdict none)" 'bad log 1 internal errors, 0 crashes' "an internal error in the log"
+echo "2026-01-01 00:00:00.000 UTC [1] XX000 regress/none ERROR:  unexpected 8" > "$work/heap/log"
+like "$(verdict none)" 'ok log' "unless heap has the same"
+echo "2026-01-01 00:00:00.000 UTC [1] 00000 LOG:  server process (PID 1) was terminated by signal 11" > "$work/other/log"
+like "$(verdict none)" 'bad log 0 internal errors, 1 crashes' "a crash"
+names=()
+for n in {1..21}; do
+	answers "f$n" 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 2 1)"
+	echo "f$n order : for this test" >> "$work/lists/regress.allowed"
+	names+=("f$n")
+done
+like "$(verdict "${names[@]}")" 'bad files 21 differ' "too many files of the list"
+done_testing
