@@ -78,4 +78,6 @@ for n in {1..21}; do
 	names+=("f$n")
 done
 like "$(verdict "${names[@]}")" 'bad files 21 differ' "too many files of the list"
+sed -i 's,^f1 order,f1 toast order,' "$work/lists/regress.allowed"
+like "$(verdict "${names[@]}")" 'ok files 20 differ, and 1 that ask for TOAST' "those that ask for TOAST are not among them"
 done_testing
