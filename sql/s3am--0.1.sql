@@ -187,6 +187,15 @@ CREATE VIEW tables AS
     LEFT JOIN table_states() t ON t.storage = s.storage;
 COMMENT ON VIEW tables IS 's3am tables: rows (dead ones included), those still inline, segments, bytes stored, share of dead rows';
 
+CREATE VIEW indexes AS
+    SELECT c.oid::regclass AS "index", i.indrelid::regclass AS "table", s.storage, coalesce(t.rows, 0) AS entries,
+           coalesce(t.inline_rows, 0) AS inline_entries, coalesce(t.segments, 0) AS segments, coalesce(t.bytes, 0) AS bytes
+    FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid
+    JOIN storage s ON s.index_id = c.oid
+    LEFT JOIN table_states() t ON t.storage = s.storage;
+COMMENT ON VIEW indexes IS 'indexes of s3am tables: entries (those of dead rows included), those still inline, segments, bytes stored';
+
 CREATE VIEW segments AS
     SELECT c.oid::regclass AS "table", b.first_row, b.rows, b.version, b.object, b.bytes
     FROM batches() b
@@ -250,7 +259,7 @@ COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
-GRANT SELECT ON tables, segments, manifests, activity, cache, attach_status, compaction, progress, sequences, store_requests, cost TO pg_monitor;
+GRANT SELECT ON tables, indexes, segments, manifests, activity, cache, attach_status, compaction, progress, sequences, store_requests, cost TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), progress(), store_stats(),
     store_request_stats(), cache_stats(), read_manifests(int8, int4)
     TO pg_monitor;

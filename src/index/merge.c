@@ -22,9 +22,12 @@
 #define CLASS_SMALLEST (16 * 1024) /* bytes of entries, uncompressed */
 #define CLASS_FACTOR 4
 #define CLASSES 16
+#define CLASS_SMALL 3 /* up to this one runs are small batches (BATCH_SMALL) */
 #define MERGE_RUNS 4
 #define MERGE_SMALLEST 8 /* of the smallest class, which are inline: each merge is a commit */
 #define OTHERS_FACTOR 4
+#define VACUUM_FACTOR 4 /* an older run is merged if it is at most so many times as large as all younger ones */
+#define VACUUM_DEAD 20 /* percent of entries without a living row, for which all are merged */
 #define INLINE_BYTES (64 * 1024)
 
 /* A run among the batches of an index. */
@@ -62,6 +65,40 @@ find_runs(const BatchEntry **batches, uint32 count, Run *runs)
 	return n;
 }
 
+static CompactJob *
+make_job(TableState *table, uint64 base, const BatchEntry **batches, const Run *first, const Run *last)
+{
+	CompactJob *job = palloc0(sizeof(CompactJob));
+
+	job->storage = table->storage;
+	job->table = table->table;
+	job->base = base;
+	job->nbatches = last->end - first->first;
+	job->batches = palloc(sizeof(BatchEntry) * job->nbatches);
+	for (uint32 i = 0; i < job->nbatches; i++)
+	{
+		job->batches[i] = *batches[first->first + i];
+		job->rows += job->batches[i].nrows;
+		job->raw += job->batches[i].raw;
+	}
+	return job;
+}
+
+/* Has the index that many more entries than its table has rows?  One with a condition may have them unnoticed. */
+static bool
+has_many_dead(S3Node *node, const TableState *table, const BatchEntry **batches, uint32 count)
+{
+	TableState *of = state_table(node, table->rows_of);
+	uint64 entries = 0, living;
+
+	if (of == NULL)
+		return false;
+	for (uint32 i = 0; i < count; i++)
+		entries += batches[i]->nrows;
+	living = pg_atomic_read_u64(&of->next_row) - pg_atomic_read_u64(&of->deleted);
+	return entries > living && (entries - living) * 100 >= entries * VACUUM_DEAD;
+}
+
 CompactJob *
 index_plan(S3Node *node, TableState *table, CompactUrge urge)
 {
@@ -82,28 +119,30 @@ index_plan(S3Node *node, TableState *table, CompactUrge urge)
 		for (uint32 first = 0, end; first < nruns; first = Max(end, first + 1))
 		{
 			uint32 exact = 0, wanted = class == 0 ? MERGE_SMALLEST : MERGE_RUNS;
-			CompactJob *job;
 
 			for (end = first; end < nruns && runs[end].class <= class; end++)
 				exact += runs[end].class == class;
 			if (urge == COMPACT_OTHERS)
 				wanted *= OTHERS_FACTOR;
-			if (exact < wanted && !(urge >= COMPACT_PRESSED && end - first > 1))
+			/* what is not small takes no memory that somebody waits for */
+			if (exact < wanted && !(urge == COMPACT_PRESSED && class <= CLASS_SMALL && end - first > 1))
 				continue;
-			job = palloc0(sizeof(CompactJob));
-			job->storage = table->storage;
-			job->table = table->table;
-			job->base = base;
-			job->nbatches = runs[end - 1].end - runs[first].first;
-			job->batches = palloc(sizeof(BatchEntry) * job->nbatches);
-			for (uint32 i = 0; i < job->nbatches; i++)
-			{
-				job->batches[i] = *batches[runs[first].first + i];
-				job->rows += job->batches[i].nrows;
-				job->raw += job->batches[i].raw;
-			}
-			return job;
+			return make_job(table, base, batches, &runs[first], &runs[end - 1]);
 		}
+	if (urge == COMPACT_VACUUM && nruns > 0)
+	{
+		uint32 first = nruns - 1;
+		uint64 raw = runs[first].raw;
+
+		/* so that what is written is in proportion to what came since the last time */
+		while (first > 0 && runs[first - 1].raw <= raw * VACUUM_FACTOR)
+			raw += runs[--first].raw;
+		if (has_many_dead(node, table, batches, count))
+			first = 0;
+		else if (first == nruns - 1)
+			return NULL;
+		return make_job(table, base, batches, &runs[first], &runs[nruns - 1]);
+	}
 	return NULL;
 }
 

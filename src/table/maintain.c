@@ -29,6 +29,7 @@
 
 #include "compact/compact.h"
 #include "ddl/ddl.h"
+#include "index/index.h"
 #include "s3am.h"
 #include "table/table.h"
 #include "txn/commit.h"
@@ -239,6 +240,43 @@ relation_copy_for_cluster(Relation from, Relation to, Relation index, bool use_s
 	UnregisterSnapshot(snapshot);
 }
 
+/* Runs of its indexes are merged, as far as it is worth it. */
+static void
+vacuum_indexes(Relation rel, S3Node *node, bool automatic, bool verbose)
+{
+	ListCell *lc;
+
+	foreach (lc, RelationGetIndexList(rel))
+	{
+		Relation index = index_open(lfirst_oid(lc), AccessShareLock);
+		TableState *state = state_table(node, storage_of(index).storage);
+		const char *failure = state ? compact_table(node, state, !automatic) : NULL;
+		BlockNumber pages;
+		double tuples;
+		int height;
+
+		if (failure)
+			ereport(automatic ? LOG : WARNING,
+					(errmsg("runs of index \"%s\" could not be merged", RelationGetRelationName(index)),
+					 errdetail("%s", failure)));
+		if (state && verbose)
+		{
+			uint32 count;
+			const BatchArray *batches = state_batches(node, state, &count);
+			BatchTotals totals;
+
+			state_total(node, batches, count, &totals);
+			ereport(INFO, (errmsg("index \"%s\": " UINT64_FORMAT " entries in " UINT64_FORMAT
+								  " segments, and " UINT64_FORMAT " inline",
+								  RelationGetRelationName(index), totals.rows, totals.segments, totals.inline_rows)));
+		}
+		index_estimate(index, &pages, &tuples, &height);
+		vac_update_relstats(index, pages, tuples, 0, false, InvalidTransactionId, InvalidMultiXactId, NULL, NULL,
+							false);
+		index_close(index, AccessShareLock);
+	}
+}
+
 /* Dead rows go when segments are merged; VACUUM asks for that, waits for it, and counts what is left. */
 static void
 relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy bstrategy)
@@ -266,6 +304,9 @@ relation_vacuum(Relation rel, struct VacuumParams *params, BufferAccessStrategy 
 			ereport(INFO, (errmsg("table \"%s\": dropped " UINT64_FORMAT " dead rows, " UINT64_FORMAT " are left",
 								  RelationGetRelationName(rel), pg_atomic_read_u64(&table->compact_dropped) - dropped,
 								  dead)));
+		/* later, so that entries of the rows that were dropped go, too */
+		if (params->index_cleanup != VACOPTVALUE_DISABLED)
+			vacuum_indexes(rel, node, automatic, (params->options & VACOPT_VERBOSE) != 0);
 	}
 	blocks = table_virtual_blocks(rel, &rows);
 	pgstat_report_vacuum(RelationGetRelid(rel), false, rows, dead);
