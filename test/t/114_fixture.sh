@@ -12,6 +12,26 @@ attach() {						# NAME [LINE ...]: a server that has nothing but the repository'
 	eventually 30 attached
 }
 attached() { [ "$(sql -c 'SELECT phase FROM s3am.node()' 2> /dev/null)" = ready ]; }
+# every index says what its table says
+indexes() {
+	local index n=0 said=
+	for index in $(sql -c "SELECT i.indexrelid::regclass FROM pg_index i JOIN pg_class t ON t.oid = indrelid JOIN pg_am a ON a.oid = t.relam
+			WHERE amname = 's3am' AND indisvalid ORDER BY 1"); do
+		said+=$(sql -c "SELECT s3am.check_index('$index', true)" 2>&1 > /dev/null)
+		n=$((n + 1))
+	done
+	is "$said" "" "$1 ($n)"
+}
+# where there are keys: rows by key, by each index
+keys="SELECT count(*), sum(id), md5(string_agg(name, ',' ORDER BY name DESC)) FROM fixture.keyed WHERE name > '';
+SELECT count(*), sum(id), sum(n) FROM fixture.keyed WHERE n > 5 AND n < 40;
+SELECT count(*), sum(id) FROM fixture.keyed WHERE lower(body) LIKE 'a%';
+SELECT count(*), sum(id) FROM fixture.keyed WHERE body = md5('77') OR body = 'late' OR body = 'small';
+SELECT count(*), max(day) FROM fixture.keyed WHERE day BETWEEN '2020-03-01' AND '2022-02-01';
+SELECT count(*), sum(keyed) FROM fixture.refers WHERE id BETWEEN 10 AND 200;
+SELECT count(*), sum(a) FROM fixture.keyed_parts WHERE b = 'x' AND a > 10"
+keys_by() { sql -c "SET enable_$1 = off" -c "SET enable_bitmapscan = off" -c "${2:-SELECT}" -c "$keys" | grep -v '^SET$\|^$'; }
+keyed() { [ "$(sql -c "SELECT to_regclass('fixture.keyed') IS NOT NULL")" = t ]; }
 sound() { is "$(sql -c 'SELECT count(*) FROM s3am.verify() WHERE problem IS NOT NULL')" 0 "$1"; }
 draws() { sql -c "SELECT nextval('fixture.$1')" > "$work/number" 2> /dev/null; }
 
@@ -27,6 +47,15 @@ try() {							# FIXTURE
 	schema_keep "$1-read"
 	schema_same "$1-read" "$1" "$1: what is read"
 	sound "$1: it is sound"
+	if keyed; then
+		indexes "$1: so are indexes"
+		is "$(keys_by seqscan)" "$(keys_by indexscan "SET enable_indexonlyscan = off")" "$1: and they are used"
+		is "$(keys_by seqscan | grep -c '^[1-9]')" 7 "$1: and find something"
+		fails_like 23505 keyed_pkey "INSERT INTO fixture.keyed VALUES (17)" "$1: a key that is there"
+		fails_like 23505 keyed_name_key "INSERT INTO fixture.keyed VALUES (-1, 'small 44')" "$1: one of a small commit"
+		fails_like 23503 refers_keyed_fkey "INSERT INTO fixture.refers VALUES (-1, 21)" "$1: a key that is gone"
+		fails_like 23P01 refers_day "INSERT INTO fixture.refers VALUES (-1, 1, '2020-02-03')" "$1: one that is excluded"
+	fi
 
 	# numbers go on; one sequence belongs to a server that was killed
 	up=$(sed -n 's/^up|//p' "$fixtures/$1/sequences") down=$(sed -n 's/^down|//p' "$fixtures/$1/sequences")
@@ -57,6 +86,24 @@ INSERT INTO app.t (a, b, m) VALUES (1, 'now', 'great');
 DELETE FROM types.stored WHERE i = 1;
 SQL
 	ok $? "$1: it is written" || diag "$(tail -n 3 "$work/output")"
+	if keyed; then
+		sql > "$work/output" 2>&1 <<'SQL'
+SET search_path = fixture;
+INSERT INTO keyed SELECT g, 'now ' || g, g % 50, '2023-01-01', 'now' FROM generate_series(40001, 42000) g;
+INSERT INTO keyed VALUES (21, 'came again', 1, '2023-01-01', 'now');
+INSERT INTO refers VALUES (1000, 21, '2023-01-01');
+UPDATE keyed SET id = -id WHERE id < 100;
+DELETE FROM keyed WHERE id BETWEEN 3000 AND 3999;
+INSERT INTO keyed VALUES (1, 'late 1') ON CONFLICT (name) DO UPDATE SET n = 77;
+REINDEX INDEX keyed_pkey;
+VACUUM keyed;
+VACUUM refers;
+REFRESH MATERIALIZED VIEW CONCURRENTLY keyed_view;
+CREATE INDEX keyed_now ON keyed (n, id);
+SQL
+		ok $? "$1: with keys, too" || diag "$(tail -n 3 "$work/output")"
+		indexes "$1: and its indexes follow"
+	fi
 	is "$(sql -c "SELECT string_agg(s, ',' ORDER BY i) FROM fixture.small WHERE i IN (5, 11, 12, 13)" \
 		-c 'SELECT count(*), count(s), sum(added) / 7 FROM fixture.wide WHERE i > 600' \
 		-c 'SELECT string_agg(l::text, chr(44) ORDER BY l, i) FROM fixture.lately')" \
@@ -80,6 +127,10 @@ SQL
 	attach "$1-two"
 	schema_keep "$1-again"
 	schema_same "$1-again" "$1-written" "$1: another server has all of it"
+	if keyed; then
+		indexes "$1: with sound indexes"
+		is "$(keys_by seqscan)" "$(keys_by indexscan "SET enable_indexonlyscan = off")" "$1: which are used"
+	fi
 	cluster_stop "$dir"
 }
 
