@@ -282,6 +282,8 @@ for end in "" "SAVEPOINT a; ALTER TABLE retyped ALTER t TYPE varchar; ROLLBACK T
 	is "$(sql -c 'SET enable_seqscan = off; SET enable_bitmapscan = off' -c "SELECT string_agg(id || ' ' || n || t, ', ') FROM (SELECT id, n, t FROM retyped ORDER BY n, t) x")" \
 		"$(sql -c 'SET enable_indexscan = off; SET enable_indexonlyscan = off' -c "SELECT string_agg(id || ' ' || n || t, ', ') FROM (SELECT id, n, t FROM retyped ORDER BY n, t) x")" \
 		"what was added before ALTER TYPE${end:+, which was rolled back}, is in the index"
+	sql -c "SELECT s3am.check_index('retyped_n', true)" > "$work/said" 2>&1
+	ok $? "what was added before ALTER TYPE${end:+, which was rolled back}, is in the index" || diag "$(cat "$work/said")"
 done
 sql -c 'DROP TABLE retyped'
 done_testing
