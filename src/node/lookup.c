@@ -21,14 +21,15 @@ state_batch_source(S3Node *node, const BatchEntry *entry, BatchSource *source)
 	source->inner = entry->inner > 0 ? entry->nrows : 0;
 	source->npages = entry->npages;
 	source->pages = DsaPointerIsValid(entry->pages) ? dsa_get_address(area, entry->pages) : NULL;
+	source->cache_owner = node->cache_owner;
 	if (DsaPointerIsValid(entry->blob))
 	{
 		source->blob = dsa_get_address(area, entry->blob);
+		source->pos = entry->pos;
 		source->len = entry->len;
 	}
 	else
 	{
-		source->cache_owner = node->cache_owner;
 		source->epoch = entry->epoch;
 		source->number = entry->number;
 		source->len = entry->size - entry->footer_size;

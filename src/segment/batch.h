@@ -168,6 +168,7 @@ typedef struct BatchSource
 		number;
 	uint64 identity;
 	const uint8 *blob; /* inline */
+	uint64 pos; /* of an inline batch: the version that added it; 0: its pages are not looked for in the cache */
 	uint64 len; /* of blob or object, without the footer */
 	uint64 first; /* id of its first row, in the order in which pages are read ahead */
 	uint64 nrows;

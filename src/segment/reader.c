@@ -59,6 +59,23 @@ batch_find_page(const BatchSource *source, uint64 row)
 	return low;
 }
 
+/* A smaller page of an inline batch is unpacked in no time, and would waste most of a frame. */
+#define INLINE_CACHED 2048
+
+static bool
+may_be_cached(const BatchSource *source, uint64 offset, uint64 size)
+{
+	uint32 raw;
+
+	if (source->cache_owner == 0 || source->blob == NULL)
+		return source->cache_owner != 0;
+	if (source->pos == 0 || size < sizeof(ExtentHeader))
+		return false;
+	memcpy(&raw, source->blob + offset + offsetof(ExtentHeader, raw), sizeof(raw));
+	return raw >= INLINE_CACHED;
+}
+
+/* Pages of segments are known by where they are, those of inline batches by their version and their checksum. */
 static CacheKey
 page_key(const BatchSource *source, uint64 first_row, uint64 offset)
 {
@@ -67,9 +84,17 @@ page_key(const BatchSource *source, uint64 first_row, uint64 offset)
 	memset(&key, 0, sizeof(key));
 	key.owner = source->cache_owner;
 	key.kind = source->inner > 0 && first_row >= source->inner ? CACHE_METADATA : CACHE_ROWS;
-	key.epoch = source->epoch;
-	key.number = source->number;
-	key.offset = offset;
+	if (source->blob)
+	{
+		key.number = source->pos;
+		memcpy(&key.offset, source->blob + offset + offsetof(ExtentHeader, checksum), sizeof(key.offset));
+	}
+	else
+	{
+		key.epoch = source->epoch;
+		key.number = source->number;
+		key.offset = offset;
+	}
 	return key;
 }
 
@@ -189,7 +214,7 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing
 		read_ahead_pass(ahead, source, n);
 	if (offset > source->len || size > source->len - offset || size > PAGE_MAX_RAW * (uint64) 2)
 		segment_damaged(page->object, "a page lies outside of it");
-	if (source->blob == NULL && source->cache_owner != 0)
+	if (may_be_cached(source, offset, size))
 	{
 		key = page_key(source, first_row, offset);
 		answer = cache_find(&key, ring, &page->pin);

@@ -162,4 +162,20 @@ for how in cold cached; do
 	is "$(sql -q -c "$parallel SELECT count(*), sum(a) FROM rest")" "10000|50005000" "the same of inline rows, $how"
 done
 like "$(sql -q -c "$parallel EXPLAIN SELECT sum(a) FROM large")" "Parallel Seq Scan" "they are parallel"
+
+# ---------------------------------------------------------------- inline batches of many rows
+
+# a page of one is taken apart once, and then found: the keys of a large statement were unpacked for each new key
+sql -c 'CREATE TABLE keyed (a int PRIMARY KEY) USING s3am' -c 'ALTER SYSTEM SET s3am.compaction = off' -c 'SELECT pg_reload_conf()' > /dev/null
+sql -c 'INSERT INTO keyed SELECT g * 2 FROM generate_series(1, 5000) g' || exit 1
+is "$(sql -c "SELECT count(*) FROM s3am.segments WHERE \"table\" = 'keyed_pkey'::regclass")" 0 "the entries are inline"
+found() { sql -c 'SELECT sum(hits) FROM s3am.cache' -c 'SELECT sum(misses) FROM s3am.cache'; }
+before=$(found)
+sql -c 'INSERT INTO keyed SELECT g * 2 + 1 FROM generate_series(1, 4999) g' || exit 1
+after=$(found)
+hits=$(($(head -n 1 <<< "$after") - $(head -n 1 <<< "$before")))
+misses=$(($(tail -n 1 <<< "$after") - $(tail -n 1 <<< "$before")))
+diag "$hits hits, $misses misses"
+[ "$hits" -ge 4900 ] && [ "$misses" -le 20 ]
+ok $? "whoever looks for keys in them finds their pages"
 done_testing
