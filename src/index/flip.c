@@ -1185,7 +1185,9 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 				node = pstmt->utilityStmt;
 				castNode(IndexStmt, node)->accessMethod = pstrdup(ams[i].core_name);
 			}
-		mask_for(node, &holder);
+		/* core refuses it then, without a lock */
+		if (!XactReadOnly)
+			mask_for(node, &holder);
 	}
 	if (holder.stmt)
 		alter_keys(&holder, pstmt, query, readonly, context, params, env, dest, qc);

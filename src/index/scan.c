@@ -23,8 +23,10 @@
 #include "ddl/ddl.h"
 #include "index/claim.h"
 #include "index/index.h"
+#include "index/keyhash.h"
 #include "node/bucket.h"
 #include "table/table.h"
+#include "txn/keylock.h"
 #include "txn/txn.h"
 
 /* The values of an array key: without NULLs and duplicates, in the order of the index. */
@@ -726,6 +728,29 @@ read_ahead(IndexScanDesc desc)
 	bucket_reads_go_on();
 }
 
+/*
+ * Who looks for a key with SnapshotDirty before he adds it (ON CONFLICT), and does not find it, waits for whoever is adding it, as in heap.  He holds
+ * it from now on, as he would when he adds it.  True: it had to be waited for, so it may be there now.
+ */
+static bool
+waited_for_key(IndexScanDesc desc)
+{
+	S3IndexScan *scan = desc->opaque;
+	Form_pg_index index = desc->indexRelation->rd_index;
+	uint64 hash;
+
+	if (desc->xs_snapshot == NULL || desc->xs_snapshot->snapshot_type != SNAPSHOT_DIRTY || !index->indisunique ||
+		!index->indimmediate || !scan->one_key || scan->meta->coder)
+		return false;
+	(void) meta_has_hashes(scan->meta);
+	hash = key_hash_local(scan->meta->hasher, scan->low.values, scan->low.nulls);
+	if (keylock_acquire(desc->indexRelation, scan->storage, hash, LockWaitBlock) != ROWLOCK_WAITED)
+		return false;
+	close_search(scan);
+	scan->placed = false;
+	return true;
+}
+
 bool
 scan_tuple(IndexScanDesc desc, ScanDirection direction)
 {
@@ -737,8 +762,9 @@ scan_tuple(IndexScanDesc desc, ScanDirection direction)
 	desc->xs_recheck = scan->meta->coder != NULL;
 	do
 	{
-		if (!advance(desc, !ScanDirectionIsBackward(direction)))
-			return false;
+		while (!advance(desc, !ScanDirectionIsBackward(direction)))
+			if (!waited_for_key(desc))
+				return false;
 		row = search_row(&scan->search);
 	} while (only && table_entry_seen(desc->xs_heapfetch, desc->xs_snapshot, row) == ENTRY_UNSEEN);
 	if (!desc->xs_want_itup && desc->xs_heapfetch && scan->search.forward)

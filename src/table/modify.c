@@ -270,6 +270,7 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 {
 	ItemPointerData tid;
 	OwnEnd own_end;
+	bool waited = false;
 
 	row_to_tid(row, &tid);
 	if (ROW_IS_OWN(row))
@@ -317,10 +318,19 @@ lock_row(Relation rel, TableView *view, uint64 row, CommandId cid, LockTupleMode
 				return TM_Updated;
 			}
 			row_to_tid(end.successor - 1, &tmfd->ctid);
-			return mode == LockTupleKeyShare ? lock_successor_key(rel, view, row, &end, policy) : TM_Updated;
+			/* as in heap, whoever waited goes on with what came of the row: who changed it held it against the key's readers as well */
+			return mode == LockTupleKeyShare && !waited ? lock_successor_key(rel, view, row, &end, policy) : TM_Updated;
 		}
-		if (rowlock_acquire(rel, view->storage, row, mode, policy, base) == ROWLOCK_SKIPPED)
-			return TM_WouldBlock;
+		switch (rowlock_acquire(rel, view->storage, row, mode, policy, base))
+		{
+			case ROWLOCK_SKIPPED:
+				return TM_WouldBlock;
+			case ROWLOCK_WAITED:
+				waited = true;
+				break;
+			case ROWLOCK_GRANTED:
+				break;
+		}
 		pg_memory_barrier();
 		txn_check_doomed();
 		if (!state_row_ended(view->node, view->table, row, &end))

@@ -64,7 +64,6 @@ class Client:
         self.cursors = {}               # name -> (query, ordered)
         self.ddl = False                # did some in this transaction
         self.rewrote = False
-        self.for_update = False
         self.write_next = None
         if not hasattr(self, "held"):
             self.held = []              # cursors WITH HOLD, open over transactions

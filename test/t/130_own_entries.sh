@@ -182,8 +182,10 @@ claim() { # ROWS FROM: adds them while the other server adds one
 claim 2000 10
 is "$(sql -c 'SELECT count(*) FROM claim WHERE i > 0')" 2000 "others add keys while many are added" || diag "$(cat "$work/said")"
 claim 66000 10000
+is "$(sql -c 'SELECT count(*) FROM claim WHERE i > 0')" 68000 "and while so many are that fewer bits of each are told" || diag "$(cat "$work/said")"
+claim 1000000 100000
 like "$(cat "$work/said")" "could not serialize" "with more than memory has room for the whole index is claimed" || diag "$(cat "$work/said")"
-is "$(sql -c 'SELECT count(*) FILTER (WHERE i > 0), count(*) FILTER (WHERE i < 0) FROM claim')" "2000|2" "of which one wins"
+is "$(sql -c 'SELECT count(*) FILTER (WHERE i > 0), count(*) FILTER (WHERE i < 0) FROM claim')" "68000|3" "of which one wins"
 
 # ---- memory: what is in use in the transaction, by whom
 sql <<'SQL' > "$work/said" 2>&1

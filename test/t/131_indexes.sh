@@ -155,6 +155,42 @@ echo "COMMIT;" >&"$remover"
 finish remover
 finish child
 like "$(cat "$work/child.out")" 'again\|again' "and adds its own then"
+# who adds a key is waited for before another key of the row is looked at
+sql -c 'CREATE TABLE two_keys (id int PRIMARY KEY, u int UNIQUE NULLS NOT DISTINCT, n int) USING s3am' -c 'INSERT INTO two_keys VALUES (1, 1, 0)'
+for u in 2 NULL; do
+	session adder
+	session other
+	echo "BEGIN; INSERT INTO two_keys VALUES (${u/NULL/3}, $u, 0); SELECT 'added';" >&"$adder"
+	eventually 5 said adder added
+	echo "INSERT INTO two_keys VALUES (1, $u, 0) ON CONFLICT (u) DO UPDATE SET n = 7 RETURNING two_keys.u, 'changed', two_keys.n;" >&"$other"
+	eventually 5 waits
+	ok $? "ON CONFLICT (u) DO UPDATE waits for who adds the key $u, whatever else is in the way"
+	echo "COMMIT;" >&"$adder"
+	finish adder
+	finish other
+	like "$(cat "$work/other.out")" "${u/NULL/}|changed|7" "and changes the row"
+done
+# FOR KEY SHARE goes on with the newest version if it had to wait, and with the one that it sees if it had not
+for lock in "FOR UPDATE" "FOR NO KEY UPDATE"; do
+	session holder
+	session reader
+	echo "BEGIN; SELECT 'held' FROM two_keys WHERE id = 1 $lock; UPDATE two_keys SET n = n + 10 WHERE id = 1; SELECT 'changed';" >&"$holder"
+	eventually 5 said holder changed
+	echo "SELECT 'read', n FROM two_keys WHERE id = 1 FOR KEY SHARE;" >&"$reader"
+	if [ "$lock" = "FOR UPDATE" ]; then eventually 5 waits; else eventually 5 said reader read; fi
+	echo "COMMIT;" >&"$holder"
+	finish holder
+	finish reader
+	like "$(cat "$work/reader.out")" 'read|10' "what FOR KEY SHARE reads beside $lock"
+done
+# what is refused at once waits for nobody
+session writer
+echo "BEGIN; INSERT INTO two_keys VALUES (9, 9, 0); SELECT 'added';" >&"$writer"
+eventually 5 said writer added
+fails_like 25006 "ALTER TABLE" "BEGIN READ ONLY; SET LOCAL lock_timeout = '5s'; ALTER TABLE two_keys DROP CONSTRAINT two_keys_pkey, ADD PRIMARY KEY (id) INCLUDE (n)" \
+	"ALTER TABLE in a read-only transaction is refused without a lock"
+echo "ROLLBACK;" >&"$writer"
+finish writer
 # an UPDATE has locked its row, and meets with what another server has made of that before it comes to the key
 sql -c "CREATE TABLE slow (id int, n int) USING s3am" -c "CREATE FUNCTION waits(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
 	'BEGIN IF current_setting(''application_name'') = ''slow'' THEN PERFORM pg_advisory_xact_lock(1); END IF; RETURN \$1; END'" \
