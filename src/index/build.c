@@ -21,6 +21,7 @@
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
@@ -49,6 +50,21 @@ typedef struct Build
 	uint64 end; /* behind the last one */
 	double n;
 } Build;
+
+void
+index_user_begin(Relation heap, IndexUser *before)
+{
+	GetUserIdAndSecContext(&before->user, &before->security);
+	SetUserIdAndSecContext(heap->rd_rel->relowner, before->security | SECURITY_RESTRICTED_OPERATION);
+	before->guc_level = NewGUCNestLevel();
+}
+
+void
+index_user_end(const IndexUser *before)
+{
+	AtEOXact_GUC(false, before->guc_level);
+	SetUserIdAndSecContext(before->user, before->security);
+}
 
 Tuplesortstate *
 build_begin_sort(const IndexMeta *meta, int work_mem, SortCoordinate coordinate)
@@ -428,6 +444,7 @@ ahead_catch_up(void)
 		OwnIndex *own = own_index(tail->storage);
 		uint64 base = txn_base(node);
 		Relation heap, index;
+		IndexUser user;
 		double entries;
 
 		if (own == NULL || table == NULL ||
@@ -436,7 +453,9 @@ ahead_catch_up(void)
 		heap = table_open(tail->heap, NoLock);
 		index = index_open(tail->index, NoLock);
 		tail->base = base;
+		index_user_begin(heap, &user);
 		(void) build_tail(tail, heap, index, BuildIndexInfo(index), own, &entries);
+		index_user_end(&user);
 		commit_keeps_writers_out_from(tail->table, base);
 		/* rows may have come and gone meanwhile, which snapshots in between see */
 		index_rebuilt(index);

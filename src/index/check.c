@@ -24,7 +24,6 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -758,14 +757,11 @@ check_index(Oid indexid, bool all, ReturnSetInfo *rsinfo, int64 most)
 	Check c = {.all = all, .rsinfo = rsinfo, .most = most};
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index check", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Oid user;
-	int security, level;
+	IndexUser user;
 
 	open_index(&c, indexid);
-	/* functions of operator classes and of the index run as whoever owns the table, as when entries are made */
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(c.heap->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
-	level = NewGUCNestLevel();
+	/* as when entries are made */
+	index_user_begin(c.heap, &user);
 	progress_begin("check index", "reading runs");
 	PG_TRY();
 	{
@@ -776,8 +772,7 @@ check_index(Oid indexid, bool all, ReturnSetInfo *rsinfo, int64 most)
 		progress_end();
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(false, level);
-	SetUserIdAndSecContext(user, security);
+	index_user_end(&user);
 	relation_close(c.index, AccessShareLock);
 	table_close(c.heap, AccessShareLock);
 	MemoryContextSwitchTo(old);

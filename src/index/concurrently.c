@@ -30,7 +30,6 @@
 #include "tcop/pquery.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -177,16 +176,21 @@ ahead_find(Relation heap, const IndexMeta *meta, IndexInfo *info, uint64 table)
 	return NULL;
 }
 
-/* What is to be built, from an index; NULL: it is none that can be.  In cxt. */
+/*
+ * What is to be built, from an index; NULL: it is none that can be.  In cxt.  Already making expressions ready to use calls functions of theirs that have
+ * constant arguments, so that is done as the owner of the table, too.
+ */
 static AheadIndex *
 describe(Relation heap, Relation index)
 {
 	MemoryContext old;
 	AheadIndex *ahead;
+	IndexUser user;
 
 	if (!relation_is_s3am(heap) || !(relation_is_s3btree(index) || relation_is_s3hash(index)) ||
 		index->rd_index->indisexclusion)
 		return NULL;
+	index_user_begin(heap, &user);
 	old = MemoryContextSwitchTo(cxt);
 	ahead = palloc0(sizeof(AheadIndex));
 	ahead->heap = RelationGetRelid(heap);
@@ -199,6 +203,7 @@ describe(Relation heap, Relation index)
 	ahead->info = BuildIndexInfo(index);
 	ahead->distinct = !index->rd_index->indnullsnotdistinct;
 	MemoryContextSwitchTo(old);
+	index_user_end(&user);
 	return ahead;
 }
 
@@ -304,17 +309,13 @@ describe_new(Relation heap, IndexStmt *stmt, const char *query)
 	return ahead;
 }
 
-/* Functions of the index run as the owner of the table. */
 static void
 build(AheadIndex *ahead, Relation heap)
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
-	Oid user;
-	int security, level;
+	IndexUser user;
 
-	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(heap->rd_rel->relowner, security | SECURITY_RESTRICTED_OPERATION);
-	level = NewGUCNestLevel();
+	index_user_begin(heap, &user);
 	pgstat_progress_start_command(PROGRESS_COMMAND_CREATE_INDEX, RelationGetRelid(heap));
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_COMMAND, OidIsValid(ahead->index)
 																 ? PROGRESS_CREATEIDX_COMMAND_REINDEX_CONCURRENTLY
@@ -323,8 +324,7 @@ build(AheadIndex *ahead, Relation heap)
 	pgstat_progress_update_param(PROGRESS_CREATEIDX_PHASE, PROGRESS_CREATEIDX_PHASE_BUILD);
 	ahead_build(ahead, heap, note_upload);
 	pgstat_progress_end_command();
-	AtEOXact_GUC(false, level);
-	SetUserIdAndSecContext(user, security);
+	index_user_end(&user);
 	built = lappend(built, ahead);
 	MemoryContextSwitchTo(old);
 }

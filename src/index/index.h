@@ -292,6 +292,20 @@ extern void ahead_reset(void); /* the transaction is over */
 /* What was built ahead for an index that is now built; NULL: nothing. */
 extern const AheadIndex *ahead_find(Relation heap, const IndexMeta *meta, IndexInfo *info, uint64 table);
 
+/*
+ * Functions of an index's operator classes and expressions run as the owner of its table, who cannot leave anything behind in the session.  An error
+ * between the two is put right by the end of its (sub)transaction.  (build.c)
+ */
+typedef struct IndexUser
+{
+	Oid user;
+	int security;
+	int guc_level;
+} IndexUser;
+
+extern void index_user_begin(Relation heap, IndexUser *before);
+extern void index_user_end(const IndexUser *before);
+
 /* ---------------------------------------------------------------- the access methods (handler.c, hash.c) */
 
 /* What they have in common. */
