@@ -71,13 +71,75 @@ echo "2026-01-01 00:00:00.000 UTC [1] XX000 regress/none ERROR:  unexpected 8" >
 like "$(verdict none)" 'ok log' "unless heap has the same"
 echo "2026-01-01 00:00:00.000 UTC [1] 00000 LOG:  server process (PID 1) was terminated by signal 11" > "$work/other/log"
 like "$(verdict none)" 'bad log 0 internal errors, 1 crashes' "a crash"
+printf '%s\n' '-- a comment' 'SELECT a FROM t;' > "$work/sql/none.sql"
+printf '%s\n' '-- a comment' | tee "$work/heap/none.out" > "$work/other/none.out"
+like "$(verdict none)" '^bad none 1 other' "psql that ended early on both sides"
+for quiet in '\quit' '\set ECHO none'; do
+	printf '%s\n' "$quiet" 'SELECT a FROM t;' > "$work/sql/none.sql"
+	echo "$quiet" | tee "$work/heap/none.out" > "$work/other/none.out"
+	like "$(verdict none)" '^ok none same' "unless it was told to: $quiet"
+done
+printf '%s\n' '\set ECHO none' 'SELECT 1;' '\set ECHO all' 'SELECT a FROM t;' 'SELECT b FROM t;' > "$work/sql/none.sql"
+printf '%s\n' '\set ECHO none' 'SELECT b FROM t;' | tee "$work/heap/none.out" > "$work/other/none.out"
+like "$(verdict none)" '^bad none 1 other' "and only as long"
+
+# ---------------------------------------------------------------- other plans
+# planned EXPLAIN QUERY HEAP OTHER: a file of these two statements, planned otherwise on each side, and what the query was answered
+planned() {
+	printf '%s\n' "$1" '-- a comment' "$2" > "$work/sql/plans.sql"
+	{ printf '%s\n' "$1"; table 'QUERY PLAN' 'Seq Scan'; printf '%s\n' '-- a comment' "$2" "$3"; } > "$work/heap/plans.out"
+	{ printf '%s\n' "$1"; table 'QUERY PLAN' 'Index Scan'; printf '%s\n' '-- a comment' "$2" "$4"; } > "$work/other/plans.out"
+	verdict plans
+}
+echo 'plans order plan : for this test' >> "$work/lists/regress.allowed"
+query='SELECT a FROM t WHERE b = 1;'
+said=$(planned "explain (costs off) $query" "$query" "$(table a 1 2)" "$(table a 2 1)")
+like "$said" '^ok plans 1 order, 1 proven.*ok files 0 differ' "another plan that gives the same rows, in another order"
+said=$(planned "EXPLAIN (COSTS OFF)"$'\n'"  select a  FROM t WHERE b = 1;" "$query" "$(table a 1 2)" "$(table a 1 2)")
+like "$said" '^ok plans 1 proven' "written in another way"
+like "$said" 'ok files 0 differ, and 0 that ask for TOAST; 1 only in plans' "the file does not count as different"
+for other in 'SELECT a FROM t WHERE b = 2;' "SELECT a FROM t WHERE b = '1';" 'SELECT a FROM t;'; do
+	said=$(planned "EXPLAIN $query" "$other" "$(table a 1)" "$(table a 1)")
+	like "$said" '^ok plans 1 plan .*ok files 1 differ' "another query proves nothing: $other"
+done
+said=$(planned "EXPLAIN $query" "$query" "$(table a 1)" "$(table a 2)")
+like "$said" '^bad plans 1 other, 1 plan' "nor do other rows"
+said=$(planned "EXPLAIN $query" "$query" 'ERROR:  no' 'ERROR:  no')
+like "$said" '^ok plans 1 plan' "nor does an error"
+said=$(planned "EXPLAIN SELECT a FROM t ORDER BY a;" "SELECT a FROM t ORDER BY a;" "$(table a 1 2)" "$(table a 2 1)")
+like "$said" '^bad plans 1 other, 1 plan' "nor another order with ORDER BY"
+said=$(planned "EXPLAIN ANALYZE $query" "$query" "$(table a 1)" "$(table a 1)")
+like "$said" '^ok plans 1 plan' "EXPLAIN ANALYZE is none that is proven so"
+sed -i 's/^plans .*/plans toast : for this test/' "$work/lists/regress.allowed"
+said=$(planned "EXPLAIN $query" "$query" "$(table a 1)" "$(table a 1)")
+like "$said" '^bad plans 1 proven' "it must be in the list nevertheless"
+
+# ---------------------------------------------------------------- files are prepared
+# prepared TEXT: what becomes of it
+prepared() {
+	printf '%s\n' "$1" > "$work/sql/plans.sql"
+	"$here/../compat/regress_compare" --prepare "$work/sql" "$work/lists" plans
+	cat "$work/sql/plans.sql"
+}
+rows=$'COPY t FROM stdin;\n1\n\\.\nSELECT 1;'
+is "$(prepared "$rows")" "$rows" "rows for COPY stay"
+is "$(prepared $'COPY t FROM stdin; -- fails\n\n'"$rows")" $'COPY t FROM stdin; -- fails\n\\.\n\n'"$rows" "where there are none is the end of them"
+is "$(prepared $'copy t from stdin (format csv);')" $'copy t from stdin (format csv);\n\\.' "at the end of a file"
+is "$(prepared $'-- COPY t FROM stdin;\nCOPY t TO stdout;')" $'-- COPY t FROM stdin;\nCOPY t TO stdout;' "other COPY is left alone"
+plans=$'EXPLAIN (COSTS OFF)\nSELECT a FROM t;\nEXPLAIN UPDATE t SET a = 1;\nEXPLAIN ANALYZE SELECT b FROM t;\nEXPLAIN SELECT c FROM t;\n-- a comment\nSELECT c FROM t;'
+is "$(prepared "$plans")" "$plans" "EXPLAIN is, too"
+sed -i 's/^plans .*/plans plan run : for this test/' "$work/lists/regress.allowed"
+is "$(prepared "$plans")" "${plans/EXPLAIN UPDATE/$'SELECT a FROM t;\nEXPLAIN UPDATE'}" "but if the list says so, its query follows, once"
+sed -i '/^plans /d' "$work/lists/regress.allowed"
+
 names=()
 for n in {1..21}; do
-	answers "f$n" 'SELECT a FROM t;' "$(table a 1 2)" "$(table a 2 1)"
-	echo "f$n order : for this test" >> "$work/lists/regress.allowed"
+	answers "f$n" 'SELECT listed();' "$(table a 1)" "$(table a 2)"
+	echo "f$n /listed/ : for this test" >> "$work/lists/regress.allowed"
 	names+=("f$n")
 done
 like "$(verdict "${names[@]}")" 'bad files 21 differ' "too many files of the list"
-sed -i 's,^f1 order,f1 toast order,' "$work/lists/regress.allowed"
-like "$(verdict "${names[@]}")" 'ok files 20 differ, and 1 that ask for TOAST' "those that ask for TOAST are not among them"
+sed -i 's,^f1 /,f1 toast /,' "$work/lists/regress.allowed"
+like "$(verdict "${names[@]}")" 'bad files 20 differ, and 1 that ask for TOAST' "those that ask for TOAST are among them"
+like "$(verdict "${names[@]:1}")" 'ok files 20 differ, and 0 that' "20 are not too many"
 done_testing
