@@ -225,6 +225,18 @@ open_index(const OwnIndex *own)
 	return OidIsValid(relid) ? try_relation_open(relid, AccessShareLock) : index;
 }
 
+/* Was all of it rolled back, as far as that is known without reading files? */
+static bool
+is_undone(const OwnIndex *own)
+{
+	if (own->nbatches > 0 || own->nfiles > 0)
+		return false;
+	for (int i = 0; i < own->nruns; i++)
+		if (!own_run_is_undone(own->runs[i]))
+			return false;
+	return own->tail == NULL || own_run_is_undone(own->tail);
+}
+
 /* Memory is full: the largest index gives up its own. */
 static void
 keep_bounded(void)
@@ -875,11 +887,12 @@ own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table
 		Relation index;
 		IndexMeta *meta;
 
-		if (is_dropped(own->storage))
+		/* what a rolled back subtransaction has used it has no lock on any more: others may be about to drop it */
+		if (is_dropped(own->storage) || is_undone(own))
 			continue;
 		index = open_index(own);
 		if (index == NULL)
-			continue;
+			elog(ERROR, "the index with OID %u has gone, to which this transaction has added", own->relid);
 		meta = index_meta_kept(index);
 		freeze_tail(own, meta);
 		claim_keys(txn, own, meta);

@@ -189,6 +189,15 @@ own_run_living(const OwnRun *run, uint64 *n)
 	return bytes;
 }
 
+bool
+own_run_is_undone(const OwnRun *run)
+{
+	for (uint64 i = 0; i < run->n; i++)
+		if (!own_entry_is_undone(run, &run->entries[i]))
+			return false;
+	return true;
+}
+
 OwnRun *
 own_run_pack(const IndexMeta *meta, OwnRun **runs, int nruns)
 {

@@ -89,6 +89,8 @@ extern OwnRun *own_run_file(const IndexMeta *meta, OwnRun **runs, int nruns, int
 extern OwnRun *own_run_pack(const IndexMeta *meta, OwnRun **runs, int nruns);
 /* Bytes of the living entries' tuples in a run in memory. */
 extern Size own_run_living(const OwnRun *run, uint64 *n);
+/* Of a run in memory: is nothing left? */
+extern bool own_run_is_undone(const OwnRun *run);
 
 /* The entries of several runs in order, without those that were undone; everything is in the current context. */
 typedef struct OwnMerge OwnMerge;

@@ -183,6 +183,18 @@ for lock in "FOR UPDATE" "FOR NO KEY UPDATE"; do
 	finish reader
 	like "$(cat "$work/reader.out")" 'read|10' "what FOR KEY SHARE reads beside $lock"
 done
+# what was rolled back waits for nobody at COMMIT
+session undone
+session dropper
+echo "BEGIN; SAVEPOINT a; INSERT INTO two_keys VALUES (8, 8, 0); ROLLBACK TO a; SELECT 'undone';" >&"$undone"
+eventually 5 said undone undone
+echo "BEGIN; DROP TABLE two_keys; SELECT 'dropped';" >&"$dropper"
+eventually 5 said dropper dropped
+echo "SET statement_timeout = '5s'; COMMIT; SELECT 'committed';" >&"$undone"
+finish undone
+is "$(grep -c 'ERROR\|committed' "$work/undone.out")$(grep -c ERROR "$work/undone.out")" 10 "who has rolled back what he added to a table commits while another one drops it" || diag "$(cat "$work/undone.out")"
+echo "ROLLBACK;" >&"$dropper"
+finish dropper
 # what is refused at once waits for nobody
 session writer
 echo "BEGIN; INSERT INTO two_keys VALUES (9, 9, 0); SELECT 'added';" >&"$writer"
