@@ -170,6 +170,11 @@ CREATE FUNCTION index_problems(index regclass, heapallindexed bool DEFAULT false
 COMMENT ON FUNCTION index_problems(regclass, bool, int4) IS
     'what s3am.check_index() would fail with, a row for each problem, up to so many; none: the index is sound';
 
+CREATE FUNCTION index_unusable(index regclass) RETURNS text
+    LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 's3am_index_unusable';
+COMMENT ON FUNCTION index_unusable(regclass) IS
+    'why this server does not use an index of an s3am table: it is ordered by another version of a collation; NULL: it does use it';
+
 CREATE FUNCTION progress(OUT pid int4, OUT command text, OUT phase text, OUT objects int8, OUT objects_total int8, OUT bytes int8,
                          OUT bytes_total int8, OUT problems int8, OUT since timestamptz) RETURNS SETOF record
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_progress';
@@ -189,12 +194,13 @@ COMMENT ON VIEW tables IS 's3am tables: rows (dead ones included), those still i
 
 CREATE VIEW indexes AS
     SELECT c.oid::regclass AS "index", i.indrelid::regclass AS "table", s.storage, coalesce(t.rows, 0) AS entries,
-           coalesce(t.inline_rows, 0) AS inline_entries, coalesce(t.segments, 0) AS segments, coalesce(t.bytes, 0) AS bytes
+           coalesce(t.inline_rows, 0) AS inline_entries, coalesce(t.segments, 0) AS segments, coalesce(t.bytes, 0) AS bytes,
+           index_unusable(c.oid) AS unusable
     FROM pg_index i
     JOIN pg_class c ON c.oid = i.indexrelid
     JOIN storage s ON s.index_id = c.oid
     LEFT JOIN table_states() t ON t.storage = s.storage;
-COMMENT ON VIEW indexes IS 'indexes of s3am tables: entries (those of dead rows included), those still inline, segments, bytes stored';
+COMMENT ON VIEW indexes IS 'indexes of s3am tables: entries (those of dead rows included), those still inline, segments, bytes stored; why this server does not use it';
 
 CREATE VIEW segments AS
     SELECT c.oid::regclass AS "table", b.first_row, b.rows, b.version, b.object, b.bytes
@@ -261,7 +267,7 @@ GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
 GRANT SELECT ON tables, indexes, segments, manifests, activity, cache, attach_status, compaction, progress, sequences, store_requests, cost TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), progress(), store_stats(),
-    store_request_stats(), cache_stats(), read_manifests(int8, int4)
+    store_request_stats(), cache_stats(), read_manifests(int8, int4), index_unusable(regclass)
     TO pg_monitor;
 
 -- What extensions brought is known by the extension's name elsewhere; tables are told by their access method.

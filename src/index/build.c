@@ -303,7 +303,7 @@ write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, const AheadIndex
 				if (run == NULL)
 				{
 					old = MemoryContextSwitchTo(out->cxt);
-					run = run_begin(meta->desc, true);
+					run = run_begin(meta, true);
 					run_with_filter(run, meta);
 					if (out->note)
 						run_note_uploads(run, out->note);

@@ -60,6 +60,7 @@ typedef struct Check
 	uint32 nbatches;
 	Tuplesortstate *sort; /* entries by row */
 	TupleTableSlot *entry;
+	bool other_order; /* some run is ordered by another version of a collation */
 	bool has_entry; /* there is one in the slot, of the row: */
 	uint64 entry_row;
 } Check;
@@ -181,6 +182,7 @@ typedef struct RunCheck
 {
 	Check *c;
 	const char *object;
+	bool other_order; /* by another version of a collation */
 	uint64 number; /* of the next entry, in the run */
 	MinimalTuple last; /* the entry before; NULL: none */
 	MemoryContext cxts[2]; /* of this one and the one before, by turns */
@@ -203,7 +205,7 @@ check_entry(RunCheck *r, uint64 row_base)
 	stored = DatumGetInt64(r->values[ENTRY_ROW]);
 	row = ROW_IS_OWN(stored) ? stored - OWN_BASE + row_base : stored;
 	r->values[ENTRY_ROW] = Int64GetDatum(row);
-	if (r->last)
+	if (r->last && !r->other_order)
 	{
 		int order;
 
@@ -274,6 +276,7 @@ check_batch(RunCheck *r, const BatchEntry *batch, MemoryContext parent)
 	uint32 n = 0; /* rows of this level so far, in inner ones */
 
 	r->object = name_of_object(batch);
+	r->other_order = collation_order_of_batch(c->meta, c->node, batch, NULL) == ORDER_OTHER;
 	state_batch_source(c->node, batch, &source);
 	/* what the store has, not what was read before */
 	source.cache_owner = 0;
@@ -665,6 +668,25 @@ find_runs(Check *c, uint64 storage)
 	pg_atomic_write_u64(&progress_mine()->bytes_total, bytes);
 }
 
+/* A run of another version's order is what the writer meant, and of no use here: it is told, and nothing of its order. */
+static void
+check_order(Check *c)
+{
+	for (uint32 i = 0; i < c->nbatches && !is_enough(c); i++)
+	{
+		OrderDifference d = {0};
+
+		if (c->batches[i].continues || collation_order_of_batch(c->meta, c->node, &c->batches[i], &d) != ORDER_OTHER)
+			continue;
+		if (c->rsinfo == NULL)
+			collation_fail(c->meta, &d);
+		problem(c, name_of_object(&c->batches[i]),
+				"the run is ordered by version %s of collation %s, and this server has %s", d.recorded, d.collations,
+				d.here ? d.here : "none");
+		c->other_order = true;
+	}
+}
+
 static Tuplesortstate *
 sort_by_row(const Check *c)
 {
@@ -700,6 +722,7 @@ check(Check *c)
 	}
 	c->meta = index_meta(c->index, CurrentMemoryContext);
 	find_runs(c, index.storage);
+	check_order(c);
 	c->sort = sort_by_row(c);
 	c->entry = MakeSingleTupleTableSlot(c->meta->desc, &TTSOpsMinimalTuple);
 	{
@@ -710,7 +733,8 @@ check(Check *c)
 		ExecDropSingleTupleTableSlot(c->entry);
 		c->entry = sorted;
 	}
-	if ((c->index->rd_index->indisunique || c->index->rd_index->indisexclusion) && !is_enough(c))
+	/* which are next to each other only in an order that is this server's */
+	if ((c->index->rd_index->indisunique || c->index->rd_index->indisexclusion) && !c->other_order && !is_enough(c))
 	{
 		progress_phase("looking for keys that are there twice");
 		if (c->meta->coder)

@@ -745,6 +745,7 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 		/* an index that is younger than the snapshot has all that it may see from the start */
 		array = state_batches_at(search->node, table, Max(pos, table->created), &count, &until);
 		nbatches = state_all_batches(search->node, array, count, &batches);
+		collation_check(meta, search->node, batches, nbatches);
 		pg_memory_barrier();
 		/* those who read what was replaced do without */
 		if (until == PG_UINT64_MAX && pg_atomic_read_u64(&table->generation) == generation)

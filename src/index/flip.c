@@ -684,6 +684,12 @@ relation_info(PlannerInfo *root, Oid relid, bool inherited, RelOptInfo *rel)
 		if (!index_am_is_ours(info->relam))
 			continue;
 		index = index_open(info->indexoid, NoLock);
+		if (!collation_planner_may(index))
+		{
+			index_close(index, NoLock);
+			rel->indexlist = foreach_delete_current (rel->indexlist, lc);
+			continue;
+		}
 		index_estimate(index, &pages, &tuples, &height);
 		info->pages = pages;
 		/* as core has it: one entry for each row that the table is taken to have, however many there are of rows that have ended */

@@ -70,6 +70,16 @@ typedef struct IndexMeta
 	/* for filters; made when they are needed */
 	struct KeyHasher *hasher;
 	uint64 kinds; /* as in BatchFilter; 0: no column counts */
+	/* collations of a library that the order of a column goes by (collation.c); NULL: there is none */
+	const char *collation_names[INDEX_MAX_KEYS]; /* for messages */
+	const char *versions[INDEX_MAX_KEYS]; /* or NULL: the library gives them none */
+	bool by_library; /* any column */
+	struct
+	{
+		uint64 schema; /* hash; 0: nothing yet */
+		int order; /* RunOrder, but ORDER_OTHER */
+	} known_orders[4];
+	int next_known;
 	HashCoder *coder; /* s3hash: the only key column of entries is the code of the value; else NULL */
 	const struct KeyOrder *key_order; /* NULL: nobody has asked yet (keyorder.h) */
 } IndexMeta;
@@ -89,8 +99,11 @@ extern int meta_compare_key(const IndexMeta *meta, int i, Datum a, bool anull, D
 /* Writes entries that come in order as runs of an index: one inline batch, or segments. */
 typedef struct RunWriter RunWriter;
 
-/* stream: as segments, uploaded; else as one inline batch.  Everything is in a child of the current context. */
-extern RunWriter *run_begin(TupleDesc desc, bool stream);
+/*
+ * stream: as segments, uploaded; else as one inline batch.  Everything is in a child of the current context.  The meta stays as long as the
+ * writer; the runs say by which versions of its collations they are ordered.
+ */
+extern RunWriter *run_begin(const IndexMeta *meta, bool stream);
 extern void run_add(RunWriter *writer, const Datum *values, const bool *nulls);
 /* The same of a slot with a minimal tuple, in which nothing is compressed or elsewhere. */
 extern void run_add_slot(RunWriter *writer, struct TupleTableSlot *slot);
@@ -167,6 +180,34 @@ extern bool own_reader_row(OwnReader *reader, uint64 at, uint64 *row);
 extern void own_reader_deform(OwnReader *reader, uint64 at, Datum *values, bool *nulls);
 /* What CREATE INDEX made of committed rows; allocated in own_context(). */
 extern void own_index_batches(OwnIndex *own, int nbatches, S3am__Batch **batches);
+
+/* ---------------------------------------------------------------- versions of collations (collation.c) */
+
+/* In which order a run is. */
+typedef enum RunOrder
+{
+	ORDER_SAME, /* this server's */
+	ORDER_UNKNOWN, /* it does not say, and is taken to be in this server's */
+	ORDER_OTHER /* another version's: nothing is found in it by looking for it */
+} RunOrder;
+
+/* Why. */
+typedef struct OrderDifference
+{
+	const char *collations, *recorded, *here; /* here: NULL: none */
+} OrderDifference;
+
+/* Fills in what concerns collations; for meta.c. */
+extern void collation_describe(IndexMeta *meta);
+/* difference: filled in if it is of another one, palloc'ed; or NULL. */
+extern RunOrder collation_order(IndexMeta *meta, const PackedSchema *schema, OrderDifference *difference);
+extern RunOrder
+collation_order_of_batch(IndexMeta *meta, S3Node *node, const BatchEntry *batch, OrderDifference *difference);
+/* Throws if any of these is in another order. */
+extern void collation_check(IndexMeta *meta, S3Node *node, const BatchEntry **batches, uint32 nbatches);
+extern void collation_fail(const IndexMeta *meta, const OrderDifference *difference) pg_attribute_noreturn();
+/* May the planner use the index?  If not there is a warning, once in a session. */
+extern bool collation_planner_may(Relation index);
 
 /* ---------------------------------------------------------------- looking for entries (cursor.c) */
 

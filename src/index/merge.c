@@ -7,7 +7,9 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/tableam.h"
 #include "access/xact.h"
+#include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -15,6 +17,7 @@
 #include "compact/compact.h"
 #include "index/index.h"
 #include "index/merge.h"
+#include "index/parallel.h"
 #include "node/bucket.h"
 #include "s3am.h"
 #include "txn/txn.h"
@@ -84,6 +87,28 @@ make_job(TableState *table, uint64 base, const BatchEntry **batches, const Run *
 	return job;
 }
 
+/*
+ * Are all of these runs in another order than this server's?  Then they are left to servers with the other library, who may find them useful as they
+ * are.  Runs of both orders, which are of no use to anybody, are sorted anew (index_rewrite).
+ */
+static bool
+are_others(S3Node *node, const TableState *table, const BatchEntry **batches, const Run *first, const Run *last)
+{
+	Oid relid = storage_index_relation(table->storage);
+	Relation index = OidIsValid(relid) ? RelationIdGetRelation(relid) : NULL;
+	IndexMeta *meta;
+	bool others = true;
+
+	if (index == NULL)
+		return false;
+	meta = index_meta_kept(index);
+	for (uint32 i = first->first; i < last->end && others; i++)
+		others = collation_order_of_batch(meta, node, batches[i], NULL) == ORDER_OTHER;
+	/* after an error the end of the transaction does this */
+	RelationClose(index);
+	return others;
+}
+
 /* Has the index that many more entries than its table has rows?  One with a condition may have them unnoticed. */
 static bool
 has_many_dead(S3Node *node, const TableState *table, const BatchEntry **batches, uint32 count)
@@ -127,6 +152,8 @@ index_plan(S3Node *node, TableState *table, CompactUrge urge)
 			/* what is not small takes no memory that somebody waits for */
 			if (exact < wanted && !(urge == COMPACT_PRESSED && class <= CLASS_SMALL && end - first > 1))
 				continue;
+			if (are_others(node, table, batches, &runs[first], &runs[end - 1]))
+				continue;
 			return make_job(table, base, batches, &runs[first], &runs[end - 1]);
 		}
 	if (urge == COMPACT_VACUUM && nruns > 0)
@@ -140,6 +167,8 @@ index_plan(S3Node *node, TableState *table, CompactUrge urge)
 		if (has_many_dead(node, table, batches, count))
 			first = 0;
 		else if (first == nruns - 1)
+			return NULL;
+		if (are_others(node, table, batches, &runs[first], &runs[nruns - 1]))
 			return NULL;
 		return make_job(table, base, batches, &runs[first], &runs[nruns - 1]);
 	}
@@ -185,15 +214,112 @@ open_index(uint64 storage)
 	return index;
 }
 
+/* A merge in progress. */
+typedef struct Merge
+{
+	const CompactJob *job;
+	CompactThrottle *throttle;
+	const TableState *index_table;
+	Living living;
+	IndexMeta *meta;
+	RunWriter *writer; /* NULL: there is no entry yet */
+	Tuplesortstate *sort; /* or NULL: entries come in order */
+	TupleTableSlot *slot; /* for that */
+	Datum *values;
+	bool *nulls;
+	uint64 read, dropped;
+} Merge;
+
+static void
+write_entry(Merge *m, const Datum *values, const bool *nulls)
+{
+	if (m->writer == NULL)
+	{
+		m->writer = run_begin(m->meta, m->job->raw > INLINE_BYTES);
+		run_note_uploads(m->writer, compact_note_upload);
+		run_with_filter(m->writer, m->meta);
+	}
+	run_add(m->writer, values, nulls);
+}
+
+/* Goes over these batches and takes the entries that stay, in order if all of them are in this server's, or are one run. */
+static void
+take_entries(Merge *m, const BatchEntry *batches, uint32 nbatches)
+{
+	const CompactJob *job = m->job;
+	IndexSearch search;
+
+	search_open_batches(&search, m->meta, m->living.node, batches, nbatches,
+						AllocSetContextCreate(CurrentMemoryContext, "s3am merge", ALLOCSET_DEFAULT_SIZES));
+	for (search_seek(&search, NULL, true); search.current; search_next(&search))
+	{
+		uint64 row = search_row(&search);
+
+		if (++m->read % 1024 == 0)
+		{
+			compact_throttle(m->throttle, job->raw / Max(job->rows, 1) * 1024);
+			pg_atomic_write_u64(&m->living.node->compaction.rows_done, m->read);
+			if (m->index_table->dropped)
+				ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the index was dropped or rebuilt")));
+		}
+		if (is_over(&m->living, row))
+		{
+			m->dropped++;
+			continue;
+		}
+		for (int i = 0; i < m->meta->desc->natts; i++)
+			m->values[i] = search_value(&search, i, &m->nulls[i]);
+		m->values[ENTRY_ROW] = Int64GetDatum(row);
+		if (m->sort == NULL)
+		{
+			write_entry(m, m->values, m->nulls);
+			continue;
+		}
+		ExecClearTuple(m->slot);
+		memcpy(m->slot->tts_values, m->values, sizeof(Datum) * m->meta->desc->natts);
+		memcpy(m->slot->tts_isnull, m->nulls, sizeof(bool) * m->meta->desc->natts);
+		ExecStoreVirtualTuple(m->slot);
+		tuplesort_puttupleslot(m->sort, m->slot);
+	}
+	search_close(&search);
+	MemoryContextDelete(search.cxt);
+}
+
+/* The same where some run is, or may be, in another order: each one is read by itself, and the new one is in this server's order. */
+static void
+sort_entries(Merge *m)
+{
+	const CompactJob *job = m->job;
+	TupleTableSlot *sorted = MakeSingleTupleTableSlot(m->meta->desc, &TTSOpsMinimalTuple);
+
+	m->slot = MakeSingleTupleTableSlot(m->meta->desc, &TTSOpsVirtual);
+	m->sort = build_begin_sort(m->meta, maintenance_work_mem, NULL);
+	for (uint32 first = 0, end; first < job->nbatches; first = end)
+	{
+		for (end = first + 1; end < job->nbatches && job->batches[end].continues; end++)
+			;
+		take_entries(m, &job->batches[first], end - first);
+	}
+	tuplesort_performsort(m->sort);
+	while (tuplesort_gettupleslot(m->sort, true, false, sorted, NULL))
+	{
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(sorted);
+		write_entry(m, sorted->tts_values, sorted->tts_isnull);
+	}
+	tuplesort_end(m->sort);
+	ExecDropSingleTupleTableSlot(sorted);
+	ExecDropSingleTupleTableSlot(m->slot);
+}
+
 CompactResult *
 index_rewrite(S3Node *node, const CompactJob *job, CompactThrottle *throttle)
 {
 	CompactResult *result = palloc0(sizeof(CompactResult));
 	S3am__TableEdit *edit = &result->edit;
 	TableState *index_table = state_table(node, job->storage);
-	Living living = {node, state_table(node, index_table->rows_of), POS(job->base, POS_STEP_MAX)};
+	Merge *m = palloc0(sizeof(Merge));
 	Relation index = open_index(job->storage);
-	RunWriter *volatile writer = NULL;
 	S3am__Batch **batches = NULL;
 
 	s3am__table_edit__init(edit);
@@ -205,60 +331,39 @@ index_rewrite(S3Node *node, const CompactJob *job, CompactThrottle *throttle)
 		edit->drop_batches[edit->n_drop_batches++] = job->batches[i].first_row;
 	result->one_xmin = true;
 	result->xmin = job->batches[0].xmin;
-	if (living.table)
-		living.batches = state_batches(node, living.table, &living.count);
+	m->job = job;
+	m->throttle = throttle;
+	m->index_table = index_table;
+	m->living = (Living){node, state_table(node, index_table->rows_of), POS(job->base, POS_STEP_MAX)};
+	if (m->living.table)
+		m->living.batches = state_batches(node, m->living.table, &m->living.count);
 
 	PG_TRY();
 	{
-		IndexMeta *meta = index_meta(index, CurrentMemoryContext);
-		IndexSearch search;
-		uint64 last = 0;
-		bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
-		Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
+		bool in_order = true;
 
-		search_open_batches(&search, meta, node, job->batches, job->nbatches,
-							AllocSetContextCreate(CurrentMemoryContext, "s3am merge", ALLOCSET_DEFAULT_SIZES));
-		for (search_seek(&search, NULL, true); search.current; search_next(&search))
+		m->meta = index_meta(index, CurrentMemoryContext);
+		m->nulls = palloc(sizeof(bool) * m->meta->desc->natts);
+		m->values = palloc(sizeof(Datum) * m->meta->desc->natts);
+		/* one that does not say its order cannot be relied on to be in the order that the new run will say */
+		for (uint32 i = 0; i < job->nbatches; i++)
+			in_order &= collation_order_of_batch(m->meta, node, &job->batches[i], NULL) == ORDER_SAME;
+		if (in_order)
+			take_entries(m, job->batches, job->nbatches);
+		else
+			sort_entries(m);
+		result->dropped = m->dropped;
+		if (m->writer)
 		{
-			uint64 row = search_row(&search);
-
-			if (++last % 1024 == 0)
-			{
-				compact_throttle(throttle, job->raw / Max(job->rows, 1) * 1024);
-				pg_atomic_write_u64(&node->compaction.rows_done, last);
-				if (index_table->dropped)
-					ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE), errmsg("the index was dropped or rebuilt")));
-			}
-			if (is_over(&living, row))
-			{
-				result->dropped++;
-				continue;
-			}
-			for (int i = 0; i < meta->desc->natts; i++)
-				values[i] = search_value(&search, i, &nulls[i]);
-			values[ENTRY_ROW] = Int64GetDatum(row);
-			if (writer == NULL)
-			{
-				writer = run_begin(meta->desc, job->raw > INLINE_BYTES);
-				run_note_uploads(writer, compact_note_upload);
-				run_with_filter(writer, meta);
-			}
-			run_add(writer, values, nulls);
-		}
-		search_close(&search);
-		if (writer)
-		{
-			RunWriter *w = writer;
-
-			edit->n_batches = run_finish(w, &batches);
-			writer = NULL;
+			edit->n_batches = run_finish(m->writer, &batches);
+			m->writer = NULL;
 			edit->batches = batches;
 		}
 	}
 	PG_CATCH();
 	{
-		if (writer)
-			run_discard(writer);
+		if (m->writer)
+			run_discard(m->writer);
 		RelationClose(index);
 		PG_RE_THROW();
 	}

@@ -98,6 +98,7 @@ index_meta(Relation index, MemoryContext cxt)
 		meta->descending[i] = (index->rd_indoption[i] & INDOPTION_DESC) != 0;
 		meta->nulls_first[i] = (index->rd_indoption[i] & INDOPTION_NULLS_FIRST) != 0;
 	}
+	collation_describe(meta);
 	MemoryContextSwitchTo(old);
 	return meta;
 }

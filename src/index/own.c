@@ -645,7 +645,7 @@ write_entries(OwnIndex *own, IndexMeta *meta, FinalRows *finals, S3am__TableEdit
 			values[ENTRY_ROW] = Int64GetDatum(final);
 			if (writer == NULL)
 			{
-				writer = run_begin(meta->desc, bytes > (Size) s3am_inline_limit * 1024);
+				writer = run_begin(meta, bytes > (Size) s3am_inline_limit * 1024);
 				run_with_filter(writer, meta);
 			}
 			run_add(writer, values, nulls);

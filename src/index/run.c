@@ -28,6 +28,7 @@ struct RunWriter
 {
 	MemoryContext cxt, result; /* result: of the batches */
 	TupleDesc desc;
+	const IndexMeta *order; /* whose versions of collations the runs say */
 	bool stream;
 	RowWriter *writer; /* of the run in progress */
 	SegmentUpload *upload;
@@ -44,14 +45,16 @@ struct RunWriter
 };
 
 RunWriter *
-run_begin(TupleDesc desc, bool stream)
+run_begin(const IndexMeta *meta, bool stream)
 {
+	TupleDesc desc = meta->desc;
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am run writer", ALLOCSET_DEFAULT_SIZES);
 	RunWriter *w = MemoryContextAllocZero(cxt, sizeof(RunWriter));
 
 	w->cxt = cxt;
 	w->result = CurrentMemoryContext;
 	w->desc = desc;
+	w->order = meta;
 	w->stream = stream;
 	w->note = spill_note;
 	w->values = MemoryContextAlloc(cxt, sizeof(Datum) * desc->natts);
@@ -189,6 +192,19 @@ write_levels(RunWriter *w)
 	MemoryContextDelete(level.cxt);
 }
 
+/* The batch says by which versions of collations it is ordered. */
+static void
+put_versions(const IndexMeta *meta, S3am__BatchSchema *schema)
+{
+	for (size_t i = 0; i < schema->n_columns; i++)
+	{
+		int key = (int) schema->columns[i]->id - 1 - ENTRY_KEY;
+
+		if (key >= 0 && key < meta->nkeys && meta->versions[key])
+			schema->columns[i]->collation_version = pstrdup(meta->versions[key]);
+	}
+}
+
 static void
 end_run(RunWriter *w)
 {
@@ -202,6 +218,7 @@ end_run(RunWriter *w)
 	row_writer_finish(w->writer, batch);
 	row_writer_free(w->writer);
 	w->writer = NULL;
+	put_versions(w->order, batch->schema);
 	batch->inner = batch->nrows - entries;
 	batch->nrows = entries;
 	batch->continues = w->nbatches > 0;

@@ -11,7 +11,7 @@
 #
 #   node NAME [LINE ...]        makes and starts a server in $work/NAME that is attached to $repository, with LINEs added to
 #                               its configuration, and makes it the current one ($dir); database `test`
-#                               $S3AM_CONFIG: lines for all of them
+#                               $S3AM_CONFIG: lines for all of them; $S3AM_INITDB: options of initdb
 #   on NAME                     makes another one the current one
 #   worker KIND                 the process id of the current server's s3am KIND (launcher, committer, publisher)
 #   sql [option ...]            psql -At on the current server; fails at the first error
@@ -115,7 +115,7 @@ node() {
 		mkdir -p "${repository#file://}"
 		chown "$cluster_owner:$cluster_group" "${repository#file://}"
 	fi
-	cluster_init "$dir" && cluster_conf "$dir" \
+	cluster_init "$dir" ${S3AM_INITDB:-} && cluster_conf "$dir" \
 		"shared_preload_libraries = 's3am'" "s3am.repository = '$repository'" "fsync = off" "$@" || exit 1
 	[ -z "${S3AM_CONFIG:-}" ] || cluster_conf "$dir" "$S3AM_CONFIG"
 	[ -z "${S3AM_ENDPOINT:-}" ] || cluster_conf "$dir" "s3am.endpoint = '$S3AM_ENDPOINT'"
