@@ -203,9 +203,12 @@ claim_relation(DdlCaptured *s, Oid relid, S3am__Mode mode)
 	claim_relation_as(s, relid, mode, false);
 }
 
-/* What an object needs must not go or change meanwhile. */
+/*
+ * What an object needs must not go or change meanwhile.  A partition that is `there` needs no claim of the table above it: whatever is done to that
+ * and concerns the partition claims the partition, too, and to make an index of the tree valid core locks all above for a moment.
+ */
 static void
-claim_needed(DdlCaptured *s, const ObjectAddress *object)
+claim_needed(DdlCaptured *s, const ObjectAddress *object, bool there)
 {
 	Relation depend = table_open(DependRelationId, AccessShareLock);
 	ScanKeyData key[2];
@@ -213,7 +216,10 @@ claim_needed(DdlCaptured *s, const ObjectAddress *object)
 	HeapTuple tuple;
 	List *needed = NIL;
 	ListCell *lc;
+	Oid above = InvalidOid;
 
+	if (there && object->classId == RelationRelationId && get_rel_relispartition(object->objectId))
+		above = get_partition_parent(object->objectId, true);
 	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->classId));
 	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object->objectId));
 	scan = systable_beginscan(depend, DependDependerIndexId, true, SnapshotSelf, 2, key);
@@ -234,10 +240,10 @@ claim_needed(DdlCaptured *s, const ObjectAddress *object)
 	{
 		ObjectAddress *address = lfirst(lc);
 
-		if (address->classId == RelationRelationId)
-			claim_relation_as(s, address->objectId, S3AM__MODE__KEY_SHARE, true);
-		else
+		if (address->classId != RelationRelationId)
 			claim_object(s, address, SnapshotSelf, S3AM__MODE__KEY_SHARE);
+		else if (address->objectId != above || locked_at_least(above, AccessShareLock))
+			claim_relation_as(s, address->objectId, S3AM__MODE__KEY_SHARE, true);
 	}
 }
 
@@ -525,7 +531,7 @@ names_claim(DdlCaptured *s, DdlFrame *frame)
 			claim_tree(s, relid);
 		}
 		if (event->object.classId != InheritsRelationId)
-			claim_needed(s, &event->object);
+			claim_needed(s, &event->object, event->access == OAT_POST_ALTER);
 		if (event->access == OAT_POST_CREATE && event->object.classId == RelationRelationId && event->sub == 0 &&
 			get_rel_relispartition(relid))
 			claim_default_partition(s, relid);

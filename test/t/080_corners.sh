@@ -152,6 +152,25 @@ kill -CONT "$committer"
 wait "$lower" "$upper"
 is "$(sql -c "SELECT string_agg(indexrelid::regclass || ' ' || indisvalid, ', ' ORDER BY indexrelid) FROM pg_index WHERE indexrelid::regclass::text LIKE 'i\\_%'")" \
 	"i_tree true, i_bough true, i_twig true, i_leaf true" "and all are valid"
+# when the last one is attached core locks all tables above, which is in nobody's way who has no lock on them
+sql -c 'CREATE TABLE pine (a int NOT NULL) PARTITION BY LIST (a)' -c 'CREATE TABLE branch PARTITION OF pine FOR VALUES IN (1, 2) PARTITION BY LIST (a)' \
+	-c 'CREATE TABLE cone PARTITION OF branch FOR VALUES IN (1) PARTITION BY LIST (a)' -c 'CREATE TABLE seed PARTITION OF cone FOR VALUES IN (1) USING s3am' \
+	-c 'CREATE TABLE needle PARTITION OF branch FOR VALUES IN (2) USING s3am' -c 'CREATE INDEX j_pine ON ONLY pine (a)' -c 'CREATE INDEX j_branch ON ONLY branch (a)' \
+	-c 'CREATE INDEX j_cone ON ONLY cone (a)' -c 'CREATE INDEX j_seed ON seed (a)' -c 'CREATE INDEX j_needle ON needle (a)' -c 'ALTER INDEX j_pine ATTACH PARTITION j_branch' \
+	-c 'ALTER INDEX j_branch ATTACH PARTITION j_cone' -c 'ALTER INDEX j_branch ATTACH PARTITION j_needle'
+kill -STOP "$committer"
+sql -c 'ALTER INDEX j_cone ATTACH PARTITION j_seed' > "$work/attach" 2>&1 &
+attach=$!
+eventually 10 test "$(sql -c "SELECT count(*) FROM pg_locks WHERE relation = 'branch'::regclass AND mode = 'AccessExclusiveLock' AND granted")" = 1
+sql -c 'ALTER TABLE ONLY needle ADD PRIMARY KEY (a)' > "$work/key" 2>&1 &
+key=$!
+at_commit() { [ "$(sql -c "SELECT count(*) FROM pg_locks WHERE relation = 'needle'::regclass AND mode = 'AccessExclusiveLock' AND granted")" = 1 ]; }
+eventually 10 at_commit
+sleep 0.3
+kill -CONT "$committer"
+wait "$attach" "$key"
+is "$(cat "$work/attach" "$work/key")" "" "while the last index of a tree is attached, a partition gets a key"
+is "$(sql -c "SELECT indisvalid FROM pg_index WHERE indexrelid = 'j_pine'::regclass")" t "and the tree has its index"
 
 # ---- what describes a new table to other servers is not compiled, whatever the session has set
 
