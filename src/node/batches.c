@@ -729,8 +729,12 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 	r->array_p = InvalidDsaPointer;
 	if (DsaPointerIsValid(history_p))
 		link_history(r->node, table, history_p);
+	pg_atomic_fetch_add_u64(&table->generation, 1);
 	pg_write_barrier();
 	table->batches = array_p;
+	/* of runs that may have been merged since, so the numbers of their entries say nothing of which are there now */
+	if (table->rows_of)
+		state_retire_fresh(r->node, table);
 	pg_atomic_write_u64(&table->changed, pos);
 	if (next_row > pg_atomic_read_u64(&table->next_row))
 		pg_atomic_write_u64(&table->next_row, next_row);

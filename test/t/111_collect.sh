@@ -136,10 +136,21 @@ is "$(sql -c 'SELECT count(*), sum(length(s)) FROM loaded' -c 'SELECT count(*), 
 # ---------------------------------------------------------------- a committer that was away for a while
 
 unpinned() { at_most pins 0; }
+on one
+sql -c 'CREATE TABLE keyed (i int PRIMARY KEY) USING s3am'
+more_keys() { for _ in $(seq 20); do echo "INSERT INTO keyed SELECT coalesce(max(i), 0) + 1 FROM keyed;"; done | sql -f -; }
+keys() { sql -q -c "SET enable_${1}scan = off" -c 'SET enable_bitmapscan = off' -c 'SELECT count(*), sum(i) FROM keyed WHERE i > 0'; }
 away() {						# shorter than s3am.node_timeout, if the machine allows
 	on one
-	committer=$(on two; worker committer)
+	more_keys
+	follow one two 10
+	# an index whose inline runs it has put together in memory, and which are others when it goes on
+	keys seq > /dev/null
+	committer=$(worker committer)
 	kill -STOP "$committer"
+	on one
+	more_keys
+	sql -c 'VACUUM keyed'
 	commits 100
 	eventually 4 few
 	kill -CONT "$committer"
@@ -150,6 +161,7 @@ eventually 20 unpinned
 on one
 eventually 30 away
 ok $? "a server that has fallen behind what is collected follows from a checkpoint"
+is "$(keys seq)" "$(keys index)" "and its indexes have what came meanwhile"
 eventually 10 unpinned
 ok $? "and pins that for no longer than it needs it" || why_kept
 
