@@ -2,6 +2,7 @@
 # Indexes on three servers: what an index says is what its table says, after restarts, kills, checkpoints and merging; a key is there once
 # and no row refers to nothing, whoever of two servers or two sessions comes first.
 . "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/session.sh"
 
 small=("s3am.compaction = off" "s3am.checkpoint_interval = 25" "s3am.collect_interval = 0" "s3am.poll_max = 100ms" "autovacuum = off")
 node one "${small[@]}"
@@ -18,24 +19,6 @@ SQL
 node two "${small[@]}"
 sql -c 'CREATE EXTENSION s3am' || exit 1
 
-# session NAME: a session on the current server whose input is ${NAME}
-session() {
-	rm -f "$work/$1.in"
-	mkfifo "$work/$1.in"
-	sql -v ON_ERROR_STOP=0 -v VERBOSITY=verbose < "$work/$1.in" > "$work/$1.out" 2>&1 &
-	eval "$1_pid=$!"
-	exec {fd}> "$work/$1.in"
-	eval "$1=$fd"
-}
-said() { grep -q "$2" "$work/$1.out"; }
-# others have inherited its input, so it does not end by itself
-finish() {
-	local fd=$1 pid=$1_pid
-	fd=${!fd}
-	echo '\q' >&"$fd"
-	exec {fd}>&-
-	wait "${!pid}"
-}
 waits() { [ "$(sql -c "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = 'test'")" -ge 1 ]; }
 
 # what the tables are, by sequential scans, by indexes, and by bitmaps

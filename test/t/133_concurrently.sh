@@ -2,6 +2,7 @@
 # CREATE INDEX CONCURRENTLY and REINDEX CONCURRENTLY: others write while an index is built, here and on another server, and it has what they wrote; what
 # goes wrong leaves nothing behind.
 . "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/session.sh"
 
 node one "s3am.compaction = off" "s3am.collect_interval = 0" "autovacuum = off" "s3am.poll_max = 50ms"
 sql -c 'CREATE EXTENSION s3am' || exit 1
@@ -23,23 +24,6 @@ sql -c 'CREATE EXTENSION s3am' || exit 1
 follow one two 10
 on one
 
-# session NAME: a session on the current server whose input is ${NAME}
-session() {
-	rm -f "$work/$1.in"
-	mkfifo "$work/$1.in"
-	sql -v ON_ERROR_STOP=0 -v VERBOSITY=verbose < "$work/$1.in" > "$work/$1.out" 2>&1 &
-	eval "$1_pid=$!"
-	exec {fd}> "$work/$1.in"
-	eval "$1=$fd"
-}
-said() { grep -q "$2" "$work/$1.out"; }
-finish() {
-	local fd=$1 pid=$1_pid
-	fd=${!fd}
-	echo '\q' >&"$fd"
-	exec {fd}>&-
-	wait "${!pid}"
-}
 objects() { find "${repository#file://}/segments" -type f 2> /dev/null | wc -l; }
 invalid() { sql -c "SELECT count(*) FROM pg_index WHERE NOT indisvalid OR NOT indisready"; }
 there() { sql -c "SELECT count(*) FROM pg_class WHERE relname = '$1'"; }

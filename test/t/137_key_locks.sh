@@ -2,6 +2,7 @@
 # Locks on keys and claims of very many: sessions that load other keys at once, here and on another server, neither wait nor fail, nor does
 # who adds single ones beside them; a key that is there already is found all the same.
 . "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/session.sh"
 
 rows=${KEY_LOCKS_ROWS:-40000}
 small=("s3am.compaction = off" "s3am.poll_max = 100ms" "autovacuum = off")
@@ -12,34 +13,20 @@ node two "${small[@]}"
 sql -c 'CREATE EXTENSION s3am' -c 'ALTER DATABASE test SET default_table_access_method = s3am' || exit 1
 follow one two
 
-# session NAME: a session on the current server whose input is ${NAME}; who waits for a lock for long fails
-session() {
-	rm -f "$work/$1.in"
-	mkfifo "$work/$1.in"
-	sql -v ON_ERROR_STOP=0 -v VERBOSITY=verbose < "$work/$1.in" > "$work/$1.out" 2>&1 &
-	eval "$1_pid=$!"
-	exec {fd}> "$work/$1.in"
-	eval "$1=$fd"
-	echo "SET lock_timeout = '1s';" >&"$fd"
-}
-said() { grep -q "$2" "$work/$1.out"; }
-# others have inherited its input, so it does not end by itself
-finish() {
-	local fd=$1 pid=$1_pid
-	fd=${!fd}
-	echo '\q' >&"$fd"
-	exec {fd}>&-
-	wait "${!pid}"
+# who waits for a lock for long fails
+impatient() {
+	session "$1"
+	echo "SET lock_timeout = '1s';" >&"${!1}"
 }
 # load FROM [ROWS]: the transaction stays open
 load() { echo "BEGIN; INSERT INTO t SELECT i, 'v' || i FROM generate_series($1, $1 + ${2:-$rows} - 1) i; SELECT 'loaded';"; }
 
 # ---------------------------------------------------------------- loads beside each other
 on one
-session first
-session second
+impatient first
+impatient second
 on two
-session third
+impatient third
 load 0 >&"$first"
 load 10000000 >&"$second"
 load 20000000 >&"$third"
@@ -78,7 +65,7 @@ is "$(sql -c "SELECT count(*), count(DISTINCT i), count(DISTINCT v) FROM t WHERE
 
 # ---------------------------------------------------------------- one key in two loads
 on one
-session first
+impatient first
 load 50000000 2000 >&"$first"
 eventually 60 said first loaded
 on two
@@ -96,7 +83,7 @@ follow one two
 # many NAME: a transaction that adds 90,000, with another commit between the halves
 many() {
 	on one
-	session "$1"
+	impatient "$1"
 	echo "SET s3am.transaction_memory = '64kB'; BEGIN; INSERT INTO u SELECT generate_series($2, $2 + 44999); SELECT 'half';" >&"${!1}"
 	eventually 60 said "$1" half
 	sql -c "INSERT INTO u VALUES ($2 - 1)"
