@@ -1,5 +1,8 @@
 # shellcheck shell=bash
 # kill.sh: processes of servers that die by SIGKILL again and again.  To be sourced after tap.sh; who died is in $work/kills.
+#
+# With SOAK_STOP=SECONDS a server's workers also stand still for so long.  If that is longer than s3am.pin_timeout, what the server has yet to
+# follow is collected, and it goes on from a later checkpoint under its sessions.  Each time is a line of $work/stops.
 
 # The postmaster alone: its children notice and end by themselves.  Its process id remains in use until somebody collects the
 # dead, so the lock file is removed as in cluster_kill.
@@ -32,17 +35,29 @@ kill_one() {
 	everything) cluster_kill "$dir" && cluster_start "$dir" ;;
 	esac 2>> "$work/kills.err" && echo "$1" >> "$work/kills"
 }
+stop_workers() {
+	local pid pids=()
+	for what in committer publisher; do pid=$(worker "$what") && pids+=("$pid"); done
+	[ ${#pids[@]} -gt 0 ] && kill -STOP "${pids[@]}" 2>> "$work/kills.err" && echo "${dir##*/}" >> "$work/stops" || return 1
+	sleep "$1"
+	kill -CONT "${pids[@]}" 2>> "$work/kills.err"
+}
 # killer SECONDS PAUSE: for so long, on the servers one and two in turn
 killer() {
 	local until=$((SECONDS + $1 - 3)) pause=$2 what
 	while :; do
 		for what in backend:one committer:two everything:one publisher:two backend:two postmaster:one \
-			committer:one launcher:two everything:two publisher:one launcher:one postmaster:two; do
+			committer:one launcher:two stop:one everything:two publisher:one launcher:one postmaster:two stop:two; do
 			sleep "$pause"
 			[ "$SECONDS" -lt "$until" ] || return 0
 			dir=$work/${what#*:}
-			kill_one "${what%:*}"
+			if [ "${what%:*}" != stop ]; then
+				kill_one "${what%:*}"
+			elif [ "${SOAK_STOP:-0}" -gt 0 ] && [ $((SECONDS + SOAK_STOP)) -lt "$until" ]; then
+				stop_workers "$SOAK_STOP"
+			fi
 		done
 	done
 }
 : > "$work/kills"
+: > "$work/stops"
