@@ -425,6 +425,13 @@ read_object(const char *key, uint64 offset, int64 length, bool absent, Size *got
 			memcpy(copy, read->data, read->len);
 			*got = read->len;
 		}
+		else if (read->status == STORE_NOT_FOUND && !absent && node_collected(node_attached(), key))
+			ereport(ERROR,
+					(errcode(ERRCODE_SNAPSHOT_TOO_OLD), errmsg("snapshot too old"),
+					 errdetail("Object \"%s\" was collected, because this server had not told the others for so long that it "
+							   "reads it.",
+							   key),
+					 errhint("Try again: once this server has caught up, newer snapshots do not need the object.")));
 		else if (!absent || read->status != STORE_NOT_FOUND)
 			ereport(ERROR,
 					(errcode(bucket_sqlstate(read->status)), errmsg("cannot read object \"%s\" of the repository", key),

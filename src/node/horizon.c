@@ -1,13 +1,17 @@
 /*
- * horizon.c: what a collector must leave alone for this node's sake.
+ * horizon.c: what a collector must leave alone for this node's sake, and whether it did.
  *
- * Read by the committer, which tells other nodes (`nodes/<epoch>`, rule 36) and asks for its own collections.
+ * The first is read by the committer, which tells other nodes (`nodes/<epoch>`, rule 36) and asks for its own collections.  The second by who finds
+ * that an object is missing: a server that was silent for longer than a pin lasts is not waited for.
  */
 #include "postgres.h"
 
+#include "portability/instr_time.h"
 #include "storage/proc.h"
 
-#include "node/node.h"
+#include "manifest/keys.h"
+#include "node/state.h"
+#include "s3am.h"
 
 /*
  * The oldest version that a snapshot of this node may see, now or later.  Every snapshot sees at least what is frozen, cursors'
@@ -53,4 +57,83 @@ node_oldest_object(S3Node *node)
 			oldest = first;
 	}
 	return oldest;
+}
+
+/* ------------------------------------------------------------------------------------ was it collected */
+
+static uint64
+monotonic_ms(void)
+{
+	instr_time t;
+
+	INSTR_TIME_SET_CURRENT(t);
+	return INSTR_TIME_GET_MILLISEC(t);
+}
+
+/*
+ * Once it was silent, `touched` stays where it was until its signs have been seen for a while again: the first sign after a pause is
+ * written before anybody knows what has been collected meanwhile.
+ */
+void
+node_touch(S3Node *node, bool known)
+{
+	if (known || pg_atomic_read_u64(&node->touched) == 0)
+		pg_atomic_write_u64(&node->touched, monotonic_ms());
+}
+
+static bool
+was_silent(S3Node *node)
+{
+	uint64 touched = pg_atomic_read_u64(&node->touched);
+
+	return touched != 0 && monotonic_ms() > touched + Min(s3am_node_timeout, s3am_pin_timeout);
+}
+
+typedef struct Search
+{
+	S3Node *node;
+	const char *key;
+	bool found;
+} Search;
+
+/* Does the table as it is now have that segment, or leaves of which nobody here knows what is in them? */
+static void
+look_in(void *arg, TableState *table)
+{
+	Search *search = arg;
+	const BatchArray *batches;
+	uint32 count;
+	char key[KEY_SIZE];
+
+	if (search->found || table->dropped)
+		return;
+	batches = state_batches(search->node, table, &count);
+	for (uint32 i = 0; i < count && !search->found; i++)
+	{
+		const BatchEntry *entry = &batches->entries[i];
+
+		if (DsaPointerIsValid(entry->leaf))
+			search->found = true;
+		else if (entry->epoch != 0)
+		{
+			key_segment(key, entry->epoch, entry->number);
+			search->found = strcmp(key, search->key) == 0;
+		}
+	}
+}
+
+bool
+node_collected(S3Node *node, const char *key)
+{
+	Search search = {node, key, false};
+
+	if (node == NULL || !pg_atomic_read_u32(&node->served))
+		return false;
+	if (was_silent(node) || pg_atomic_read_u64(&node->restoring) != 0)
+		return true;
+	if (strncmp(key, "segments/", strlen("segments/")) != 0)
+		return false;
+	state_pin(node);
+	state_each(node, look_in, &search);
+	return !search.found;
 }

@@ -234,6 +234,7 @@ node_take_back(S3Node *node)
 	pg_atomic_write_u64(&node->published, 0);
 	pg_atomic_write_u64(&node->frozen, 0);
 	pg_atomic_write_u64(&node->boundary, 0);
+	pg_atomic_write_u64(&node->touched, 0);
 	pg_atomic_write_u64(&node->restoring, 0);
 	pg_atomic_write_u64(&node->restoring_last, 0);
 	pg_atomic_write_u64(&node->base_version, 0);

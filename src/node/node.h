@@ -235,6 +235,7 @@ typedef struct S3Node
 	pg_atomic_uint64 published; /* position visible to new snapshots */
 	pg_atomic_uint64 frozen; /* position visible to every snapshot */
 	pg_atomic_uint64 boundary; /* manifests up to this version may have been collected */
+	pg_atomic_uint64 touched; /* ms of the monotonic clock: until then others knew what this server reads (node_touch) */
 	/* versions of the oldest and the newest checkpoint that the publisher was told of and is not done with; 0 none */
 	pg_atomic_uint64 restoring, restoring_last;
 	/* version of the checkpoint that the server started from, as long as some of its pages have not been read (leaves.c); 0 */
@@ -350,6 +351,10 @@ extern bool node_epoch_live(S3Node *node, uint64 epoch);
 /* ---- horizon.c: what the collector must leave alone */
 extern uint64 node_oldest_read(S3Node *node);
 extern uint64 node_oldest_object(S3Node *node);
+/* The committer's: other servers can tell that this one lives.  known: and have been able to all the time that a collector waits. */
+extern void node_touch(S3Node *node, bool known);
+/* Was an object that is not there rightly collected, since it serves older snapshots alone, or this server was silent for too long? */
+extern bool node_collected(S3Node *node, const char *key);
 
 /* ---- failure.c */
 extern bool node_set_failure(S3Node *node, uint64 version, const char *object, const char *reason);

@@ -801,6 +801,8 @@ turn(int64 limit)
 		wait = store_wait_ms;
 	say_doing();
 	pg_atomic_write_u64(&node->boundary, committer_boundary(committer));
+	if (committer_phase(committer) == COMMITTER_READY)
+		node_touch(node, committer_may_judge(committer, s3am_node_timeout));
 	(void) WaitEventSetWait(waits, wait < 0 || wait > limit ? limit : wait, &event, 1, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 }

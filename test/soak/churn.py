@@ -36,12 +36,15 @@ def load(clients, rows, bulk, directory):
 
 
 class Churn(Client):
+    others = {"72000"}              # a server whose workers stood still reads what others have collected
+
     def __init__(self, number, directories, rows, bulk, until):
         super().__init__(number, directories, until)
         self.rows = rows
         self.bulk = bulk
         self.last = rows            # number of the newest row
         self.round = 0              # of the rows in bulk
+        self.behind = False         # another server may have told that the last one was committed: this one need not know yet
 
     def transaction(self, name):
         replace = int(name.split("-")[1]) % 40 == 0
@@ -55,6 +58,12 @@ class Churn(Client):
             else:
                 cursor.execute("INSERT INTO churn VALUES (%(c)s, %(n)s, 0, " + BODY % "%(n)s" + ")", values)
                 cursor.execute("UPDATE churn SET changed = changed + 1 WHERE client = %(c)s AND n = %(n)s - 1", values)
+                if cursor.rowcount == 0 and self.behind:
+                    self.told[name] = "aborted"
+                    self.errors["statement: not followed yet"] += 1
+                    self.again()
+                    time.sleep(0.2)
+                    return
                 if cursor.rowcount != 1:
                     self.surprises.append("client %d: %d rows before %d" % (self.number, cursor.rowcount, self.last + 1))
                 cursor.execute("DELETE FROM churn WHERE client = %(c)s AND n = %(old)s", values)
@@ -64,7 +73,7 @@ class Churn(Client):
             commit_id = cursor.fetchone()[0]
         except psycopg2.Error as error:
             self.told[name] = "aborted"     # COMMIT was never sent
-            # just connected to a server that has not followed yet, whose rows of the round before are deleted in vain
+            # a server that has not followed yet: its rows of the round before are deleted in vain
             if not (replace and error.pgcode == "23505" and error.diag.constraint_name == "bulk_pkey"):
                 self.failed(error, "statement")
             self.again()
@@ -74,6 +83,8 @@ class Churn(Client):
         while self.told[name] == "unknown" and self.word.get(name) not in ("committed", "aborted"):
             time.sleep(0.2)
             self.ask(name, commit_id)
+        if self.told[name] != "aborted":
+            self.behind = self.told[name] == "unknown"
         if "committed" in (self.told[name], self.word.get(name)):
             if replace:
                 self.round += 1

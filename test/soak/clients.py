@@ -28,7 +28,7 @@ def connect(directory, **more):
 
 class Client(threading.Thread):
     """Runs transaction(name) until a time; what a transaction is its subclass says."""
-    others = frozenset()            # SQLSTATEs that its statements may fail with besides
+    others = frozenset()            # SQLSTATEs that its statements may fail with besides, and COMMIT, and then nothing is committed
     writes = True
 
     def __init__(self, number, directories, until):
@@ -69,7 +69,7 @@ class Client(threading.Thread):
             self.latencies.append(time.monotonic() - start)
         except psycopg2.Error as error:
             alive = not self.connection.closed
-            if alive and error.pgcode in ROLLED_BACK:
+            if alive and (error.pgcode in ROLLED_BACK or error.pgcode in self.others):
                 self.told[name] = "aborted"
             self.failed(error, "COMMIT")
             self.again()

@@ -301,4 +301,30 @@ attached() { [ "$(sql -c 'SELECT phase FROM s3am.node()' 2> /dev/null)" = ready 
 eventually 20 attached
 is "$(content)" "$wanted" "a third server starts from what is left"
 is "$(sql -c 'SELECT i > 500 FROM n')" t "no commit was lost"
+# ---------------------------------------------------------------- one whose pin ran out under a snapshot
+
+pin_timeout 1s
+on one
+sql -c "$fill CREATE TABLE cold USING s3am AS SELECT i, md5(i::text) s FROM generate_series(1, 20000) i"
+eventually 20 merged
+cold=$(objects_of cold)
+follow one two 10
+start_session 8
+tell 8 'BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM n;'
+eventually 10 answered 8 1
+committer=$(worker committer)
+kill -STOP "$committer"
+on one
+sql -c 'VACUUM FULL cold'
+cold_gone() { commits 20 && ! (cd "$bucket" && ls $cold 2> /dev/null) | grep -q .; }
+eventually 30 cold_gone
+ok $? "what a server reads goes if that is silent for longer than s3am.pin_timeout"
+tell 8 'SELECT count(*), sum(length(s)) FROM cold;'
+eventually 20 answered 8 2
+like "$(cat "$work/session8")" 'ERROR:  72000' "who still needs it is told that, and not that something is damaged"
+on two
+kill -CONT "$committer"
+read_again() { [ "$(sql -c 'SELECT count(*), sum(length(s)) FROM cold')" = '20000|640000' ]; }
+eventually 30 read_again
+ok $? "and a new snapshot of that server reads all, once it has caught up"
 done_testing
