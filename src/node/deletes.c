@@ -722,14 +722,29 @@ state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_ro
 	}
 }
 
+/* Does an array have rows of that range that some snapshot may read, the newest or one of the history? */
+static bool
+snapshots_may_have(S3Node *node, TableState *table, uint64 first_row, uint64 end_row)
+{
+	uint64 pos = pg_atomic_read_u64(&node->frozen);
+	bool has;
+
+	do
+	{
+		uint32 count;
+		const BatchArray *batches = state_batches_at(node, table, pos, &count, &pos);
+
+		has = state_may_have(batches, count, first_row, end_row);
+	} while (!has && pos != PG_UINT64_MAX);
+	return has;
+}
+
 void
 state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_row)
 {
 	uint64 frozen = pg_atomic_read_u64(&node->frozen);
 	uint64 next_row = pg_atomic_read_u64(&table->next_row);
 	dsa_area *area = node_dsa(node);
-	uint32 count;
-	const BatchArray *batches = state_batches(node, table, &count);
 
 	if (!DsaPointerIsValid(table->deletes))
 		return;
@@ -746,7 +761,7 @@ state_forget_ends(S3Node *node, TableState *table, uint64 first_row, uint64 end_
 		new_ends = has_newer(area, chunk, frozen);
 		/* rows beyond the last batch may still come */
 		if ((number + 1) * CHUNK_ROWS <= next_row && !new_ends &&
-			!state_may_have(batches, count, number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS))
+			!snapshots_may_have(node, table, number * CHUNK_ROWS, (number + 1) * CHUNK_ROWS))
 			put_chunk(node, table, number, InvalidDsaPointer);
 		else if (old_ends)
 			put_chunk(node, table, number, make_chunk(area, number, chunk, frozen, 0));

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Small batches are merged and deleted rows dropped, and nobody sees a difference: rows, ctid and xmin stay, whatever the snapshot.
 . "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/session.sh"
 
 node one "s3am.inline_limit = 4" "s3am.segment_size = 64" "s3am.compaction = off" "autovacuum = off" "s3am.checkpoint_interval = 25"
 sql -c 'CREATE EXTENSION s3am' -c 'SET default_table_access_method = s3am' \
@@ -98,6 +99,30 @@ sql -c 'ALTER TABLE t DROP COLUMN n' -c 'ALTER TABLE t ADD COLUMN m int DEFAULT 
 before=$(sum_of t)
 sql -c 'DELETE FROM t WHERE i % 13 = 0' -c 'VACUUM t'
 is "$(sql -c "SELECT count(*) FILTER (WHERE m = 3) = count(*) FROM t")" t "of a dropped column as well"
+
+# ---- rows that had ended for everybody, and were dropped later
+sql -c 'CREATE TABLE z (i int) USING s3am' -c 'CREATE TABLE other (i int) USING s3am'
+for i in {1..20}; do echo "INSERT INTO z SELECT g FROM generate_series(1, 500) g;"; done | sql
+sql -c 'INSERT INTO z SELECT 1000 + g FROM generate_series(1, 10000) g'
+session older
+echo "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM other;" >&"$older"
+eventually 10 said older '^0'
+few=$(batches z)
+sql -c 'VACUUM z' -c 'DELETE FROM z WHERE i <= 500'
+ok $(($(batches z) >= few)) "batches of rows are merged while an older snapshot is open"
+session newer
+echo "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM z;" >&"$newer"
+eventually 10 said newer '^10000'
+dropped=$(sql -c 'SELECT rows_dropped FROM s3am.compaction')
+sql -c 'VACUUM z'
+ok $(($(sql -c 'SELECT rows_dropped FROM s3am.compaction') < dropped + 5000)) "and dropped, when they have ended, while a newer one is"
+finish older
+for i in {1..5}; do echo "INSERT INTO other VALUES ($i);"; done | sql
+echo "SELECT count(*), max(i) FROM z; UPDATE z SET i = 0 WHERE i <= 500; COMMIT; SELECT 'end';" >&"$newer"
+eventually 10 said newer end
+is "$(sed -n 2,3p "$work/newer.out" | tr '\n' ' ')" '10000|11000 end ' "when the older one has gone the newer one still sees that they had ended"
+is "$(sql -c 'SELECT count(*) FROM z')" 10000 "and cannot bring them back"
+finish newer
 
 # ---- other servers, and this one when it starts anew
 before=$(sum_of t)
