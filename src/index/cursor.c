@@ -748,7 +748,7 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 		collation_check(meta, search->node, batches, nbatches);
 		pg_memory_barrier();
 		/* those who read what was replaced do without */
-		if (until == PG_UINT64_MAX && pg_atomic_read_u64(&table->generation) == generation)
+		if (until == PG_UINT64_MAX && generation % 2 == 0 && pg_atomic_read_u64(&table->generation) == generation)
 			fresh = fresh_make(search->node, table, generation, meta, batches, nbatches);
 	}
 	if (own)

@@ -7,7 +7,8 @@
  * be made at once, and one that is lost is made again.
  *
  * A block belongs to a generation of the array of batches: the publisher counts one up before it puts another array in the place of the one
- * that was there (merging), so that no reader takes a block to have what it does not have.
+ * that was there (merging), and once more after it, so that no reader takes a block to have what it does not have, or something that it has
+ * elsewhere.  A uniqueness check reads the newest array, not that of a snapshot, and may come between the two: then it does without.
  */
 #include "postgres.h"
 

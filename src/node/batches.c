@@ -300,6 +300,17 @@ link_history(S3Node *node, TableState *table, dsa_pointer p)
 	table->history_last = p;
 }
 
+/* Who makes something of an array takes its generation before and after he has found it (index/fresh.c). */
+static void
+replace_array(TableState *table, dsa_pointer array)
+{
+	pg_atomic_fetch_add_u64(&table->generation, 1);
+	pg_write_barrier();
+	table->batches = array;
+	pg_write_barrier();
+	pg_atomic_fetch_add_u64(&table->generation, 1);
+}
+
 /* Rows between those that the dropped batches have, as far as the new ones cover them. */
 static void
 mark_gaps(S3Node *node, TableState *table, const BatchEntry *const *dropped, const S3am__TableEdit *edit)
@@ -444,9 +455,7 @@ state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *ed
 	for (size_t i = 0; i < drops; i++)
 		account(node, table, r.dropped[i], false);
 	link_history(node, table, history_p);
-	pg_atomic_fetch_add_u64(&table->generation, 1);
-	pg_write_barrier();
-	table->batches = array_p;
+	replace_array(table, array_p);
 	/* its entries are in the runs that are there now, but for those that are gone */
 	if (table->rows_of)
 		state_retire_fresh(node, table);
@@ -729,9 +738,7 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 	r->array_p = InvalidDsaPointer;
 	if (DsaPointerIsValid(history_p))
 		link_history(r->node, table, history_p);
-	pg_atomic_fetch_add_u64(&table->generation, 1);
-	pg_write_barrier();
-	table->batches = array_p;
+	replace_array(table, array_p);
 	/* of runs that may have been merged since, so the numbers of their entries say nothing of which are there now */
 	if (table->rows_of)
 		state_retire_fresh(r->node, table);
