@@ -701,13 +701,16 @@ state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_ro
 	for (uint64 number = first_row / CHUNK_ROWS; number * CHUNK_ROWS < end_row; number++)
 	{
 		uint64 start = number * CHUNK_ROWS;
+		uint64 first = Max(first_row, start) - start, end = Min(end_row - start, CHUNK_ROWS);
 		dsa_pointer old = chunk_pointer(area, table, number);
+		uint64 known[CHUNK_WORDS] = {0}, *bits;
 		DeleteChunk *chunk;
 		dsa_pointer p;
-		uint64 *bits;
 
-		/* a chunk that is there knows of all its rows, unless the base knew of some */
-		if (DsaPointerIsValid(old) && !DsaPointerIsValid(table->base))
+		/* one that ended lately is still there for older snapshots; of others nothing need be known, since no batch had them */
+		if (DsaPointerIsValid(old))
+			note_chunk(area, dsa_get_address(area, old), known);
+		if (count_bits(known, first, end) == end - first)
 			continue;
 		p = make_chunk(area, number, DsaPointerIsValid(old) ? dsa_get_address(area, old) : NULL, frozen, 0);
 		chunk = dsa_get_address(area, p);
@@ -715,7 +718,7 @@ state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_ro
 			chunk->bits = dsa_allocate_extended(area, CHUNK_WORDS * sizeof(uint64), DSA_ALLOC_ZERO);
 		bits = dsa_get_address(area, chunk->bits);
 		for (int w = 0; w < CHUNK_WORDS; w++)
-			bits[w] |= word_mask(w, Max(first_row, start) - start, Min(end_row - start, CHUNK_ROWS));
+			bits[w] |= word_mask(w, first, end) & ~known[w];
 		put_chunk(node, table, number, p);
 		if (DsaPointerIsValid(old))
 			retire_chunk(node, old);
