@@ -680,11 +680,30 @@ state_restored(const BatchesRestore *r, uint64 row)
 	return r->n > 0 && state_may_have(r->array, r->n, row, row + 1);
 }
 
+/* The table's base, if it does not go with the history of an earlier checkpoint already, under which some snapshot still reads. */
+static dsa_pointer
+base_to_go(S3Node *node, const TableState *table)
+{
+	dsa_area *area = node_dsa(node);
+	dsa_pointer p = table->history;
+
+	while (DsaPointerIsValid(p))
+	{
+		const BatchHistory *history = dsa_get_address(area, p);
+
+		if (history->base == table->base)
+			return InvalidDsaPointer;
+		p = history->next;
+	}
+	return table->base;
+}
+
 void
 state_restore_end(BatchesRestore *r, uint64 pos)
 {
 	dsa_area *area = node_dsa(r->node);
 	TableState *table = r->table;
+	dsa_pointer base = base_to_go(r->node, table);
 	dsa_pointer array_p = r->array_p, history_p = InvalidDsaPointer;
 	const BatchEntry *last = r->n ? &r->array->entries[r->n - 1] : NULL;
 	Account added = {0}, removed = {0};
@@ -693,7 +712,7 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 	for (uint32 i = 0; i < r->nold; i++)
 		r->changed |= !r->kept[i];
 	/* a base is not needed any more when every snapshot sees this */
-	r->changed |= DsaPointerIsValid(table->base);
+	r->changed |= DsaPointerIsValid(base);
 	/* a leaf without batches may have rows that ended */
 	if (!r->changed && r->nleaves == 0)
 		return;
@@ -703,7 +722,7 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 		array_p = r->array_p;
 	}
 	pg_atomic_write_u32(&r->array->count, r->n);
-	if (r->old || DsaPointerIsValid(table->base))
+	if (r->old || DsaPointerIsValid(base))
 	{
 		BatchHistory *history;
 
@@ -714,7 +733,7 @@ state_restore_end(BatchesRestore *r, uint64 pos)
 		history->batches = table->batches;
 		history->until = pos;
 		history->end_row = Max(next_row, pg_atomic_read_u64(&table->next_row));
-		history->base = table->base;
+		history->base = base;
 		for (uint32 i = 0; i < r->nold; i++)
 		{
 			if (r->kept[i])

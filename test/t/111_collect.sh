@@ -303,7 +303,7 @@ is "$(content)" "$wanted" "a third server starts from what is left"
 is "$(sql -c 'SELECT i > 500 FROM n')" t "no commit was lost"
 # ---------------------------------------------------------------- one whose pin ran out under a snapshot
 
-pin_timeout 1s
+pin_timeout 4s
 on one
 sql -c "$fill CREATE TABLE cold USING s3am AS SELECT i, md5(i::text) s FROM generate_series(1, 20000) i"
 eventually 20 merged

@@ -120,8 +120,11 @@ collected() {
 }
 eventually 60 collected
 ok $? "and when they were read they go" || diag "$(grep "deleted from" "$dir/log" | tail -n 3)" "$(on one; sql -c "SELECT * FROM s3am.node()"; cat "$dir/log" | tail -n 5)"
-# ---------------------------------------------------------------- another checkpoint while a snapshot is open
+# ---------------------------------------------------------------- other checkpoints while a snapshot is open
 on one
+cluster_restart "$dir"
+eventually 20 attached
+jumped=$(grep -c 'was followed again from the checkpoint' "$dir/log")
 mkfifo "$work/early"
 sql < "$work/early" > "$work/seen" 2>&1 &
 session=$!
@@ -132,23 +135,26 @@ echo "BEGIN ISOLATION LEVEL REPEATABLE READ; $sees;" >&7
 seen() { [ "$(cat "$work/seen")" = "$wanted" ]; }
 eventually 10 seen
 ok $? "a snapshot is open on a server that is stopped" || diag "$(cat "$work/seen")"
-held=$(worker committer)
-kill -STOP "$held"
-before=$(version)
-on two
-sql -c 'DELETE FROM t WHERE i % 100 = 2' -c 'INSERT INTO t SELECT generate_series(6001, 6010)' > /dev/null
 first_manifest() { local name; name=$(find "$bucket/manifests" -type f | sort | head -n 1); echo $((10#$(basename "$name"))); }
 passed() { collected; [ "$(first_manifest)" -gt $((before + 1)) ]; }
-eventually 25 passed
-ok $? "and the versions that it lacks are collected"
-now=$(sql -c "$sees")
-kill -CONT "$held"
-on one
 caught_up() { [ "$(sql -c "$sees")" = "$now" ]; }
-eventually 30 caught_up
-ok $? "it catches up by a checkpoint" || diag "$(sql -c "$sees")" "$now"
-grep -q 'was followed again from the checkpoint' "$dir/log"
-ok $? "as its log says"
+# from the second one on the base is on its way out already
+for turn in 1 2; do
+	on one
+	held=$(worker committer)
+	kill -STOP "$held"
+	before=$(version)
+	on two
+	sql -c "DELETE FROM t WHERE i % 100 = 1 + $turn" -c "INSERT INTO t SELECT $turn * 10 + generate_series(5991, 6000)" > /dev/null
+	eventually 25 passed
+	ok $? "and the versions that it lacks are collected, turn $turn"
+	now=$(sql -c "$sees")
+	kill -CONT "$held"
+	on one
+	eventually 30 caught_up
+	ok $? "it catches up by a checkpoint" || diag "$(sql -c "$sees")" "$now"
+	is "$(grep -c 'was followed again from the checkpoint' "$dir/log")" "$((jumped + turn))" "as its log says"
+done
 echo "$sees; COMMIT; $sees;" >&7
 exec 7>&-
 wait $session
@@ -156,6 +162,11 @@ is "$(cat "$work/seen")" "$wanted
 $wanted
 $now" "the snapshot sees what it saw, whatever had ended before, and the next one what there is now"
 is "$(sql -c "$sees")" "$now" "and so does everybody else"
+# the memory of what it saw is given back, once, and used for something else
+was=$(sql -c 'SELECT count(*), sum(i) FROM u')
+for i in {1..400}; do echo "INSERT INTO u SELECT g FROM generate_series(1, $i) g;"; done | sql
+is "$(sql -c "SELECT count(*) - ${was%|*}, sum(i) - ${was#*|} FROM u")" '80200|10746800' "rows that use its memory are there"
+is "$(sql -c "$sees")" "$now" "and the table has its own"
 on two
 cluster_conf "$dir" "s3am.checkpoint_interval = 0" "s3am.collect_interval = 0"
 sql -c 'SELECT pg_reload_conf()' > /dev/null
