@@ -6,7 +6,8 @@ churn.py copy FROM TO                                   the live rows alone, int
 
 Each client owns ROWS rows of `churn`, numbered, and BULK rows of `bulk`.  A transaction adds the next row, changes the one before it and
 takes the oldest away; every fortieth replaces the client's rows of `bulk` instead.  So what must be there afterwards is known to the row:
-it follows from how many transactions were committed.
+it follows from how many transactions were committed.  And whoever reads meanwhile finds as many rows of each client, of consecutive numbers, of
+which the last one alone was not changed: one reader on each server looks at the same snapshot again and again, with and without indexes.
 """
 import io
 import sys
@@ -92,6 +93,54 @@ class Churn(Client):
                 self.last += 1
 
 
+# of each client: what must be so whenever one looks
+SHAPE = """
+    SELECT client, count(*), count(DISTINCT n), max(n) - min(n) + 1, count(*) FILTER (WHERE changed = 1), max(n) FILTER (WHERE changed = 0) - max(n)
+    FROM churn WHERE client >= 0 GROUP BY 1 ORDER BY 1"""
+BULK_SHAPE = "SELECT client, count(*), count(DISTINCT n), max(round) - min(round) FROM bulk WHERE client >= 0 GROUP BY 1 ORDER BY 1"
+CONTENT = "SELECT count(*), sum(hashtext(client || '-' || n || '-' || changed)) FROM churn WHERE client >= 0"
+PLANS = ("SET LOCAL enable_seqscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_bitmapscan = off",
+         "SET LOCAL enable_seqscan = off; SET LOCAL enable_indexscan = on; SET LOCAL enable_bitmapscan = off")
+
+
+class Reader(Client):
+    """A snapshot that is looked at for some time."""
+    others = {"72000"}
+    writes = False
+
+    def __init__(self, number, directories, rows, bulk, clients, until):
+        super().__init__(number, directories, until)
+        self.shapes = {SHAPE: [(c, rows, rows, rows, rows - 1, 0) for c in range(clients)],
+                       BULK_SHAPE: [(c, bulk, bulk, 0) for c in range(clients)]}
+        self.looks = 0
+
+    def transaction(self, name):
+        contents = []
+        try:
+            cursor = self.connection.cursor()
+            cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+            for look in range(self.random.choice([2, 2, 4, 12])):
+                cursor.execute(PLANS[look % 2])
+                for query in (SHAPE,) if look > 1 else (SHAPE, BULK_SHAPE):
+                    cursor.execute(query)
+                    found = cursor.fetchall()
+                    if found != self.shapes[query]:
+                        odd = [(row, wanted) for row, wanted in zip(found, self.shapes[query]) if row != wanted]
+                        self.surprises.append("reader on %s, look %d: %s" % (self.where(), look, odd[:3] or found))
+                contents.append(one(cursor, CONTENT))
+                if contents[0] != contents[-1]:
+                    self.surprises.append("reader on %s, look %d: %s was %s" % (self.where(), look, contents[-1], contents[0]))
+                self.looks += 1
+                time.sleep(self.random.random() * 2)
+            cursor.execute("COMMIT")
+        except psycopg2.Error as error:
+            self.failed(error, "read")
+            self.again()
+
+    def where(self):
+        return self.directories[self.number % len(self.directories)].rsplit("/", 1)[-1]
+
+
 def check(threads, rows, bulk, directory):
     cursor = patiently(directory)
     where = directory.rsplit("/", 1)[-1]
@@ -114,7 +163,11 @@ def check(threads, rows, bulk, directory):
 def run(seconds, clients, rows, bulk, directories):
     until = time.monotonic() + seconds
     threads = [Churn(i, directories, rows, bulk, until) for i in range(clients)]
-    start_all(threads, seconds)
+    readers = [Reader(i, directories, rows, bulk, clients, until) for i in range(len(directories))]
+    start_all(threads + readers, seconds)
+    looks = sum(reader.looks for reader in readers)
+    print("# readers looked %d times" % looks)
+    ok(looks > seconds / 20, "there were readers all the time")
     for directory in directories:
         check(threads, rows, bulk, directory)
 
