@@ -407,6 +407,9 @@ table_leaf(void *arg, LoadedPage *leaf)
 		state_restore_end(w->batches, w->pos);
 		MemoryContextSwitchTo(old);
 		MemoryContextDelete(w->cxt);
+		/* by whom is not known */
+		if (pg_atomic_read_u64(&w->table->changed) == w->pos)
+			pg_atomic_write_u64(&w->table->changed_elsewhere, w->pos);
 		pg_atomic_write_u64(&w->table->deleted, w->removed);
 		/* rows at the end may have been removed, and their batch dropped */
 		if (pg_atomic_read_u64(&w->table->next_row) < t->next_row)
