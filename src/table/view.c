@@ -89,10 +89,11 @@ view_choose_batches(TableView *view, uint64 pos)
 
 /*
  * A row that somebody knows the number of, whatever has become of it: compaction may have dropped it for those that see its end, and kept it
- * for those that do not.  Its batch in the oldest array that has it, or NULL.
+ * for those that do not.  Its batch in the oldest array that has it, or NULL.  When that array goes, what is known of the row's end goes first:
+ * who finds a row here and not where his snapshot reads must not ask for that, and the view does not go on with that array.
  */
 static const BatchEntry *
-find_anywhere(TableView *view, uint64 row)
+find_anywhere(const TableView *view, uint64 row)
 {
 	uint64 pos = 0;
 	const BatchEntry *b;
@@ -103,8 +104,6 @@ find_anywhere(TableView *view, uint64 row)
 		const BatchArray *batches = state_batches_at(view->node, view->table, pos, &count, &pos);
 
 		b = state_find_batch(view->node, batches, count, row);
-		if (b)
-			take_batches(view, batches, count);
 	} while (b == NULL && pos != PG_UINT64_MAX);
 	return b;
 }
@@ -194,9 +193,13 @@ view_row_state(TableView *view, uint64 row, const BatchEntry **batch)
 		b = state_find_batch(view->node, view->batches, view->nbatches, row);
 	}
 	if (b == NULL)
-		b = find_anywhere(view, row);
-	if (b == NULL)
-		return ROW_ABSENT;
+	{
+		*batch = find_anywhere(view, row);
+		if (*batch == NULL)
+			return ROW_ABSENT;
+		/* it was dropped where the snapshot reads, and so had ended before that, whether or not that is still known */
+		return view->type == SNAPSHOT_ANY ? ROW_VISIBLE : ROW_INVISIBLE;
+	}
 	*batch = b;
 	if (view->type == SNAPSHOT_ANY)
 		return ROW_VISIBLE;
@@ -446,6 +449,11 @@ view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *en
 		if (row_is_gone(page, row - entry->first_row) && view->type == SNAPSHOT_ANY)
 		{
 			entry = find_anywhere(view, row);
+			if (entry == NULL)
+			{
+				ExecClearTuple(slot);
+				return false;
+			}
 			schema = dsa_get_address(node_dsa(view->node), entry->schema);
 			page = find_page(view, entry, row - entry->first_row, NULL);
 		}

@@ -124,6 +124,24 @@ is "$(sed -n 2,3p "$work/newer.out" | tr '\n' ' ')" '10000|11000 end ' "when the
 is "$(sql -c 'SELECT count(*) FROM z')" 10000 "and cannot bring them back"
 finish newer
 
+# ---- the same for who comes to them by an index, whose entries stay longer
+sql -c 'CREATE TABLE e (i int) USING s3am' -c 'INSERT INTO e SELECT generate_series(2, 20000, 2)' \
+	-c 'INSERT INTO e SELECT generate_series(1, 199999, 2)' -c 'CREATE INDEX ON e (i)' -c 'ANALYZE e'
+session earlier
+echo "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM other;" >&"$earlier"
+eventually 10 said earlier '^5'
+sql -c 'DELETE FROM e WHERE i % 2 = 0' -c 'VACUUM e'
+session later
+echo "BEGIN; SET enable_seqscan = off; SET enable_bitmapscan = off; DECLARE c CURSOR FOR SELECT i, xmin FROM e WHERE i < 1000 ORDER BY i;
+	MOVE 2 IN c; SELECT 'moved';" >&"$later"
+eventually 10 said later moved
+finish earlier
+for i in {1..5}; do echo "INSERT INTO other VALUES ($i);"; done | sql
+echo "FETCH ALL FROM c; SELECT 'end';" >&"$later"
+eventually 10 said later end
+is "$(grep -c '^[0-9]*[13579]|' "$work/later.out") $(grep -c '^[0-9]*[02468]|' "$work/later.out")" "498 0" "rows that are gone are gone for a scan that goes on from entry to entry"
+finish later
+
 # ---- other servers, and this one when it starts anew
 before=$(sum_of t)
 cluster_restart "$dir"
