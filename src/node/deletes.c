@@ -725,20 +725,20 @@ state_mark_gone(S3Node *node, TableState *table, uint64 first_row, uint64 end_ro
 	}
 }
 
-/* Does an array have rows of that range that some snapshot may read, the newest or one of the history? */
+/* Does an array have rows of that range that some snapshot may read: the newest, which mostly does, or one of the history? */
 static bool
 snapshots_may_have(S3Node *node, TableState *table, uint64 first_row, uint64 end_row)
 {
 	uint64 pos = pg_atomic_read_u64(&node->frozen);
-	bool has;
+	uint32 count;
+	const BatchArray *batches = state_batches(node, table, &count);
+	bool has = state_may_have(batches, count, first_row, end_row);
 
-	do
+	while (!has && pos != PG_UINT64_MAX)
 	{
-		uint32 count;
-		const BatchArray *batches = state_batches_at(node, table, pos, &count, &pos);
-
+		batches = state_batches_at(node, table, pos, &count, &pos);
 		has = state_may_have(batches, count, first_row, end_row);
-	} while (!has && pos != PG_UINT64_MAX);
+	}
 	return has;
 }
 
