@@ -97,9 +97,8 @@ ahead_of(IndexCursor *c, const RunPart *part, uint64 row)
 		return NULL;
 	if (c->ahead == NULL)
 	{
-		c->ahead = MemoryContextAllocZero(c->parent, sizeof(ReadAhead));
-		c->ahead->plan = plan_page;
-		c->ahead->arg = c;
+		c->ahead = MemoryContextAlloc(c->parent, sizeof(ReadAhead));
+		read_ahead_init(c->ahead, plan_page, c);
 		c->ahead->started = true;
 		c->ahead->row = c->ahead->plan_row = at;
 	}

@@ -428,9 +428,10 @@ read_object(const char *key, uint64 offset, int64 length, bool absent, Size *got
 		else if (read->status == STORE_NOT_FOUND && !absent && node_collected(node_attached(), key))
 			ereport(ERROR,
 					(errcode(ERRCODE_SNAPSHOT_TOO_OLD), errmsg("snapshot too old"),
-					 errdetail("Object \"%s\" was collected, because this server had not told the others for so long that it "
-							   "reads it.",
-							   key),
+					 errdetail(
+						 "Object \"%s\" was collected, because this server had not told the others for so long that it "
+						 "reads it.",
+						 key),
 					 errhint("Try again: once this server has caught up, newer snapshots do not need the object.")));
 		else if (!absent || read->status != STORE_NOT_FOUND)
 			ereport(ERROR,
@@ -459,11 +460,21 @@ bucket_read_if(const char *key, Size *got)
 
 /* ------------------------------------------------------------------------------------ uploads */
 
+/* digits: an even number */
 static char *
 put_hex(char *to, uint64 value, int digits)
 {
-	for (int i = digits - 1; i >= 0; i--, value >>= 4)
-		to[i] = "0123456789abcdef"[value & 15];
+	static const char pairs[] = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+								"202122232425262728292a2b2c2d2e2f303132333435363738393a3b3c3d3e3f"
+								"404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f"
+								"606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f"
+								"808182838485868788898a8b8c8d8e8f909192939495969798999a9b9c9d9e9f"
+								"a0a1a2a3a4a5a6a7a8a9aaabacadaeafb0b1b2b3b4b5b6b7b8b9babbbcbdbebf"
+								"c0c1c2c3c4c5c6c7c8c9cacbcccdcecfd0d1d2d3d4d5d6d7d8d9dadbdcdddedf"
+								"e0e1e2e3e4e5e6e7e8e9eaebecedeeeff0f1f2f3f4f5f6f7f8f9fafbfcfdfeff";
+
+	for (int i = digits - 2; i >= 0; i -= 2, value >>= 8)
+		memcpy(to + i, pairs + (value & 255) * 2, 2);
 	return to + digits;
 }
 
@@ -472,9 +483,11 @@ void
 bucket_segment_key(uint64 epoch, uint64 number, char *key, Size size)
 {
 	uint64 h = (epoch << 32 | number) * UINT64CONST(0x9E3779B97F4A7C15);
-	char *at = key + strlcpy(key, "segments/", size);
+	static const char prefix[] = "segments/";
+	char *at = key + sizeof(prefix) - 1;
 
 	Assert(size >= sizeof("segments/00/0000000000000000-0000000000000000"));
+	memcpy(key, prefix, sizeof(prefix));
 	at = put_hex(at, h >> 56, 2);
 	*at++ = '/';
 	at = put_hex(at, epoch, 16);

@@ -476,8 +476,8 @@ node_phase_name(S3Node *node)
  * Waits until the node of this session's database serves.  A session must not hold what the publisher needs to get there, so
  * callers come here at the beginning of a statement.
  */
-S3Node *
-node_wait_ready(void)
+static S3Node *
+wait_ready(void)
 {
 	TimestampTz start = GetCurrentTimestamp();
 	S3Node *node;
@@ -529,4 +529,21 @@ node_wait_ready(void)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
+}
+
+S3Node *
+node_wait_ready(void)
+{
+	S3Node *node = attached_node;
+	NodePhase phase = node ? pg_atomic_read_u32(&node->phase) : NODE_FREE;
+
+	/* nearly always, several times for each statement */
+	if ((phase == NODE_READY || phase == NODE_FENCED) && node->database == MyDatabaseId &&
+		pg_atomic_read_u32(&node->detached) == 0 && !RecoveryInProgress())
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) node_dsa(node);
+		return node;
+	}
+	return wait_ready();
 }

@@ -235,7 +235,8 @@ typedef struct S3Node
 	pg_atomic_uint64 published; /* position visible to new snapshots */
 	pg_atomic_uint64 frozen; /* position visible to every snapshot */
 	pg_atomic_uint64 boundary; /* manifests up to this version may have been collected */
-	pg_atomic_uint64 touched; /* ms of the monotonic clock: until then others knew what this server reads (node_touch) */
+	pg_atomic_uint64
+		touched; /* ms of the monotonic clock: until then others knew what this server reads (node_touch) */
 	/* versions of the oldest and the newest checkpoint that the publisher was told of and is not done with; 0 none */
 	pg_atomic_uint64 restoring, restoring_last;
 	/* version of the checkpoint that the server started from, as long as some of its pages have not been read (leaves.c); 0 */

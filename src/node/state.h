@@ -111,7 +111,8 @@ typedef struct TableState
 	pg_atomic_uint64 bytes; /* stored, of segments and inline rows */
 	pg_atomic_uint64 changed; /* position of the last change of its rows */
 	pg_atomic_uint64 changed_elsewhere; /* the same, by another server */
-	pg_atomic_uint64 generation; /* of `batches`: counted up before and after batches that were there leave it; odd: they do now */
+	pg_atomic_uint64
+		generation; /* of `batches`: counted up before and after batches that were there leave it; odd: they do now */
 	pg_atomic_uint64 fresh; /* an index: FreshRun (index/fresh.h), made by readers; or invalid */
 	dsa_pointer batches; /* BatchArray */
 	dsa_pointer base; /* TableBase, of the leaves that were in `batches` at first; invalid: none */

@@ -226,8 +226,17 @@ typedef struct ReadAhead
 	Size window, /* how far to plan, in bytes */
 		planned; /* pages between the two rows */
 	int first, nranges;
-	AheadRange ranges[AHEAD_RANGES]; /* a ring */
+	AheadRange ranges[AHEAD_RANGES]; /* a ring; only those that are in use are set */
 } ReadAhead;
+
+/* plan: NULL if nothing is passed.  Most readers never come to request anything, so the ring is left as it is. */
+static inline void
+read_ahead_init(ReadAhead *ahead, AheadPlan plan, void *arg)
+{
+	memset(ahead, 0, offsetof(ReadAhead, ranges));
+	ahead->plan = plan;
+	ahead->arg = arg;
+}
 
 extern void read_ahead_release(ReadAhead *ahead);
 /*

@@ -280,7 +280,10 @@ table_fetch_soon(struct IndexFetchTableData *data, Snapshot snapshot, uint64 row
 	if (view->table == NULL)
 		return true;
 	if (fetch->wanted == NULL)
-		fetch->wanted = MemoryContextAllocZero(GetMemoryChunkContext(fetch), sizeof(ReadAhead));
+	{
+		fetch->wanted = MemoryContextAlloc(GetMemoryChunkContext(fetch), sizeof(ReadAhead));
+		read_ahead_init(fetch->wanted, NULL, NULL);
+	}
 	return view_want(view, row, fetch->wanted);
 }
 

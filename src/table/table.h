@@ -69,7 +69,6 @@ typedef struct TableView
 	/* the same for a segment of own rows */
 	RowPage *own_page;
 	uint64 own_segment; /* its number */
-	ReadAhead ahead, own_ahead;
 	uint64 ahead_end; /* committed rows from here on will not be read, or not next */
 	bool (*ahead_more)(struct TableView *view); /* sets the following to what will be; NULL: nothing */
 	uint64 ahead_then, ahead_then_end;
@@ -78,6 +77,7 @@ typedef struct TableView
 	CacheRing ring; /* then */
 	LocalTransactionId lxid; /* all this is gone with the transaction */
 	MemoryContextCallback callback;
+	ReadAhead ahead, own_ahead; /* large, so last: they are not zeroed */
 } TableView;
 
 typedef enum RowState

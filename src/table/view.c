@@ -27,7 +27,7 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 {
 	StorageId id = storage_of(rel);
 
-	memset(view, 0, sizeof(*view));
+	memset(view, 0, offsetof(TableView, ahead));
 	view->node = node_wait_ready();
 	txn_begin_use(view->node);
 	used_note(id.table);
@@ -38,9 +38,8 @@ view_open(TableView *view, Relation rel, Snapshot snapshot)
 	view->type = snapshot ? snapshot->snapshot_type : SNAPSHOT_SELF;
 	view->page_batch = NULL;
 	view->lxid = MyProc->lxid;
-	view->ahead.plan = plan_page;
-	view->own_ahead.plan = plan_own_page;
-	view->ahead.arg = view->own_ahead.arg = view;
+	read_ahead_init(&view->ahead, plan_page, view);
+	read_ahead_init(&view->own_ahead, plan_own_page, view);
 	view->ahead_end = PG_UINT64_MAX;
 	if (view->type == SNAPSHOT_MVCC)
 	{
@@ -473,10 +472,10 @@ view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *en
 
 typedef struct FetchView
 {
+	MemoryContext cxt; /* NULL: none */
 	Oid relid;
 	TupleDesc desc;
 	TableView view;
-	MemoryContext cxt;
 } FetchView;
 
 static FetchView fetch_views[FETCH_VIEWS];
@@ -500,7 +499,9 @@ transaction_ended(XactEvent event, void *arg)
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE ||
 		event == XACT_EVENT_PARALLEL_COMMIT || event == XACT_EVENT_PARALLEL_ABORT)
 	{
-		memset(fetch_views, 0, sizeof(fetch_views));
+		/* they are large, and this is done for each transaction */
+		for (int i = 0; i < FETCH_VIEWS; i++)
+			fetch_views[i].cxt = NULL;
 		last_fetch_view = NULL;
 		forget_pending = false;
 	}
@@ -530,7 +531,7 @@ forget_view(FetchView *fv)
 		view_close(&fv->view);
 		MemoryContextDelete(fv->cxt);
 	}
-	memset(fv, 0, sizeof(*fv));
+	fv->cxt = NULL;
 	last_fetch_view = NULL;
 }
 

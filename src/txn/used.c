@@ -14,22 +14,28 @@
 #include "txn/locked.h"
 #include "txn/used.h"
 
-static HTAB *used; /* table ids */
+static HTAB *used; /* table ids; NULL as long as there is the last one alone */
 static HTAB *relations; /* OIDs of relations that have none */
-static uint64 last;
+static uint64 last; /* 0: none */
+
+static void
+make_hash(void)
+{
+	HASHCTL ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64), .hcxt = TopTransactionContext};
+
+	used = hash_create("s3am tables used", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	(void) hash_search(used, &last, HASH_ENTER, NULL);
+}
 
 void
 used_note(uint64 table)
 {
 	if (table == last)
 		return;
-	if (used == NULL)
-	{
-		HASHCTL ctl = {.keysize = sizeof(uint64), .entrysize = sizeof(uint64), .hcxt = TopTransactionContext};
-
-		used = hash_create("s3am tables used", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-	}
-	(void) hash_search(used, &table, HASH_ENTER, NULL);
+	if (used == NULL && last != 0)
+		make_hash();
+	if (used)
+		(void) hash_search(used, &table, HASH_ENTER, NULL);
 	last = table;
 }
 
@@ -101,6 +107,8 @@ used_claim(S3am__Txn *txn)
 	uint64 *table;
 
 	claim_relations(txn);
+	if (used == NULL && last != 0)
+		make_hash();
 	if (used == NULL)
 		return;
 	/* those that are claimed already, perhaps more strongly, are not claimed again */
