@@ -329,7 +329,9 @@ s3am_compactor_main(Datum arg)
 			replan = true;
 			ProcessConfigFile(PGC_SIGHUP);
 		}
-		if (s3am_compaction && pg_atomic_read_u32(&node->phase) == NODE_READY && pg_atomic_read_u64(&node->epoch) != 0)
+		/* while a checkpoint is taken in, tables and their indexes are not of one version */
+		if (s3am_compaction && pg_atomic_read_u32(&node->phase) == NODE_READY &&
+			pg_atomic_read_u64(&node->epoch) != 0 && pg_atomic_read_u64(&node->restoring) == 0)
 		{
 			worked = pass();
 			if (!worked)

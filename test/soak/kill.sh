@@ -46,8 +46,8 @@ stop_workers() {
 killer() {
 	local until=$((SECONDS + $1 - 3)) pause=$2 what
 	while :; do
-		for what in backend:one committer:two everything:one publisher:two backend:two postmaster:one \
-			committer:one launcher:two stop:one everything:two publisher:one launcher:one postmaster:two stop:two; do
+		for what in backend:one committer:two stop:one everything:one publisher:two backend:two postmaster:one \
+			committer:one launcher:two everything:two publisher:one launcher:one postmaster:two stop:two; do
 			sleep "$pause"
 			[ "$SECONDS" -lt "$until" ] || return 0
 			dir=$work/${what#*:}
