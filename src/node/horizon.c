@@ -127,7 +127,8 @@ node_collected(S3Node *node, const char *key)
 {
 	Search search = {node, key, false};
 
-	if (node == NULL || !pg_atomic_read_u32(&node->served))
+	/* workers have no snapshot, and look for a newer checkpoint themselves */
+	if (node == NULL || node_serving || !pg_atomic_read_u32(&node->served))
 		return false;
 	if (was_silent(node) || pg_atomic_read_u64(&node->restoring) != 0)
 		return true;

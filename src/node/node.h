@@ -354,7 +354,7 @@ extern uint64 node_oldest_read(S3Node *node);
 extern uint64 node_oldest_object(S3Node *node);
 /* The committer's: other servers can tell that this one lives.  known: and have been able to all the time that a collector waits. */
 extern void node_touch(S3Node *node, bool known);
-/* Was an object that is not there rightly collected, since it serves older snapshots alone, or this server was silent for too long? */
+/* For a session: was an object that is not there rightly collected, since it serves older snapshots alone, or this server was silent for too long? */
 extern bool node_collected(S3Node *node, const char *key);
 
 /* ---- failure.c */
