@@ -1,6 +1,7 @@
 #!/bin/bash
 # Sessions that hold locks which another server's schema change needs are ended in time, and nothing deadlocks unseen.
 . "$(dirname "$0")/../lib/tap.sh"
+. "$(dirname "$0")/../lib/session.sh"
 
 elsewhere() { (on "$1"; shift; sql -c "$@"); }
 
@@ -19,16 +20,6 @@ CREATE VIEW v AS SELECT a FROM t;
 INSERT INTO t VALUES (1);
 SQL
 follow one two
-
-# session NAME: a session on the current server whose input is ${NAME}
-session() {
-	mkfifo "$work/$1.in"
-	sql -v ON_ERROR_STOP=0 -v VERBOSITY=verbose < "$work/$1.in" > "$work/$1.out" 2>&1 &
-	eval "$1_pid=$!"
-	exec {fd}> "$work/$1.in"
-	eval "$1=$fd"
-}
-said() { grep -q "$2" "$work/$1.out"; }
 
 session reader
 echo "BEGIN; SELECT 'looked', a FROM t;" >&"$reader"
