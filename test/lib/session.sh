@@ -14,7 +14,11 @@ said() { grep -q "$2" "$work/$1.out"; }
 finish() {
 	local fd=$1 pid=$1_pid
 	fd=${!fd}
-	echo '\q' >&"$fd"
+	# one that has ended by itself, as its server went, needs no telling
+	(
+		trap '' PIPE
+		echo '\q' >&"$fd"
+	) 2> /dev/null
 	exec {fd}>&-
 	wait "${!pid}"
 }

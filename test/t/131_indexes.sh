@@ -201,7 +201,6 @@ eventually 5 waits
 on two
 sql -c 'UPDATE slow SET n = 3 WHERE id = 1'
 follow two one
-echo '\q' >&"$holder"
 finish holder
 finish slow
 like "$(cat "$work/slow.out")" 'ERROR: *40001' "a row that another server changed meanwhile is a conflict, and its key no duplicate"
