@@ -9,6 +9,7 @@
 #include "access/genam.h"
 #include "access/nbtree.h"
 #include "access/reloptions.h"
+#include "catalog/pg_statistic.h"
 #include "commands/vacuum.h"
 #include "fmgr.h"
 #include "nodes/pathnodes.h"
@@ -18,9 +19,11 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/spccache.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "index/index.h"
+#include "index/share.h"
 #include "txn/txn.h"
 
 S3AM_FUNCTION(s3btree_handler);
@@ -62,13 +65,57 @@ can_return(Relation index, int attno)
 	return true;
 }
 
+/* Values of a column that differ, as far as ANALYZE knows; 0: it does not. */
+static double
+distinct_values(Oid table, AttrNumber column, double rows)
+{
+	HeapTuple tuple =
+		SearchSysCache3(STATRELATTINH, ObjectIdGetDatum(table), Int16GetDatum(column), BoolGetDatum(false));
+	double distinct;
+
+	if (!HeapTupleIsValid(tuple))
+		return 0;
+	distinct = ((Form_pg_statistic) GETSTRUCT(tuple))->stadistinct;
+	ReleaseSysCache(tuple);
+	return distinct < 0 ? -distinct * rows : distinct;
+}
+
+/* Bytes of so many entries in a B-tree of core's, in which equal keys are kept once and have a list of rows. */
+static double
+core_bytes(Relation index, double entries)
+{
+	Oid table = index->rd_index->indrelid;
+	double width = 0, distinct = 1, entry;
+
+	for (int i = 0; i < RelationGetNumberOfAttributes(index); i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(index), i);
+		AttrNumber column = index->rd_index->indkey.values[i];
+		int32 average = column > 0 ? get_attavgwidth(table, column) : 0;
+
+		width += average > 0 ? average : get_typavgwidth(att->atttypid, att->atttypmod);
+		if (i < IndexRelationGetNumberOfKeyAttributes(index))
+			distinct *= column > 0 ? distinct_values(table, column, entries) : 0;
+	}
+	/* a hash index has codes */
+	if (index_meta_kept(index)->coder)
+		width = sizeof(int64);
+	entry = MAXALIGN(sizeof(IndexTupleData)) + MAXALIGN((Size) width) + sizeof(ItemIdData);
+	if (distinct >= 1 && distinct < entries / 2 && index->rd_index->indnatts == index->rd_index->indnkeyatts &&
+		index_meta_kept(index)->coder == NULL)
+		return distinct * entry + entries * sizeof(ItemPointerData);
+	return entries * entry;
+}
+
+/* Pages are those that core's index would have, as the table's are a heap's (relation_estimate_size): it is these that the costs are made for. */
 void
 index_estimate(Relation index, BlockNumber *pages, double *tuples, int *height)
 {
 	S3Node *node = node_wait_ready();
 	TableState *table;
 	OwnIndex *own = own_index(storage_of(index).storage);
-	double bytes = 0;
+	double page =
+		(BLCKSZ - SizeOfPageHeaderData - MAXALIGN(sizeof(BTPageOpaqueData))) * BTREE_DEFAULT_FILLFACTOR / 100.0;
 
 	txn_begin_use(node);
 	*tuples = 0;
@@ -81,16 +128,14 @@ index_estimate(Relation index, BlockNumber *pages, double *tuples, int *height)
 
 		state_total(node, batches, count, &totals);
 		*tuples = totals.rows;
-		bytes = pg_atomic_read_u64(&table->bytes);
 	}
 	if (own)
 		*tuples += own_index_entries(own);
 	if (own)
 		for (int i = 0; i < own->nbatches; i++)
 			*tuples += own->batches[i]->nrows;
-	bytes = Max(bytes, *tuples * 8);
-	/* and one before them, as a B-tree has: where a run's pages begin is looked up first */
-	*pages = (BlockNumber) (1 + Max(1, Min(ceil(bytes / BLCKSZ), (double) MaxBlockNumber - 1)));
+	/* and one before them, as a B-tree has */
+	*pages = (BlockNumber) (1 + Max(1, Min(ceil(core_bytes(index, *tuples) / page), (double) MaxBlockNumber - 1)));
 	*height = *tuples > 2000 ? 1 : 0;
 }
 
@@ -239,6 +284,7 @@ s3btree_handler(PG_FUNCTION_ARGS)
 	am->amsearchnulls = true;
 	am->amclusterable = true;
 	am->amcaninclude = true;
+	am->amcanparallel = true;
 	am->amkeytype = InvalidOid;
 
 	index_routine_common(am);
@@ -249,5 +295,8 @@ s3btree_handler(PG_FUNCTION_ARGS)
 	am->amadjustmembers = btadjustmembers;
 	am->ammarkpos = scan_mark;
 	am->amrestrpos = scan_restore;
+	am->amestimateparallelscan = share_size;
+	am->aminitparallelscan = share_init;
+	am->amparallelrescan = share_restart;
 	PG_RETURN_POINTER(am);
 }

@@ -240,6 +240,7 @@ typedef struct IndexCursor
 	OwnReader *own;
 	/* the place */
 	uint64 nentries, at; /* at: PG_UINT64_MAX: before the first one */
+	uint64 from, to; /* the window: entries from..to - 1 alone are given; all of them unless it is a search_window */
 	bool valid;
 	bool steps; /* from one entry to the next, forward */
 	uint64 leaf_end; /* behind the page of entries that was read last */
@@ -277,6 +278,14 @@ extern void search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *no
  * bound that is no key: whatever comes.  At most so many runs are cheaper to look at than their filters.
  */
 extern void search_only(IndexSearch *search, const IndexBound *key, int few);
+/* Which entries of a run are between two bounds: from the first-th on, before the end-th.  NULL: all at that end. */
+extern void search_range(IndexSearch *search, IndexCursor *run, const IndexBound *low, const IndexBound *high,
+						 uint64 *first, uint64 *end);
+/*
+ * From the next seek on it gives of `run`, which has none of the transaction's own entries, those from the from-th on and before the to-th alone, and of all
+ * others what comes between them in the order; from 0 on and up to nentries: all at that end.
+ */
+extern void search_window(IndexSearch *search, IndexCursor *run, uint64 from, uint64 to);
 /* Goes to the first entry behind `from` in the direction, which is NULL for the first or last one of all. */
 extern void search_seek(IndexSearch *search, const IndexBound *from, bool forward);
 extern void search_next(IndexSearch *search);

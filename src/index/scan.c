@@ -24,6 +24,7 @@
 #include "index/claim.h"
 #include "index/index.h"
 #include "index/keyhash.h"
+#include "index/share.h"
 #include "node/bucket.h"
 #include "table/table.h"
 #include "txn/keylock.h"
@@ -62,6 +63,7 @@ typedef struct S3IndexScan
 	ScanClaim claim;
 	Snapshot snapshot; /* that the search was opened for, if it sees the same rows at any time */
 	CommandId curcid; /* of the snapshot */
+	ScanShare share; /* with other processes */
 	MemoryContext key_cxt; /* what belongs to the keys; NULL: nothing yet */
 	FmgrInfo *
 		orders[INDEX_MAX_KEYS]; /* with values of other types, by column: the last one that was asked for; in key_cxt */
@@ -596,8 +598,8 @@ seek(IndexScanDesc desc, bool forward)
 	if (scan->claims)
 		claim_begin(&scan->claim, scan->meta, scan->pos, scan->nequal, scan->has_low ? &scan->low : NULL,
 					scan->has_high ? &scan->high : NULL, forward);
-	/* the only run of an index has the key nearly always */
-	search_only(&scan->search, scan->one_key ? &scan->low : NULL, 1);
+	/* the only run of an index has the key nearly always; and what several processes divide is more than a key's */
+	search_only(&scan->search, scan->one_key && desc->parallel_scan == NULL ? &scan->low : NULL, 1);
 	search_seek(&scan->search, forward ? (scan->has_low ? &scan->low : NULL) : (scan->has_high ? &scan->high : NULL),
 				forward);
 	scan->placed = true;
@@ -607,7 +609,31 @@ seek(IndexScanDesc desc, bool forward)
 	scan->within = NULL;
 }
 
-static void
+/* To the next portion of a scan that several processes do; false: there is none for this one. */
+static bool
+seek_portion(IndexScanDesc desc, bool forward)
+{
+	S3IndexScan *scan = desc->opaque;
+
+	for (;;)
+		switch (share_take(&scan->share, &scan->search, scan->has_low ? &scan->low : NULL,
+						   scan->has_high ? &scan->high : NULL, forward))
+		{
+			case SHARE_PART:
+				seek(desc, forward);
+				return true;
+			case SHARE_STEP:
+				if (!step_arrays(scan, desc->numberOfKeys, forward))
+					return false;
+				share_step(&scan->share);
+				break;
+			case SHARE_NONE:
+				return false;
+		}
+}
+
+/* False: there is nothing for this process in it. */
+static bool
 begin_search(IndexScanDesc desc, bool forward)
 {
 	S3IndexScan *scan = desc->opaque;
@@ -617,7 +643,27 @@ begin_search(IndexScanDesc desc, bool forward)
 	pgstat_count_index_scan(desc->indexRelation);
 	if (scan->narrays > 0)
 		start_arrays(scan, desc->numberOfKeys, forward);
+	if (desc->parallel_scan)
+	{
+		share_join(&scan->share, desc, &scan->search);
+		return seek_portion(desc, forward);
+	}
 	seek(desc, forward);
+	return true;
+}
+
+/* To where the scan goes on behind what it has gone through; false: that was all. */
+static bool
+seek_next(IndexScanDesc desc, bool forward)
+{
+	S3IndexScan *scan = desc->opaque;
+
+	if (desc->parallel_scan)
+		return seek_portion(desc, forward);
+	if (!step_arrays(scan, desc->numberOfKeys, forward))
+		return false;
+	seek(desc, forward);
+	return true;
 }
 
 /* Goes to the next entry that the keys let through, with these elements of arrays; false: there is none. */
@@ -658,14 +704,14 @@ advance(IndexScanDesc desc, bool forward)
 	/* replay computes nothing: a foreign key that it makes anew would be checked against tables that it has just emptied */
 	if (scan->nothing || ddl_replaying())
 		return false;
-	if (!scan->placed)
-		begin_search(desc, forward);
-	while (!advance_within(scan, forward))
+	if (!scan->placed && !begin_search(desc, forward))
 	{
-		if (!step_arrays(scan, desc->numberOfKeys, forward))
-			return false;
-		seek(desc, forward);
+		scan->nothing = true;
+		return false;
 	}
+	while (!advance_within(scan, forward))
+		if (!seek_next(desc, forward))
+			return false;
 	return true;
 }
 

@@ -436,16 +436,19 @@ static void
 relation_estimate_size(Relation rel, int32 *attr_widths, BlockNumber *pages, double *tuples, double *allvisfrac)
 {
 	/* in pages as a heap would take them, which is what the settings for costs are made for */
-	int32 row = MAXALIGN(get_rel_data_width(rel, attr_widths)) + MAXALIGN(SizeofHeapTupleHeader) + sizeof(ItemIdData);
+	int32 width = get_rel_data_width(rel, attr_widths);
+	bool young = rel->rd_rel->reltuples < 0;
+	int32 row = (young ? width : MAXALIGN(width)) + MAXALIGN(SizeofHeapTupleHeader) + sizeof(ItemIdData);
 	int32 page = Max((BLCKSZ - SizeOfPageHeaderData) / row, 1);
 
 	(void) table_virtual_blocks(rel, tuples);
 	*pages = (BlockNumber) Min(ceil(*tuples / page), (double) MaxBlockNumber);
-	/* as heap: a table that is still young is likely to grow under a plan that was made for it */
-	if (*pages < 10 && rel->rd_rel->reltuples < 0 && !rel->rd_rel->relhassubclass)
+	/* as heap: a table that is still young is likely to grow under a plan that was made for it, to ten pages at least, and its last one is taken to be full */
+	if (young)
 	{
-		*pages = 10;
-		*tuples = Max(*tuples, 10.0 * page);
+		if (*pages < 10 && !rel->rd_rel->relhassubclass)
+			*pages = 10;
+		*tuples = (double) *pages * page;
 	}
 	*allvisfrac = 1.0;
 }
