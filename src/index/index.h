@@ -376,6 +376,8 @@ extern void scan_restore(IndexScanDesc scan);
 
 /* ---------------------------------------------------------------- for src/txn (own.c) */
 
+/* The most memory that entries of this transaction have taken at once; rows leave so much to them, up to their quarter. */
+extern Size own_index_most_memory(void);
 /* Rows of the table's storage from number n on never were. */
 extern void own_index_forget_rows(uint64 table_storage, uint64 n);
 extern void own_index_subabort(SubTransactionId sub);

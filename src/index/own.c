@@ -39,6 +39,7 @@
 static List *indexes; /* of OwnIndex, few; in own_context() */
 static OwnIndex *last_index;
 static Size memory_due; /* of ownrun_memory, when something must leave it */
+static Size memory_most; /* that it has been */
 static uint64 transaction; /* number of the current one in this session */
 
 OwnIndex *
@@ -321,6 +322,7 @@ own_index_add(OwnIndex *own, const IndexMeta *meta, const Datum *values, const b
 	OwnRun *tail;
 	uint64 low = 0, high;
 
+	memory_most = Max(memory_most, ownrun_memory);
 	if (ownrun_memory > Max(memory_due, (Size) s3am_transaction_memory * 1024 / 4))
 		keep_bounded();
 	if (own->arena == NULL)
@@ -536,12 +538,18 @@ own_index_subcommit(SubTransactionId sub, SubTransactionId parent)
 			((OwnIndex *) lfirst(lc))->made = parent;
 }
 
+Size
+own_index_most_memory(void)
+{
+	return memory_most;
+}
+
 void
 own_index_reset(void)
 {
 	indexes = NIL;
 	last_index = NULL;
-	ownrun_memory = memory_due = 0;
+	ownrun_memory = memory_due = memory_most = 0;
 	transaction++;
 	ahead_reset();
 }

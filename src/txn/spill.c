@@ -13,6 +13,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "index/index.h"
 #include "node/bucket.h"
 #include "node/node.h"
 #include "s3am.h"
@@ -27,11 +28,16 @@ typedef struct Uploaded
 static Uploaded *uploaded; /* in TopMemoryContext while there are any */
 static int nuploaded, uploaded_capacity;
 
-/* For rows in memory: what the entries of removed ones do not need, which are never many at an INSERT or COPY. */
+/*
+ * For rows in memory: what entries of removed ones do not need, which are never many at an INSERT or COPY, nor entries of indexes.  A quarter is the most
+ * for each of these.
+ */
 static Size
 rows_limit(void)
 {
-	return (Size) s3am_transaction_memory * 1024 - Min(ownends_most_memory(), ownends_memory_limit());
+	Size all = (Size) s3am_transaction_memory * 1024;
+
+	return all - Min(ownends_most_memory(), ownends_memory_limit()) - Min(own_index_most_memory(), all / 4);
 }
 
 void
