@@ -530,12 +530,11 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 	OwnIndex *own;
 	uint64 base;
 
-	/* REINDEX SCHEMA, say; where an index or a table is named CONCURRENTLY is left out (concurrently.c) */
+	/* concurrently.c and reindex.c leave the word out */
 	if (info->ii_Concurrent)
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("indexes of s3am tables cannot be built concurrently among others yet"),
-						errdetail("Index \"%s\".", RelationGetRelationName(index)),
-						errhint("Leave CONCURRENTLY out, or name the table.")));
+						errmsg("indexes of s3am tables cannot be built concurrently by core"),
+						errdetail("Index \"%s\".", RelationGetRelationName(index))));
 	if (!ddl_replaying())
 		check_definition(index, info);
 	id = storage_create_index(index);

@@ -7,6 +7,8 @@
  * transaction of its own: writers wait for the moment that it takes to add a run of the rows that came meanwhile, and to commit.  If another
  * server wrote in just that moment, this second part alone is done again.  Whatever goes wrong, no index that is not valid is left.
  *
+ * REINDEX of several tables or indexes comes here once for each of s3am (reindex.c).
+ *
  * What is built ahead needs to know the index: one that is to be made is made in a subtransaction, without being built, looked at, and taken back.
  * What was built is used only for the very same definition and storage, so nothing has to be locked between the two parts.
  */
@@ -15,6 +17,7 @@
 #include "access/relation.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -344,10 +347,9 @@ build_new(IndexStmt *stmt, const char *query)
 
 /* Of a table all indexes, or one; *indexes: those that will be, in cxt. */
 static void
-build_anew(const ReindexStmt *stmt, Oid *table, List **indexes)
+build_anew(ReindexObjectType kind, Oid relid, Oid *table, List **indexes)
 {
-	Oid relid = RangeVarGetRelid(stmt->relation, NoLock, true);
-	Oid only = stmt->kind == REINDEX_OBJECT_INDEX ? relid : InvalidOid;
+	Oid only = kind == REINDEX_OBJECT_INDEX ? relid : InvalidOid;
 	ListCell *lc;
 	Relation heap;
 	MemoryContext old;
@@ -391,16 +393,16 @@ build_anew(const ReindexStmt *stmt, Oid *table, List **indexes)
 /* ------------------------------------------------------------------------------------ running it */
 
 /* What is built and committed needs no transaction's snapshot, and claims nothing that it has read. */
-static void
-begin_transaction(void)
+void
+concurrently_begin(void)
 {
 	StartTransactionCommand();
 	XactIsoLevel = XACT_READ_COMMITTED;
 	PushActiveSnapshot(GetTransactionSnapshot());
 }
 
-static void
-end_transaction(void)
+void
+concurrently_end(void)
 {
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
@@ -419,21 +421,36 @@ pause_before(int attempt)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/* The statement itself, in a transaction that is over then.  False: another server was in the way, and it may be tried again. */
-static bool
-run_once(PlannedStmt *pstmt, Oid table, List *indexes, StatementRun run, void *arg, bool again)
+typedef enum Outcome
 {
-	volatile bool done = true;
+	RUN_DONE,
+	RUN_AGAIN, /* another server was in the way, and it may be tried again */
+	RUN_GONE /* there is nothing to be done any more */
+} Outcome;
+
+/* The statement itself, in a transaction that is over then. */
+static Outcome
+run_once(PlannedStmt *pstmt, Oid one, Oid table, List *indexes, StatementRun run, void *arg, bool again)
+{
+	volatile Outcome outcome = RUN_DONE;
+	PlannedStmt *copy;
 
 	PG_TRY();
 	{
-		begin_transaction();
+		concurrently_begin();
 		if (OidIsValid(table) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)))
 			lock_between_others(table, indexes);
-		run(copyObject(pstmt), arg);
-		ahead_catch_up();
-		committing = true;
-		end_transaction();
+		copy = copyObject(pstmt);
+		if (OidIsValid(one) &&
+			!reindex_name(castNode(ReindexStmt, copy->utilityStmt), one, ShareLock, AccessExclusiveLock))
+			outcome = RUN_GONE;
+		else
+		{
+			run(copy, arg);
+			ahead_catch_up();
+			committing = true;
+		}
+		concurrently_end();
 	}
 	PG_CATCH();
 	{
@@ -449,22 +466,22 @@ run_once(PlannedStmt *pstmt, Oid table, List *indexes, StatementRun run, void *a
 			PG_RE_THROW();
 		FlushErrorState();
 		AbortCurrentTransaction();
-		done = false;
+		outcome = RUN_AGAIN;
 	}
 	PG_END_TRY();
-	return done;
+	return outcome;
 }
 
-static void
-run_ahead(PlannedStmt *pstmt, const char *query, StatementRun run, void *arg)
+static bool
+run_ahead(PlannedStmt *pstmt, const char *query, Oid one, StatementRun run, void *arg)
 {
 	Node *node = pstmt->utilityStmt;
 	Oid table = InvalidOid;
 	List *indexes = NIL;
 
 	/* that of the statement, in which nothing was done */
-	end_transaction();
-	begin_transaction();
+	concurrently_end();
+	concurrently_begin();
 	commit_keep_objects(true);
 	if (IsA(node, IndexStmt))
 	{
@@ -472,10 +489,54 @@ run_ahead(PlannedStmt *pstmt, const char *query, StatementRun run, void *arg)
 		table = RangeVarGetRelid(castNode(IndexStmt, node)->relation, NoLock, true);
 	}
 	else
-		build_anew((ReindexStmt *) node, &table, &indexes);
-	end_transaction();
-	for (int attempt = 0; !run_once(pstmt, table, indexes, run, arg, attempt + 1 < COMMIT_TRIES); attempt++)
+	{
+		ReindexStmt *stmt = castNode(ReindexStmt, node);
+
+		build_anew(stmt->kind, OidIsValid(one) ? one : RangeVarGetRelid(stmt->relation, NoLock, true), &table,
+				   &indexes);
+	}
+	concurrently_end();
+	if (OidIsValid(one) && !OidIsValid(table))
+		return false;
+	for (int attempt = 0;; attempt++)
+	{
+		Outcome outcome = run_once(pstmt, one, table, indexes, run, arg, attempt + 1 < COMMIT_TRIES);
+
+		if (outcome != RUN_AGAIN)
+			return outcome == RUN_DONE;
 		pause_before(attempt);
+	}
+}
+
+bool
+concurrently_run(PlannedStmt *pstmt, const char *query, Oid one, StatementRun run, void *arg)
+{
+	MemoryContext outer = CurrentMemoryContext;
+	volatile bool done = false;
+
+	/* what the statement is must outlive its transaction */
+	cxt = AllocSetContextCreate(PortalContext, "s3am index built ahead", ALLOCSET_DEFAULT_SIZES);
+	(void) MemoryContextSwitchTo(cxt);
+	pstmt = copyObject(pstmt);
+	if (IsA(pstmt->utilityStmt, ReindexStmt))
+		leave_out_concurrently((ReindexStmt *) pstmt->utilityStmt);
+	else
+		castNode(IndexStmt, pstmt->utilityStmt)->concurrent = false;
+	query = pstrdup(query);
+	PG_TRY();
+	{
+		done = run_ahead(pstmt, query, one, run, arg);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(outer);
+		forget(false);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(outer);
+	forget(done);
+	return done;
 }
 
 bool
@@ -483,7 +544,6 @@ index_concurrently(PlannedStmt **pstmt, const char *query, bool top_level, State
 {
 	Node *node = (*pstmt)->utilityStmt;
 	MemoryContext outer = CurrentMemoryContext;
-	const char *text;
 
 	if (IsA(node, DropStmt) && castNode(DropStmt, node)->removeType == OBJECT_INDEX &&
 		castNode(DropStmt, node)->concurrent && castNode(DropStmt, node)->behavior == DROP_RESTRICT &&
@@ -500,38 +560,22 @@ index_concurrently(PlannedStmt **pstmt, const char *query, bool top_level, State
 		is_of_s3am(castNode(IndexStmt, node)->relation))
 	{
 		PreventInTransactionBlock(top_level, "CREATE INDEX CONCURRENTLY");
-		*pstmt = copyObject(*pstmt);
-		castNode(IndexStmt, (*pstmt)->utilityStmt)->concurrent = false;
+		/* core refuses it then */
+		if (XactReadOnly)
+			return false;
 	}
-	else if (IsA(node, ReindexStmt) && castNode(ReindexStmt, node)->relation &&
-			 says_concurrently((ReindexStmt *) node) && is_of_s3am(castNode(ReindexStmt, node)->relation))
+	else if (IsA(node, ReindexStmt) && says_concurrently((ReindexStmt *) node))
 	{
+		/* core refuses it then; READ ONLY does not matter to it */
+		if (RecoveryInProgress())
+			return false;
+		if (castNode(ReindexStmt, node)->relation == NULL || !is_of_s3am(castNode(ReindexStmt, node)->relation))
+			return reindex_several(*pstmt, query, top_level, run, arg);
 		PreventInTransactionBlock(top_level, "REINDEX CONCURRENTLY");
-		*pstmt = copyObject(*pstmt);
-		leave_out_concurrently((ReindexStmt *) (*pstmt)->utilityStmt);
 	}
 	else
 		return false;
-	/* core refuses it then */
-	if (XactReadOnly)
-		return false;
-
-	/* what the statement is must outlive its transaction */
-	cxt = AllocSetContextCreate(PortalContext, "s3am index built ahead", ALLOCSET_DEFAULT_SIZES);
-	(void) MemoryContextSwitchTo(cxt);
-	*pstmt = copyObject(*pstmt);
-	text = pstrdup(query);
-	PG_TRY();
-	{
-		run_ahead(*pstmt, text, run, arg);
-	}
-	PG_CATCH();
-	{
-		forget(false);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	forget(true);
+	(void) concurrently_run(*pstmt, query, InvalidOid, run, arg);
 	StartTransactionCommand();
 	MemoryContextSwitchTo(outer);
 	return true;
