@@ -6,7 +6,7 @@
  * a table may become one of s3am until its turn comes.
  *
  * Who may reindex a whole may do so whoever owns its parts.  Core asks for no more than that, but does ask if it is given a part by its name: then it
- * is told that a superuser wants it.
+ * is told that its owner wants it, or a superuser where that one may not.
  */
 #include "postgres.h"
 
@@ -32,6 +32,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "index/concurrently.h"
@@ -46,6 +47,7 @@ typedef struct Several
 	StatementRun run;
 	void *arg;
 	bool verbose;
+	Oid tablespace; /* that it names; or invalid */
 	MemoryContext cxt; /* of what one of them needs across its transactions */
 } Several;
 
@@ -53,11 +55,12 @@ typedef struct Several
 
 /* False: core is to say what is wrong. */
 static bool
-options_are_fine(const ReindexStmt *stmt, bool *verbose)
+options_are_fine(const ReindexStmt *stmt, bool *verbose, Oid *tablespace)
 {
 	ListCell *lc;
 
 	*verbose = false;
+	*tablespace = InvalidOid;
 	foreach (lc, stmt->params)
 	{
 		DefElem *option = lfirst(lc);
@@ -66,10 +69,10 @@ options_are_fine(const ReindexStmt *stmt, bool *verbose)
 			*verbose = defGetBoolean(option);
 		else if (strcmp(option->defname, "tablespace") == 0)
 		{
-			Oid tablespace = get_tablespace_oid(defGetString(option), true);
-
-			if (!OidIsValid(tablespace) || (tablespace != MyDatabaseTableSpace &&
-											pg_tablespace_aclcheck(tablespace, GetUserId(), ACL_CREATE) != ACLCHECK_OK))
+			*tablespace = get_tablespace_oid(defGetString(option), true);
+			if (!OidIsValid(*tablespace) ||
+				(*tablespace != MyDatabaseTableSpace &&
+				 pg_tablespace_aclcheck(*tablespace, GetUserId(), ACL_CREATE) != ACLCHECK_OK))
 				return false;
 		}
 		else if (strcmp(option->defname, "concurrently") != 0)
@@ -204,19 +207,51 @@ reindex_locked(const Several *all, PlannedStmt *pstmt, Oid relid)
 		ereport(INFO, (errmsg("table \"%s.%s\" was reindexed", stmt->relation->schemaname, stmt->relation->relname)));
 }
 
+/* May this user name it, and its tablespace, and have it reindexed? */
+static bool
+user_may(const Several *all, Oid relid, Oid user)
+{
+	return pg_class_ownercheck(relid, user) &&
+		   pg_namespace_aclcheck(get_rel_namespace(relid), user, ACL_USAGE) == ACLCHECK_OK &&
+		   (!OidIsValid(all->tablespace) || all->tablespace == MyDatabaseTableSpace ||
+			pg_tablespace_aclcheck(all->tablespace, user, ACL_CREATE) == ACLCHECK_OK);
+}
+
+/* Other servers know the owner, and run what is told them as whoever ran it here. */
+static Oid
+user_for(const Several *all, Oid relid)
+{
+	HeapTuple tuple;
+	Oid owner;
+
+	if (user_may(all, relid, GetUserId()))
+		return GetUserId();
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return user_may(all, relid, owner) ? owner : BOOTSTRAP_SUPERUSERID;
+}
+
 /*
- * A transaction that fails makes the session's user the one that it began with, which is the superuser if it began in here.  So it is ended here, before anybody
+ * A transaction that fails makes the session's user the one that it began with, which is the other one if it began in here.  So it is ended here, before anybody
  * else does it; if that fails, too, the session ends.
  */
 static void
-reindex_as_superuser(const Several *all, PlannedStmt *pstmt, Oid relid)
+reindex_as(const Several *all, PlannedStmt *pstmt, Oid relid, Oid other)
 {
 	bool exits = ExitOnAnyError;
 	Oid user;
 	int security;
 
 	GetUserIdAndSecContext(&user, &security);
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, security);
+	if (other == user)
+	{
+		reindex_locked(all, pstmt, relid);
+		return;
+	}
+	SetUserIdAndSecContext(other, security);
 	PG_TRY();
 	{
 		reindex_locked(all, pstmt, relid);
@@ -244,6 +279,7 @@ reindex_one(const Several *all, Oid relid)
 {
 	PlannedStmt *pstmt;
 	ReindexStmt *stmt;
+	Oid tablespace;
 	bool verbose;
 
 	concurrently_begin();
@@ -253,17 +289,14 @@ reindex_one(const Several *all, Oid relid)
 	stmt = castNode(ReindexStmt, pstmt->utilityStmt);
 	if (!reindex_name(stmt, relid, ShareUpdateExclusiveLock, ShareUpdateExclusiveLock))
 		concurrently_end();
-	else if (!options_are_fine(stmt, &verbose))
+	else if (!options_are_fine(stmt, &verbose, &tablespace))
 	{
 		/* by now; core says so before anything else */
 		all->run(pstmt, all->arg);
 		concurrently_end();
 	}
-	else if (relation_is_owned(relid) &&
-			 pg_namespace_aclcheck(get_rel_namespace(relid), GetUserId(), ACL_USAGE) == ACLCHECK_OK)
-		reindex_locked(all, pstmt, relid);
 	else
-		reindex_as_superuser(all, pstmt, relid);
+		reindex_as(all, pstmt, relid, user_for(all, relid));
 	MemoryContextReset(all->cxt);
 }
 
@@ -279,7 +312,7 @@ reindex_several(PlannedStmt *pstmt, const char *query, bool top_level, Statement
 	ListCell *lc;
 	bool catalogs = false;
 
-	if (!OidIsValid(s3am_am_oid()) || !options_are_fine(stmt, &all.verbose))
+	if (!OidIsValid(s3am_am_oid()) || !options_are_fine(stmt, &all.verbose, &all.tablespace))
 		return false;
 	list = list_of(stmt, &catalogs);
 	if (list == NIL)
