@@ -105,7 +105,7 @@ s3am_node(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(node->url);
 	values[1] = CStringGetTextDatum(node_phase_name(node));
 	values[2] = Int64GetDatum(pg_atomic_read_u64(&node->epoch));
-	values[3] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->published)));
+	values[3] = Int64GetDatum(state_version_shown(node));
 	values[4] = Int64GetDatum(pg_atomic_read_u64(&node->head));
 	values[5] = Int64GetDatum(node->commits);
 	values[6] = Int64GetDatum(node->conflicts);
@@ -136,7 +136,7 @@ s3am_attach_status(PG_FUNCTION_ARGS)
 	values[0] = CStringGetTextDatum(node_phase_name(node));
 	nulls[1] = node == NULL;
 	if (node)
-		values[1] = Int64GetDatum(POS_VERSION(pg_atomic_read_u64(&node->published)));
+		values[1] = Int64GetDatum(state_version_shown(node));
 	if (node && node_failure(node, &failure))
 	{
 		values[2] = Int64GetDatum(failure.version);

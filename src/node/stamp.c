@@ -10,6 +10,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/snapmgr.h"
 
@@ -176,6 +177,21 @@ state_current_pos(S3Node *node)
 		pos = stamp->pos;
 	}
 	return pos;
+}
+
+uint64
+state_version_shown(S3Node *node)
+{
+	NodeBackend *me = node_backend(MyProc->pgprocno);
+	bool pinned = pg_atomic_read_u64(&me->pin) != 0;
+	uint64 pos;
+
+	state_pin(node);
+	pos = state_current_pos(node);
+	/* whoever asks need not read anything, so nobody would unpin it for him */
+	if (!pinned)
+		pg_atomic_write_u64(&me->pin, 0);
+	return POS_WHOLE(pos);
 }
 
 /* Is there a step of the same version after the position? */

@@ -264,6 +264,7 @@ extern void state_stamp(S3Node *node, uint64 pos, TransactionId xid);
 extern void state_unstamp(S3Node *node); /* takes the last one back: its xid aborted */
 extern void state_unstamp_aborted(S3Node *node); /* those at the end whose xid did not commit */
 extern uint64 state_current_pos(S3Node *node);
+extern uint64 state_version_shown(S3Node *node); /* the last version that a snapshot taken now sees as a whole */
 extern bool state_step_follows(S3Node *node, uint64 pos);
 extern void state_freeze(S3Node *node);
 

@@ -50,9 +50,11 @@ class Database:
 
     def definitions(self):
         dump = subprocess.run([self.pg_dump, "-s", "-d", self.url.replace("postgresql+psycopg2", "postgresql")] + ["--schema=" + s for s in SCHEMAS],
-                              check=True, stdout=subprocess.PIPE, text=True).stdout
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if dump.returncode != 0:
+            raise SystemExit("pg_dump of %s failed: %s" % (self.name, dump.stderr))
         # the access method of tables is what the databases differ in
-        return [line for line in dump.split("\n") if line and not line.startswith(("--", "\\", "SET default_table_access_method"))]
+        return [line for line in dump.stdout.split("\n") if line and not line.startswith(("--", "\\", "SET default_table_access_method"))]
 
     def rows(self, mask):
         lines = []
