@@ -162,7 +162,7 @@ fails_like 23505 keyed_pkey 'INSERT INTO keyed VALUES (1, 1)' "which are keys st
 
 # ---------------------------------------------------------------- another server that never stops writing
 on two
-while [ ! -e "$work/enough" ]; do echo "INSERT INTO keyed VALUES ((SELECT max(i) + 1 FROM keyed), 0); SELECT pg_sleep(0.03);"; done |
+while [ ! -e "$work/enough" ]; do echo "INSERT INTO keyed VALUES ((SELECT max(i) + 1 FROM keyed), 0);"; sleep 0.03; done |
 	sql -v ON_ERROR_STOP=0 > "$work/elsewhere" 2>&1 &
 writer=$!
 on one
