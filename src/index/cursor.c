@@ -197,22 +197,6 @@ is_within(const IndexCursor *c)
 	return c->at - c->from < c->to - c->from;
 }
 
-/* Goes to entry `at` of a run that is not the transaction's own. */
-static inline void
-load_kept(IndexCursor *c)
-{
-	RunPart *part = c->part;
-
-	if (c->fresh)
-	{
-		c->deformed = 0;
-		return;
-	}
-	if (part == NULL || c->at < part->first || c->at - part->first >= part->entries)
-		part = part_of(c, c->at);
-	load_row(c, part, c->at - part->first);
-}
-
 /* Goes to entry `at`; false: there is none, or it was undone. */
 static bool
 load_entry(IndexCursor *c)
@@ -228,8 +212,16 @@ load_entry(IndexCursor *c)
 			return false;
 		c->deformed = 0;
 	}
+	else if (c->fresh)
+		c->deformed = 0;
 	else
-		load_kept(c);
+	{
+		RunPart *part = c->part;
+
+		if (part == NULL || c->at < part->first || c->at - part->first >= part->entries)
+			part = part_of(c, c->at);
+		load_row(c, part, c->at - part->first);
+	}
 	return c->valid = true;
 }
 
@@ -529,97 +521,13 @@ search_seek(IndexSearch *search, const IndexBound *from, bool forward)
 		c->steps = from == NULL && forward;
 		if (c->steps)
 			c->leaf_end = c->from;
-		n = from ? Min(Max(find_entry(search, c, &before), c->from), c->to) : (forward ? c->from : c->to);
+		n = from ? find_entry(search, c, &before) : (forward ? 0 : c->nentries);
+		n = Min(Max(n, c->from), c->to);
 		c->at = forward ? n : n - 1;
 		settle(c, forward);
 		c->steps = forward;
 	}
 	choose(search);
-}
-
-/* ------------------------------------------------------------------------------------ windows */
-
-/* Every run gives all that it has. */
-static void
-open_windows(IndexSearch *search)
-{
-	for (int i = 0; i < search->ncursors; i++)
-	{
-		search->cursors[i].from = 0;
-		search->cursors[i].to = search->cursors[i].nentries;
-	}
-}
-
-void
-search_range(IndexSearch *search, IndexCursor *run, const IndexBound *low, const IndexBound *high, uint64 *first,
-			 uint64 *end)
-{
-	Before below = {low, low && !low->inclusive}, within = {high, high && high->inclusive};
-
-	search->hashed = false;
-	*first = low ? find_entry(search, run, &below) : 0;
-	*end = high ? Max(find_entry(search, run, &within), *first) : run->nentries;
-}
-
-/* How many entries of c come before the current one of another run. */
-static uint64
-entries_before(IndexSearch *search, IndexCursor *c, IndexCursor *other)
-{
-	IndexBound key;
-	Before before = {&key, false};
-	uint64 row, low, high;
-
-	key.n = c->meta->nkeys;
-	need(other, ENTRY_KEY + key.n);
-	memcpy(key.values, other->values + ENTRY_KEY, sizeof(Datum) * key.n);
-	memcpy(key.nulls, other->nulls + ENTRY_KEY, sizeof(bool) * key.n);
-	memcpy(key.order, c->meta->order, sizeof(FmgrInfo *) * key.n);
-	row = row_of(other);
-	low = find_entry(search, c, &before);
-	before.equal = true;
-	high = find_entry(search, c, &before);
-	/* those with the same key are in the order of their rows */
-	while (low < high)
-	{
-		c->at = low + (high - low) / 2;
-		load_kept(c);
-		if (row_of(c) < row)
-			low = c->at + 1;
-		else
-			high = c->at;
-	}
-	return low;
-}
-
-void
-search_window(IndexSearch *search, IndexCursor *run, uint64 from, uint64 to)
-{
-	search->hashed = false;
-	open_windows(search);
-	for (int i = 0; i < search->ncursors; i++)
-		search->cursors[i].out = false;
-	for (int end = 0; end < 2; end++)
-	{
-		run->at = end ? to : from;
-		if (run->at == 0 || run->at >= run->nentries)
-			continue;
-		load_kept(run);
-		for (int i = 0; i < search->ncursors; i++)
-		{
-			IndexCursor *c = &search->cursors[i];
-			uint64 n;
-
-			if (c == run)
-				continue;
-			n = entries_before(search, c, run);
-			if (end)
-				c->to = n;
-			else
-				c->from = n;
-		}
-	}
-	run->from = from;
-	run->to = to;
 }
 
 void
@@ -811,7 +719,7 @@ search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *node, const Ba
 		parts[i].source.cache_owner = 0;
 		add_part(c, &parts[i]);
 	}
-	open_windows(search);
+	search_open_windows(search);
 	MemoryContextSwitchTo(old);
 }
 
@@ -887,7 +795,7 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 		c->own = readers[i];
 		c->nentries = own_reader_count(readers[i]);
 	}
-	open_windows(search);
+	search_open_windows(search);
 	MemoryContextSwitchTo(old);
 }
 

@@ -278,6 +278,8 @@ extern void search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *no
  * bound that is no key: whatever comes.  At most so many runs are cheaper to look at than their filters.
  */
 extern void search_only(IndexSearch *search, const IndexBound *key, int few);
+/* (window.c)  Every run gives all that it has. */
+extern void search_open_windows(IndexSearch *search);
 /* Which entries of a run are between two bounds: from the first-th on, before the end-th.  NULL: all at that end. */
 extern void search_range(IndexSearch *search, IndexCursor *run, const IndexBound *low, const IndexBound *high,
 						 uint64 *first, uint64 *end);
