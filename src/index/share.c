@@ -4,6 +4,7 @@
 #include "postgres.h"
 
 #include "access/relscan.h"
+#include "miscadmin.h"
 #include "storage/spin.h"
 
 #include "index/share.h"
@@ -118,6 +119,18 @@ share_join(ScanShare *share, IndexScanDesc desc, IndexSearch *search)
 	share->out = share->run == NULL;
 }
 
+/* Has all of this step been taken? */
+static bool
+is_behind(const ScanShare *share)
+{
+	bool behind;
+
+	SpinLockAcquire(&share->shared->mutex);
+	behind = share->shared->step != share->step;
+	SpinLockRelease(&share->shared->mutex);
+	return behind;
+}
+
 ShareTaken
 share_take(ScanShare *share, IndexSearch *search, const IndexBound *low, const IndexBound *high, bool forward)
 {
@@ -135,8 +148,12 @@ share_take(ScanShare *share, IndexSearch *search, const IndexBound *low, const I
 		share->bounded = true;
 		return SHARE_PART;
 	}
+	CHECK_FOR_INTERRUPTS();
 	if (!share->bounded)
 	{
+		/* of many elements of an array each is looked for by those alone who come to it in time */
+		if (is_behind(share))
+			return SHARE_STEP;
 		search_range(search, share->run, low, high, &share->first, &share->end);
 		share->bounded = true;
 	}
