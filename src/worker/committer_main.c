@@ -37,6 +37,7 @@
 #include "refusal.h"
 #include "s3am.h"
 #include "worker/leaves_ahead.h"
+#include "worker/trouble.h"
 #include "worker/upkeep.h"
 #include "worker/worker.h"
 
@@ -61,6 +62,8 @@ static dsa_pointer submitted; /* members that were taken from the queue a moment
 static dsa_pointer *taken; /* members without an outcome */
 static uint32 ntaken, taken_capacity;
 static int failures; /* to open the repository, one after the other */
+static Trouble unusable; /* the repository cannot be opened */
+static Trouble trouble; /* it is open, but it cannot be followed, or extended */
 
 static void
 handle_stop(SIGNAL_ARGS)
@@ -261,7 +264,8 @@ on_applied(void *arg, uint64_t version, const S3am__Manifest *manifest, const bo
 	pg_atomic_write_u64(&node->head, version);
 	if (pg_atomic_exchange_u32(&node->stalled, 0))
 	{
-		ereport(LOG, (errmsg("s3am: repository \"%s\" can be followed again", node->url)));
+		if (trouble_over(&trouble))
+			ereport(LOG, (errmsg("s3am: repository \"%s\" can be followed again", node->url)));
 		forget_error();
 	}
 	deliver(p);
@@ -434,10 +438,10 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 
 	if (leaving && phase == COMMITTER_FENCED)
 		error = "this server has ended its epoch";
-	/* what is tried again and again is said once */
-	if (error && !leaving && strcmp(error, node->error) != 0)
+	if (error && !leaving)
 	{
-		ereport(LOG, (errmsg("s3am: repository \"%s\": %s", node->url, error)));
+		if (trouble_tell(&trouble, error, now_ms(NULL)) || (phase == COMMITTER_FENCED && strcmp(error, node->error) != 0))
+			ereport(LOG, (errmsg("s3am: repository \"%s\": %s", node->url, error)));
 		SpinLockAcquire(&node->mutex);
 		strlcpy(node->error, error, NODE_ERROR_MAX);
 		SpinLockRelease(&node->mutex);
@@ -445,7 +449,8 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 	if (error == NULL && phase == COMMITTER_READY && attached_delivered && node->error[0] &&
 		!pg_atomic_read_u32(&node->stalled))
 	{
-		ereport(LOG, (errmsg("s3am: repository \"%s\" can be used again", node->url)));
+		if (trouble_over(&trouble))
+			ereport(LOG, (errmsg("s3am: repository \"%s\" can be used again", node->url)));
 		forget_error();
 	}
 	switch (phase)
@@ -603,27 +608,22 @@ reload_settings(void)
 	if (!ConfigReloadPending)
 		return;
 	failures = 0;
+	memset(&unusable, 0, sizeof(unusable)); /* what the new settings bring is seen at once */
 	ConfigReloadPending = false;
 	ProcessConfigFile(PGC_SIGHUP);
 	if (store)
 		bucket_settings(store, node->url);
 }
 
-/* Sessions and the log are told why the repository cannot be used; the log not the same thing every second. */
+/* Sessions and the log are told why the repository cannot be used. */
 static void
 tell_failure(const char *error)
 {
-	static char told[NODE_ERROR_MAX];
-	static uint64_t told_at;
-
 	failures++;
 	/* what was published stays readable */
 	node_set_phase(node, pg_atomic_read_u32(&node->served) ? NODE_FENCED : NODE_FAILED, error);
-	if (strncmp(told, error, sizeof(told) - 1) == 0 && now_ms(NULL) < told_at + 60000)
-		return;
-	strlcpy(told, error, sizeof(told));
-	told_at = now_ms(NULL);
-	ereport(LOG, (errmsg("s3am: cannot use repository \"%s\": %s", node->url, error)));
+	if (trouble_tell(&unusable, error, now_ms(NULL)))
+		ereport(LOG, (errmsg("s3am: cannot use repository \"%s\": %s", node->url, error)));
 }
 
 /* The repository object, created if need be.  NULL: not now. */

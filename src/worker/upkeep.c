@@ -14,6 +14,7 @@
 #include "manifest/checkpoint.h"
 #include "node/request.h"
 #include "s3am.h"
+#include "worker/trouble.h"
 #include "worker/upkeep.h"
 
 #define HISTORY 4096 /* versions whose place in the stream of bytes is known */
@@ -45,7 +46,7 @@ static dsa_pointer answering; /* the one for which a pass runs */
 static char *found; /* what is to be told to it */
 static Size found_len, found_capacity;
 static int nfound;
-static char last_error[NODE_ERROR_MAX];
+static Trouble no_checkpoint, no_collection;
 
 static uint64
 clock_ms(void)
@@ -56,17 +57,14 @@ clock_ms(void)
 	return (uint64) INSTR_TIME_GET_MILLISEC(t);
 }
 
-/* The same trouble is told once. */
+/* error: NULL if it went well. */
 static void
-tell(const char *what, const char *error)
+tell(Trouble *trouble, const char *what, const char *error)
 {
 	if (error == NULL)
-		last_error[0] = '\0';
-	else if (strncmp(last_error, error, sizeof(last_error) - 1) != 0)
-	{
-		strlcpy(last_error, error, sizeof(last_error));
+		(void) trouble_over(trouble);
+	else if (trouble_tell(trouble, error, clock_ms()))
 		ereport(LOG, (errmsg("s3am: %s of repository \"%s\" has to be tried again: %s", what, cfg.node->url, error)));
-	}
 }
 
 void
@@ -130,7 +128,7 @@ built(void *arg, bool published, const char *error)
 	if (published)
 	{
 		failures = 0;
-		tell("a checkpoint", NULL);
+		tell(&no_checkpoint, "a checkpoint", NULL);
 		if (log_checkpoints)
 			ereport(LOG, (errmsg("s3am: checkpoint of version " UINT64_FORMAT " of repository \"%s\" is complete",
 								 committer_checkpoint(cfg.committer)->version, cfg.node->url)));
@@ -142,7 +140,7 @@ built(void *arg, bool published, const char *error)
 	/* another server's being faster is no trouble */
 	if (error && (committer_checkpoint(cfg.committer) == NULL ||
 				  committer_checkpoint(cfg.committer)->version == seen_checkpoint))
-		tell("a checkpoint", error);
+		tell(&no_checkpoint, "a checkpoint", error);
 }
 
 static bool
@@ -301,7 +299,7 @@ collected(void *arg, const CollectReport *report, const char *error)
 		return;
 	if (report->swept != PG_UINT64_MAX)
 		swept = Max(swept, report->swept);
-	tell("a collection", error);
+	tell(&no_collection, "a collection", error);
 	if (report->manifests + report->checkpoints + report->pages + report->segments + report->others > 0)
 		ereport(LOG,
 				(errmsg("s3am: " UINT64_FORMAT " manifests, " UINT64_FORMAT " segments and " UINT64_FORMAT
