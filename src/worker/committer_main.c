@@ -440,7 +440,8 @@ on_phase(void *arg, CommitterPhase phase, const char *error)
 		error = "this server has ended its epoch";
 	if (error && !leaving)
 	{
-		if (trouble_tell(&trouble, error, now_ms(NULL)) || (phase == COMMITTER_FENCED && strcmp(error, node->error) != 0))
+		if (trouble_tell(&trouble, error, now_ms(NULL)) ||
+			(phase == COMMITTER_FENCED && strcmp(error, node->error) != 0))
 			ereport(LOG, (errmsg("s3am: repository \"%s\": %s", node->url, error)));
 		SpinLockAcquire(&node->mutex);
 		strlcpy(node->error, error, NODE_ERROR_MAX);
