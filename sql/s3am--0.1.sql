@@ -175,6 +175,24 @@ CREATE FUNCTION index_unusable(index regclass) RETURNS text
 COMMENT ON FUNCTION index_unusable(regclass) IS
     'why this server does not use an index of an s3am table: it is ordered by another version of a collation; NULL: it does use it';
 
+-- psql's \dt+ and whoever else asks core's functions for sizes gets those of these (src/sizes.c)
+CREATE FUNCTION relation_size(relation regclass, fork text) RETURNS int8
+    LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_relation_size';
+COMMENT ON FUNCTION relation_size(regclass, text) IS
+    'pg_relation_size() that knows s3am tables and indexes: bytes stored in the repository, in whole blocks; all in the main fork';
+CREATE FUNCTION relation_size(relation regclass) RETURNS int8
+    LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_relation_main_size';
+COMMENT ON FUNCTION relation_size(regclass) IS 'the same for the main fork';
+CREATE FUNCTION table_size(relation regclass) RETURNS int8
+    LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_table_size';
+COMMENT ON FUNCTION table_size(regclass) IS 'pg_table_size() that knows s3am tables';
+CREATE FUNCTION indexes_size(relation regclass) RETURNS int8
+    LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_indexes_size';
+COMMENT ON FUNCTION indexes_size(regclass) IS 'pg_indexes_size() that knows indexes of s3am tables';
+CREATE FUNCTION total_relation_size(relation regclass) RETURNS int8
+    LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_total_relation_size';
+COMMENT ON FUNCTION total_relation_size(regclass) IS 'pg_total_relation_size() that knows s3am tables and their indexes';
+
 CREATE FUNCTION progress(OUT pid int4, OUT command text, OUT phase text, OUT objects int8, OUT objects_total int8, OUT bytes int8,
                          OUT bytes_total int8, OUT problems int8, OUT since timestamptz) RETURNS SETOF record
     LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 's3am_progress';
@@ -263,7 +281,8 @@ CREATE VIEW compaction AS
 COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted rows: what it is doing, totals since the server started, the last failure';
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool) TO PUBLIC;
+GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool), relation_size(regclass), relation_size(regclass, text), table_size(regclass),
+    indexes_size(regclass), total_relation_size(regclass) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
 GRANT SELECT ON tables, indexes, segments, manifests, activity, cache, attach_status, compaction, progress, sequences, store_requests, cost TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), progress(), store_stats(),

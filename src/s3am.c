@@ -291,5 +291,6 @@ _PG_init(void)
 	txn_init();
 	view_init();
 	freshness_init();
+	sizes_init();
 	worker_register_launcher();
 }
