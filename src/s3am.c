@@ -3,6 +3,8 @@
  */
 #include "postgres.h"
 
+#include "access/parallel.h"
+#include "access/relation.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -19,6 +21,7 @@
 #include "nodes/nodeFuncs.h"
 #include "storage/ipc.h"
 #include "storage/lwlock.h"
+#include "storage/proc.h"
 #include "storage/shmem.h"
 #include "tcop/utility.h"
 #include "utils/fmgroids.h"
@@ -206,6 +209,61 @@ note_definitions(QueryDesc *query)
 	}
 }
 
+/* ------------------------------------------------------------------------------------ parallel plans */
+
+static int running; /* executor runs, one within the other */
+
+/* The first s3am table of a plan; if `changed`, of those that the transaction has changed.  InvalidOid: there is none. */
+static Oid
+table_read(const PlannedStmt *plan, bool changed)
+{
+	ListCell *lc;
+
+	foreach (lc, plan->rtable)
+	{
+		const RangeTblEntry *rte = lfirst(lc);
+		Relation rel;
+		bool found;
+
+		if (rte->rtekind != RTE_RELATION)
+			continue;
+		rel = relation_open(rte->relid, NoLock); /* who runs the plan has one */
+		found = relation_is_s3am(rel) && (!changed || txn_writes_to(rel));
+		relation_close(rel, NoLock);
+		if (found)
+			return rte->relid;
+	}
+	return InvalidOid;
+}
+
+/*
+ * Parallel workers do not see what their leader has not committed, so none reads a table that the transaction has changed (rule 29).
+ * A function that is not core's may read any table: the plan depends on it, as on a type whose values are checked by one.
+ */
+static bool
+workers_see_all(const PlannedStmt *plan)
+{
+	return !txn_writes() || (plan->invalItems == NIL && !OidIsValid(table_read(plan, true)));
+}
+
+/* Should a worker come to such a function all the same (an operator class has them, too), it must not read what it does not see. */
+static void
+check_worker(const QueryDesc *query)
+{
+	PGPROC *leader = MyProc->lockGroupLeader;
+	Oid relid;
+
+	if (running == 0 || leader == NULL || !pg_atomic_read_u32(&node_backend(leader->pgprocno)->unseen))
+		return;
+	relid = table_read(query->plannedstmt, false);
+	if (OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a function in a parallel worker cannot read s3am table \"%s\"", get_rel_name(relid)),
+				 errdetail("The transaction has changes that its parallel workers do not see."),
+				 errhint("Mark the function PARALLEL RESTRICTED, or set max_parallel_workers_per_gather to 0.")));
+}
+
 /* Ordinary statements wait until the database is attached: its schema is not complete before. */
 static void
 executor_start(QueryDesc *query, int eflags)
@@ -219,6 +277,8 @@ executor_start(QueryDesc *query, int eflags)
 	if (node_waited && !ddl_is_internal())
 		note_definitions(query);
 	freshness_executor_start(query);
+	if (IsParallelWorker())
+		check_worker(query);
 	if (prev_executor_start)
 		prev_executor_start(query, eflags);
 	else
@@ -226,19 +286,24 @@ executor_start(QueryDesc *query, int eflags)
 	(void) bitmap_executor_start(query);
 }
 
-/*
- * Parallel workers do not see what their leader has not committed, so there are none then (rule 29); nor while what functions in a
- * worker read would have to be claimed (rule 18).
- */
+/* Nor do workers run while what functions in them read would have to be claimed (rule 18). */
 static void
 executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execute_once)
 {
 	bool parallel = query->plannedstmt->parallelModeNeeded;
 	int reading_ahead = bitmap_executor_run(query);
 	int reads = reads_executor_run();
+	uint32 unseen = 0;
 
-	if (parallel && (txn_writes() || IsolationIsSerializable()))
+	if (parallel && (IsolationIsSerializable() || !workers_see_all(query->plannedstmt)))
 		query->plannedstmt->parallelModeNeeded = false;
+	if (query->plannedstmt->parallelModeNeeded)
+	{
+		/* what a process that ended here left behind means nothing */
+		unseen = running > 0 ? pg_atomic_read_u32(&node_backend(MyProc->pgprocno)->unseen) : 0;
+		pg_atomic_write_u32(&node_backend(MyProc->pgprocno)->unseen, txn_writes());
+	}
+	running++;
 	PG_TRY();
 	{
 		if (prev_executor_run)
@@ -248,6 +313,9 @@ executor_run(QueryDesc *query, ScanDirection direction, uint64 count, bool execu
 	}
 	PG_FINALLY();
 	{
+		running--;
+		if (query->plannedstmt->parallelModeNeeded)
+			pg_atomic_write_u32(&node_backend(MyProc->pgprocno)->unseen, unseen);
 		query->plannedstmt->parallelModeNeeded = parallel;
 		bitmap_executor_end(reading_ahead);
 		reads_executor_end(reads);

@@ -306,6 +306,7 @@ typedef struct NodeBackend
 	pg_atomic_uint64 commit_seq; /* commit id in flight, 0 none */
 	dsa_pointer commit_member; /* its Member, if it is a step of its own */
 	pg_atomic_uint32 doing; /* NodeDoing; means something only while the process waits */
+	pg_atomic_uint32 unseen; /* it runs a parallel plan, and its transaction has changes that no worker sees */
 	NodeProgress progress;
 } NodeBackend;
 

@@ -211,19 +211,29 @@ txn_table_for_write(Relation rel)
 	return table;
 }
 
+static bool
+has_changes(const TxnTable *table)
+{
+	return table->rows.nrows > 0 || ownends_count(table->ends) > 0;
+}
+
 bool
 txn_writes(void)
 {
 	ListCell *lc;
 
 	foreach (lc, tables)
-	{
-		TxnTable *table = lfirst(lc);
-
-		if (table->rows.nrows > 0 || ownends_count(table->ends) > 0)
+		if (has_changes(lfirst(lc)))
 			return true;
-	}
 	return false;
+}
+
+bool
+txn_writes_to(Relation rel)
+{
+	const TxnTable *table = txn_table(storage_of(rel).storage);
+
+	return table && has_changes(table);
 }
 
 static void

@@ -89,6 +89,7 @@ extern void storage_invalidate_all(void);
 extern TxnTable *txn_table(uint64 storage);
 extern TxnTable *txn_table_for_write(Relation rel);
 extern bool txn_writes(void); /* has this transaction uncommitted rows or deletes? */
+extern bool txn_writes_to(Relation rel); /* of this s3am table? */
 
 extern uint64 txn_insert(Relation rel, TxnTable *table, MinimalTuple tuple, CommandId cid);
 /* The same without a tuple that would be copied.  False: nothing was inserted, some values are in a TOAST table. */
