@@ -175,7 +175,7 @@ CREATE FUNCTION index_unusable(index regclass) RETURNS text
 COMMENT ON FUNCTION index_unusable(regclass) IS
     'why this server does not use an index of an s3am table: it is ordered by another version of a collation; NULL: it does use it';
 
--- psql's \dt+ and whoever else asks core's functions for sizes gets those of these (src/sizes.c)
+-- whoever asks core's functions, psql's \dt+ and the view pg_sequences among them, is answered by these (src/stand_ins.c)
 CREATE FUNCTION relation_size(relation regclass, fork text) RETURNS int8
     LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_relation_size';
 COMMENT ON FUNCTION relation_size(regclass, text) IS
@@ -192,6 +192,11 @@ COMMENT ON FUNCTION indexes_size(regclass) IS 'pg_indexes_size() that knows inde
 CREATE FUNCTION total_relation_size(relation regclass) RETURNS int8
     LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_total_relation_size';
 COMMENT ON FUNCTION total_relation_size(regclass) IS 'pg_total_relation_size() that knows s3am tables and their indexes';
+
+CREATE FUNCTION sequence_last_value(sequence regclass) RETURNS int8
+    LANGUAGE C VOLATILE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 's3am_sequence_last_value';
+COMMENT ON FUNCTION sequence_last_value(regclass) IS
+    'pg_sequence_last_value() that does not count as drawing; of a sequence from which another server draws: how far that one may have drawn';
 
 CREATE FUNCTION progress(OUT pid int4, OUT command text, OUT phase text, OUT objects int8, OUT objects_total int8, OUT bytes int8,
                          OUT bytes_total int8, OUT problems int8, OUT since timestamptz) RETURNS SETOF record
@@ -282,7 +287,7 @@ COMMENT ON VIEW compaction IS 'merging of small batches and dropping of deleted 
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA s3am FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION commit_id(), commit_status(text, bool), relation_size(regclass), relation_size(regclass, text), table_size(regclass),
-    indexes_size(regclass), total_relation_size(regclass) TO PUBLIC;
+    indexes_size(regclass), total_relation_size(regclass), sequence_last_value(regclass) TO PUBLIC;
 GRANT USAGE ON SCHEMA s3am TO PUBLIC;
 GRANT SELECT ON tables, indexes, segments, manifests, activity, cache, attach_status, compaction, progress, sequences, store_requests, cost TO pg_monitor;
 GRANT EXECUTE ON FUNCTION node(), attach_status(), compaction_status(), table_states(), batches(), processes(), progress(), store_stats(),

@@ -359,6 +359,6 @@ _PG_init(void)
 	txn_init();
 	view_init();
 	freshness_init();
-	sizes_init();
+	stand_ins_init();
 	worker_register_launcher();
 }

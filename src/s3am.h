@@ -57,7 +57,7 @@ typedef enum Freshness
 } Freshness;
 
 extern void settings_define(void);
-extern void sizes_init(void); /* from _PG_init: hooks */
+extern void stand_ins_init(void); /* from _PG_init: hooks */
 
 /* OID of the table access method in this database; InvalidOid before CREATE EXTENSION. */
 extern Oid s3am_am_oid(void);

@@ -1,25 +1,15 @@
 /*
- * sizes.c: sizes of s3am tables and their indexes, and core's functions answering with them.
+ * sizes.c: sizes of s3am tables and their indexes.
  *
  * pg_relation_size() and its kin look at the files of a relation, and there are none: psql's \dt+ and every tool for monitoring would
- * show 0 bytes.  They have no hook, so where a statement calls one of them, ours is planned in its place, which asks core's for
- * whatever is not s3am's.  Nothing that is stored (a view, a function's body) names ours; a call that comes up only while the planner
- * puts the body of an SQL function in the place of its call stays core's.  Who may not call core's may not call ours.
+ * show 0 bytes.  So these stand in for them (stand_ins.c), and ask core's for whatever is not s3am's.
  */
 #include "postgres.h"
 
 #include "access/relation.h"
-#include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_proc.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/planner.h"
-#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -39,8 +29,6 @@ S3AM_FUNCTION(s3am_indexes_size);
 S3AM_FUNCTION(s3am_total_relation_size);
 
 #define UNKNOWN (-1) /* this server has not attached yet */
-
-static planner_hook_type prev_planner;
 
 /* ------------------------------------------------------------------------------------ sizes */
 
@@ -175,73 +163,4 @@ Datum
 s3am_total_relation_size(PG_FUNCTION_ARGS)
 {
 	return size_of(fcinfo, PART_RELATION | PART_INDEXES, F_PG_TOTAL_RELATION_SIZE, pg_total_relation_size, "main");
-}
-
-/* ------------------------------------------------------------------------------------ in the place of core's */
-
-static const struct
-{
-	Oid core;
-	const char *name; /* of ours, in the extension's schema, with the same arguments */
-	int nargs;
-} stand_ins[] = {
-	{F_PG_RELATION_SIZE_REGCLASS, "relation_size", 1},
-	{F_PG_RELATION_SIZE_REGCLASS_TEXT, "relation_size", 2},
-	{F_PG_TABLE_SIZE, "table_size", 1},
-	{F_PG_INDEXES_SIZE, "indexes_size", 1},
-	{F_PG_TOTAL_RELATION_SIZE, "total_relation_size", 1},
-};
-
-/* Somebody else's function of that name would get the rights of whoever asks for a size. */
-static Oid
-our_function(int i)
-{
-	const Oid types[] = {REGCLASSOID, TEXTOID};
-	Oid function = LookupFuncName(list_make2(makeString("s3am"), makeString(unconstify(char *, stand_ins[i].name))),
-								  stand_ins[i].nargs, types, true);
-	Oid extension = get_extension_oid("s3am", true);
-
-	if (!OidIsValid(function) || !OidIsValid(extension) ||
-		getExtensionOfObject(ProcedureRelationId, function) != extension)
-		return InvalidOid;
-	return function;
-}
-
-static bool
-replace(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Query))
-		return query_tree_walker((Query *) node, replace, context, 0);
-	if (IsA(node, FuncExpr))
-	{
-		FuncExpr *call = (FuncExpr *) node;
-
-		for (int i = 0; i < lengthof(stand_ins); i++)
-			if (call->funcid == stand_ins[i].core)
-			{
-				Oid function = our_function(i);
-
-				if (OidIsValid(function))
-					call->funcid = function;
-				break;
-			}
-	}
-	return expression_tree_walker(node, replace, context);
-}
-
-static PlannedStmt *
-plan_sizes(Query *parse, const char *text, int options, ParamListInfo params)
-{
-	if (OidIsValid(s3am_am_oid()))
-		(void) replace((Node *) parse, NULL);
-	return prev_planner ? prev_planner(parse, text, options, params) : standard_planner(parse, text, options, params);
-}
-
-void
-sizes_init(void)
-{
-	prev_planner = planner_hook;
-	planner_hook = plan_sizes;
 }

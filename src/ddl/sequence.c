@@ -27,6 +27,7 @@
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -37,6 +38,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "ddl/capture.h"
 #include "ddl/ddl.h"
 #include "ddl/local.h"
@@ -44,6 +46,8 @@
 #include "node/node.h"
 #include "s3am.h"
 #include "txn/commit.h"
+
+S3AM_FUNCTION(s3am_sequence_last_value);
 
 #define AHEAD_MIN 32 /* increments that a position is ahead of the page */
 #define AHEAD_MAX 1024
@@ -76,6 +80,7 @@ typedef struct SequenceEntry
 	TimestampTz applied_at; /* and the page moved, if another server drew */
 	bool unsettled; /* the row, or the page, has not followed yet: somebody held a lock on it */
 	bool move, adopted; /* ... the page as well; as sequence_apply() has it */
+	uint64 restored_for; /* the page was put to the position after this owner had ended */
 	/* this server's own drawing; for the epoch that it is valid for */
 	uint64 drawn_epoch;
 	uint64 next_generation; /* highest one given to a transaction */
@@ -405,6 +410,33 @@ write_page(Oid relid, int64 last_value, bool is_called)
 	relation_close(rel, AccessShareLock);
 }
 
+/*
+ * s3am.sequence_last_value(regclass): stands in for pg_sequence_last_value(), which the view pg_sequences calls.  That one locks the
+ * sequence as nextval does, so whoever looked would be taken for one that draws, and be refused on a server that may not.
+ */
+Datum
+s3am_sequence_last_value(PG_FUNCTION_ARGS)
+{
+	Oid relid = PG_GETARG_OID(0);
+	AclResult allowed = pg_proc_aclcheck(F_PG_SEQUENCE_LAST_VALUE, GetUserId(), ACL_EXECUTE);
+	Relation rel;
+	FormData_pg_sequence_data page;
+
+	if (allowed != ACLCHECK_OK)
+		aclcheck_error(allowed, OBJECT_FUNCTION, "pg_sequence_last_value");
+	if (get_rel_relkind(relid) != RELKIND_SEQUENCE)
+		return pg_sequence_last_value(fcinfo); /* which says so */
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT | ACL_USAGE) != ACLCHECK_OK)
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for sequence %s", get_rel_name(relid))));
+	rel = relation_open(relid, AccessShareLock);
+	page = read_page(rel);
+	relation_close(rel, AccessShareLock);
+	if (!page.is_called)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(page.last_value);
+}
+
 /* ------------------------------------------------------------------------------------ drawing */
 
 static bool
@@ -438,6 +470,24 @@ refuse_owner(Oid relid, uint64 owner)
 					errhint("Draw there; any server can once that one was shut down or has been fenced.")));
 }
 
+/* The page is to be put back to the position, as soon as the publisher comes to it.  With the entry's lock held. */
+static void
+put_back(S3Node *node, SequenceEntry *entry)
+{
+	entry->unsettled = entry->move = true;
+	pg_atomic_write_u32(&node->sequences_moved, 1);
+	node_wake(node->publisher_procno);
+}
+
+/* Has the page gone on from the position, as a draw lets it? */
+static bool
+beyond(const SequenceEntry *entry, const FormData_pg_sequence_data *page, bool descending)
+{
+	if (page->last_value == entry->last_value)
+		return page->is_called && !entry->is_called;
+	return descending ? page->last_value < entry->last_value : page->last_value > entry->last_value;
+}
+
 /* Is there something to say about a sequence from which this transaction drew?  Then it is put into *position. */
 static bool
 position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
@@ -450,7 +500,7 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 	SequenceEntry *entry;
 	uint64 epoch = pg_atomic_read_u64(&node->epoch);
 	uint64 owner;
-	bool mine, exact, back, passed;
+	bool mine, exact, back, passed, astray;
 
 	if (!HeapTupleIsValid(tuple))
 		return false;
@@ -465,9 +515,19 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 	owner = entry->epoch;
 	if (owner != 0 && owner != epoch && node_epoch_live(node, owner))
 	{
+		put_back(node, entry);
 		dshash_release_lock(entries, entry);
 		refuse_owner(k->relid, owner);
 	}
+	page = read_page(rel);
+	/*
+	 * What setval did while the owner lived is on the page, also if it was refused or rolled back; numbers after it may be the owner's.  So
+	 * of the page as it was left nothing counts but that it went on.
+	 */
+	astray = owner != 0 && owner != epoch && owner != pg_atomic_read_u64(&node->former_epoch) &&
+			 entry->restored_for != owner && !beyond(entry, &page, increment < 0);
+	if (astray)
+		put_back(node, entry);
 	/* what was drawn before the page was moved may have been drawn there as well */
 	if (owner != epoch && (entry->unsettled || entry->applied_at > GetCurrentTransactionStartTimestamp()))
 	{
@@ -484,7 +544,6 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 		entry->last_seen = increment > 0 ? PG_INT64_MIN : PG_INT64_MAX;
 		entry->log_end = 0;
 	}
-	page = read_page(rel);
 	relation_close(rel, NoLock);
 	mine = owner == epoch && entry->generation == entry->next_generation;
 	/* core counts down to its next log record; a count of zero before its time is setval or RESTART */
@@ -622,11 +681,20 @@ settle(Relation map, const SequenceEntry *entry)
 	return true;
 }
 
+/* Has a sequence's owner ended?  For settled(), from before settle(). */
+static bool
+owner_ended(S3Node *node, const SequenceEntry *copy)
+{
+	return pg_atomic_read_u32(&node->phase) == NODE_READY && copy->epoch != 0 && !node_epoch_live(node, copy->epoch);
+}
+
 static void
-settled(S3Node *node, const SequenceEntry *copy)
+settled(S3Node *node, const SequenceEntry *copy, bool ended)
 {
 	SequenceEntry *entry = lock_entry(node, copy->id);
 
+	if (ended && copy->move)
+		entry->restored_for = copy->epoch;
 	entry->unsettled = entry->move = entry->adopted = false;
 	/* nobody could draw before the database was attached */
 	entry->applied_at = pg_atomic_read_u32(&node->phase) == NODE_READY ? GetCurrentTimestamp() : 0;
@@ -639,6 +707,7 @@ apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint
 {
 	SequenceEntry *entry = lock_entry(node, p->sequence);
 	SequenceEntry copy;
+	bool ended;
 
 	if (entry->version == 0 || supersedes(p, epoch, entry))
 	{
@@ -657,8 +726,9 @@ apply_position(S3Node *node, Relation map, const S3am__SequencePosition *p, uint
 	dshash_release_lock(entries, entry);
 	if (copy.version != version)
 		return;
+	ended = owner_ended(node, &copy);
 	if (map && settle(map, &copy))
-		settled(node, &copy);
+		settled(node, &copy, ended);
 	else
 		unsettled_any = true;
 }
@@ -735,6 +805,8 @@ sequence_settle(S3Node *node)
 	MemoryContext old = CurrentMemoryContext;
 	Relation map;
 
+	if (pg_atomic_exchange_u32(&node->sequences_moved, 0))
+		unsettled_any = true;
 	if (!unsettled_any || !DsaPointerIsValid(node->sequences) || !TimestampDifferenceExceeds(tried, now, SETTLE_MS))
 		return unsettled_any;
 	tried = now;
@@ -745,19 +817,27 @@ sequence_settle(S3Node *node)
 	else if (map)
 	{
 		List *waiting = unsettled_entries(node);
-		List *done = NIL;
+		List *done = NIL, *done_ended = NIL;
 		ListCell *lc;
 
 		PushActiveSnapshot(GetTransactionSnapshot());
 		foreach (lc, waiting)
-			if (settle(map, lfirst(lc)))
-				done = lappend(done, lfirst(lc));
-			else
+		{
+			bool ended = owner_ended(node, lfirst(lc));
+
+			if (!settle(map, lfirst(lc)))
 				unsettled_any = true;
+			else if (ended)
+				done_ended = lappend(done_ended, lfirst(lc));
+			else
+				done = lappend(done, lfirst(lc));
+		}
 		PopActiveSnapshot();
 		table_close(map, NoLock);
 		foreach (lc, done)
-			settled(node, lfirst(lc));
+			settled(node, lfirst(lc), false);
+		foreach (lc, done_ended)
+			settled(node, lfirst(lc), true);
 	}
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(old);

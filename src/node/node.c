@@ -220,6 +220,7 @@ node_take_back(S3Node *node)
 	pg_atomic_write_u64(&node->small_bytes, 0);
 	pg_atomic_write_u64(&node->epoch, 0);
 	pg_atomic_write_u64(&node->former_epoch, 0);
+	pg_atomic_write_u32(&node->sequences_moved, 0);
 	pg_atomic_write_u64(&node->next_seq, 0);
 	pg_atomic_write_u64(&node->next_object, 0);
 	pg_atomic_write_u64(&node->submissions.last, InvalidDsaPointer);

@@ -264,6 +264,7 @@ typedef struct S3Node
 
 	dsa_pointer tables; /* hash of tables, see state.c */
 	dsa_pointer sequences; /* dshash, see ddl/sequence.c */
+	pg_atomic_uint32 sequences_moved; /* the page of one of them is to be put back; publisher */
 	pg_atomic_uint64 epochs[NODE_EPOCHS]; /* live ones; 0 free */
 	pg_atomic_uint32 epochs_overflowed;
 	NodeFailure failure; /* under mutex */

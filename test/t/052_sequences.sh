@@ -55,6 +55,22 @@ ok $? "it draws from its own"
 follow two one
 fails_like 0A000 'sequence "of_two" is in use by another server' "SELECT nextval('of_two')" "from which the first may not"
 
+
+# looking is not drawing: pg_sequences answers on both, and nobody is refused, or commits, for it
+for name in one two; do
+	on "$name"
+	before=$(versions)
+	is "$(sql -c "SELECT count(*) > 5, count(last_value) > 5 FROM pg_sequences" -c "SELECT last_value >= 426 FROM pg_sequences WHERE sequencename = 'plain'" 2>&1)" $'t|t\nt' \
+		"server $name shows all sequences"
+	is "$(sql -c "SELECT last_value = pg_sequence_last_value('plain') FROM plain")" t "server $name shows the position that the sequence has"
+	is $(($(versions) - before)) 0 "server $name commits nothing for it"
+done
+sql -c 'CREATE ROLE looks' -c 'CREATE SEQUENCE untouched' > /dev/null
+is "$(sql -c "SELECT pg_sequence_last_value('untouched') IS NULL")" t "one that was never drawn from has no last value"
+is "$(sql -c 'SET ROLE looks; SELECT count(last_value) FROM pg_sequences')" 0 "who has no right to a sequence sees none"
+fails_like 42501 'permission denied for sequence plain' "SET ROLE looks; SELECT pg_sequence_last_value('plain')" "nor may he ask for it"
+fails_like 42809 '"t" is not a sequence' "SELECT pg_sequence_last_value('t')" "a table has none"
+
 # setval and RESTART move exactly, also back
 on one
 sql -c "SELECT setval('plain', 20)" -c "ALTER SEQUENCE cached RESTART WITH 5000" -c "SELECT setval('down', 50, false)" > /dev/null
@@ -72,7 +88,7 @@ on two
 cluster_stop "$dir"
 on one
 sql -c 'CREATE TABLE drawn (kind text, n int8, m int8 GENERATED ALWAYS AS IDENTITY) USING s3am' -c 'CREATE SEQUENCE killed' \
-	-c 'CREATE SEQUENCE killed_cached CACHE 5'
+	-c 'CREATE SEQUENCE killed_cached CACHE 5' -c 'CREATE SEQUENCE left_open'
 drawer() {
 	while :; do
 		echo "INSERT INTO drawn (kind, n) VALUES ('killed', nextval('killed'));"
@@ -101,18 +117,35 @@ is "$(sort "$work/numbers" | comm -12 - "$work/inserted" | head -n 3)" "" "nor a
 
 # another server goes on after the first is gone for good: once it has been silent for s3am.node_timeout
 sql -c "SELECT nextval('killed')" >> "$work/numbers"
+sql -c "SELECT nextval('left_open') FROM generate_series(1, 300)" > /dev/null
 largest=$(sql -c "SELECT max(n) FROM drawn WHERE kind = 'killed'")
 largest_m=$(sql -c 'SELECT max(m) FROM drawn')
 cluster_kill "$dir"
 on two
 cluster_start "$dir"
 fails_like 0A000 'sequence "killed" is in use by another server' "SELECT nextval('killed')" "not at once: the first may only be slow"
+# numbers that a server set or drew while it might not are nobody's, whether that was refused, rolled back, or is still open
+fails_like 0A000 'sequence "killed" is in use by another server' "SELECT setval('killed', 1)" "nor may it be set"
+sql -c BEGIN -c "SELECT setval('drawn_m_seq', 1)" -c ROLLBACK > /dev/null
+sql -c BEGIN -c "SELECT setval('left_open', 1)" -c 'SELECT pg_sleep(60)' > /dev/null 2>&1 &
+left_open() { [ "$(sql -c 'SELECT last_value FROM left_open')" = 1 ]; }
+eventually 5 left_open
+ok $? "it is on the page, though"
 draw() { sql -c "SELECT nextval('killed')" > "$work/number" 2> "$work/errors"; }
 eventually 30 draw
 ok $? "another server draws once the first is fenced" || diag "$(cat "$work/errors")"
 [ "$(cat "$work/number")" -gt "$largest" ] && [ "$(cat "$work/number")" -ge "$(tail -n 1 "$work/numbers")" ]
 ok $? "past all that was drawn"
-sql -c "INSERT INTO drawn (kind, n) VALUES ('killed', nextval('killed'))"
+# at most one try is in vain, until the page is put back
+like "$(sql -v VERBOSITY=verbose -c "SELECT nextval('left_open')" 2>&1)" 'ERROR:  40001: ' "a number that came after what is still open is none"
+more() { sql -c "INSERT INTO drawn (kind, n) VALUES ('killed', nextval('killed'))" -c "SELECT nextval('left_open')" > "$work/number" 2> "$work/errors"; }
+eventually 5 more
+ok $? "tried again it works" || diag "$(cat "$work/errors")"
+[ "$(cat "$work/number")" -gt 300 ]
+ok $? "past all that was drawn, although somebody set it back meanwhile ($(cat "$work/number"))"
+sql -c "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep.60'" > /dev/null
+wait $!
+is "$(sql -c "SELECT setval('left_open', 7)" -c "SELECT nextval('left_open')" | tr '\n' ' ')" "7 8 " "who owns it sets it back"
 [ "$(sql -c 'SELECT max(m) FROM drawn')" -gt "$largest_m" ]
 ok $? "identity columns, too"
 is "$(sql -c "SELECT nextval('plain'), nextval('moved_on')")" "21|3" "and where setval put it exactly"
