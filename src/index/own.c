@@ -882,6 +882,21 @@ claim_keys(S3am__Txn *txn, OwnIndex *own, const IndexMeta *meta)
 		pfree(claimed.values);
 }
 
+/* The index that this transaction has added entries to.  NULL: what a rolled back subtransaction has used, or what is dropped. */
+static Relation
+open_recorded(OwnIndex *own, bool (*is_dropped)(uint64 storage))
+{
+	Relation index;
+
+	/* the first has no lock on it any more: others may be about to drop it */
+	if (is_dropped(own->storage) || is_undone(own))
+		return NULL;
+	index = open_index(own);
+	if (index == NULL)
+		elog(ERROR, "the index with OID %u has gone, to which this transaction has added", own->relid);
+	return index;
+}
+
 void
 own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table_storage), void *arg,
 				 bool (*is_dropped)(uint64 storage))
@@ -891,19 +906,14 @@ own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table
 	foreach (lc, indexes)
 	{
 		OwnIndex *own = lfirst(lc);
+		Relation index = open_recorded(own, is_dropped);
 		S3am__TableEdit *edit;
-		Relation index;
 		IndexMeta *meta;
 
-		/* what a rolled back subtransaction has used it has no lock on any more: others may be about to drop it */
-		if (is_dropped(own->storage) || is_undone(own))
-			continue;
-		index = open_index(own);
 		if (index == NULL)
-			elog(ERROR, "the index with OID %u has gone, to which this transaction has added", own->relid);
+			continue;
 		meta = index_meta_kept(index);
 		freeze_tail(own, meta);
-		claim_keys(txn, own, meta);
 		edit = palloc(sizeof(*edit));
 		s3am__table_edit__init(edit);
 		edit->storage = own->storage;
@@ -922,5 +932,16 @@ own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table
 			(void) batch_share_schema(edit->batches[i], edit->batches[0]);
 		txn->tables[txn->n_tables++] = edit;
 	}
+	/* claims of many keys take as much memory as what is on its way by now */
 	bucket_segment_wait_all();
+	foreach (lc, indexes)
+	{
+		OwnIndex *own = lfirst(lc);
+		Relation index = own->nbases ? open_recorded(own, is_dropped) : NULL;
+
+		if (index == NULL)
+			continue;
+		claim_keys(txn, own, index_meta_kept(index));
+		relation_close(index, AccessShareLock);
+	}
 }
