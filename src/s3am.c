@@ -30,6 +30,7 @@
 
 #include "cache/cache.h"
 #include "ddl/ddl.h"
+#include "ddl/sequence.h"
 #include "index/index.h"
 #include "manifest/memory.h"
 #include "node/node.h"
@@ -275,7 +276,10 @@ executor_start(QueryDesc *query, int eflags)
 		node_waited = true;
 	}
 	if (node_waited && !ddl_is_internal())
+	{
 		note_definitions(query);
+		sequence_statement();
+	}
 	freshness_executor_start(query);
 	if (IsParallelWorker())
 		check_worker(query);

@@ -863,6 +863,8 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 			call_next(ddl_replay_adjust(pstmt), query, readonly, context, params, env, dest, qc);
 		return;
 	}
+	if (IsA(node, CopyStmt) && IsTransactionState())
+		sequence_statement();
 	if (capture && !creating_extension && IsTransactionState())
 	{
 		Statement s = {query, readonly, context, params, env, dest, qc};

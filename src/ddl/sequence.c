@@ -94,6 +94,7 @@ typedef struct Known
 {
 	Oid relid;
 	uint64 id;
+	bool cached; /* a session takes several numbers at a time */
 } Known;
 
 static Known *known; /* all sequences that travel */
@@ -104,6 +105,8 @@ static Oid map_relid;
 static dshash_table *entries;
 static dsa_area *entries_area;
 static dsa_pointer entries_handle;
+static bool caches_doubtful; /* the session may have numbers that it has drawn in vain */
+static bool caches_forgotten; /* this transaction, which fails, has none */
 static bool unsettled_any = true; /* the publisher: perhaps, from an earlier process of it */
 
 /* ------------------------------------------------------------------------------------ the local table */
@@ -241,10 +244,30 @@ forget_known(Datum arg, Oid relid)
 		known_valid = false;
 }
 
+static void
+forget_known_sequence(Datum arg, int cache, uint32 hash)
+{
+	known_valid = false;
+}
+
 void
 sequence_init(void)
 {
 	CacheRegisterRelcacheCallback(forget_known, (Datum) 0);
+	CacheRegisterSyscacheCallback(SEQRELID, forget_known_sequence, (Datum) 0);
+}
+
+static bool
+is_cached(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(SEQRELID, ObjectIdGetDatum(relid));
+	bool result;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_sequence) GETSTRUCT(tuple))->seqcache > 1;
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 static void
@@ -278,6 +301,7 @@ read_known(void)
 		}
 		known[nknown].relid =
 			DatumGetObjectId(heap_getattr(tuple, Anum_sequences_relid, RelationGetDescr(map), &isnull));
+		known[nknown].cached = is_cached(known[nknown].relid);
 		known[nknown++].id = row_int(map, tuple, Anum_sequences_id);
 	}
 	systable_endscan(scan);
@@ -461,6 +485,58 @@ sequence_pending(S3Node *node)
 	return false;
 }
 
+/*
+ * Numbers that a session has taken ahead (CACHE) are its own once its transaction has committed, since the position is beyond them then.  After
+ * one that did not they may become another server's.
+ */
+void
+sequence_aborted(void)
+{
+	if (caches_doubtful)
+		return;
+	if (caches_forgotten)
+	{
+		caches_forgotten = false;
+		return;
+	}
+	/* the transaction has its locks still, but may read nothing any more */
+	caches_doubtful = !known_valid;
+	for (int i = 0; i < nknown && !caches_doubtful; i++)
+		caches_doubtful = known[i].cached && drew(known[i].relid);
+}
+
+static bool
+forget_caches(void)
+{
+	bool any = false;
+
+	caches_doubtful = false;
+	if (!known_valid)
+		read_known();
+	for (int i = 0; i < nknown && !any; i++)
+		any = known[i].cached;
+	if (any)
+		ResetSequenceCaches();
+	return any;
+}
+
+static void
+refuse_caches(void)
+{
+	caches_forgotten = true;
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("could not serialize access due to an earlier transaction that was rolled back"),
+					errdetail("This session had taken numbers of a sequence ahead in it."),
+					errhint("The transaction might succeed if retried.")));
+}
+
+void
+sequence_statement(void)
+{
+	if (caches_doubtful)
+		(void) forget_caches();
+}
+
 static void
 refuse_owner(Oid relid, uint64 owner)
 {
@@ -588,11 +664,23 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 	return true;
 }
 
+static bool
+drew_from_cache(void)
+{
+	for (int i = 0; i < nknown; i++)
+		if (known[i].cached && drew(known[i].relid))
+			return true;
+	return false;
+}
+
 void
 sequence_collect(S3Node *node, S3am__Txn *txn)
 {
 	if (!known_valid)
 		read_known();
+	/* drawn by what is no plan (COPY, a function call of the protocol) before the caches were forgotten */
+	if (caches_doubtful && drew_from_cache() && forget_caches())
+		refuse_caches();
 	txn->sequences = palloc(sizeof(void *) * Max(nknown, 1));
 	for (int i = 0; i < nknown; i++)
 	{

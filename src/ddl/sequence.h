@@ -22,6 +22,11 @@ extern void sequence_collect(S3Node *node, S3am__Txn *txn);
 /* Has this transaction drawn beyond what the repository knows?  Cheap if it drew nothing. */
 extern bool sequence_pending(S3Node *node);
 
+/* The transaction is rolled back; before it gives up its locks. */
+extern void sequence_aborted(void);
+/* A plan is about to run, or a COPY. */
+extern void sequence_statement(void);
+
 /*
  * The publisher: notes the positions of a transaction, and moves this server's sequences there if another server drew.  adopted:
  * this server did, in a transaction that failed here, so that its new sequences are as if just made.

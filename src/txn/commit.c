@@ -884,6 +884,9 @@ xact_callback(XactEvent event, void *arg)
 			commit_reset();
 			break;
 		case XACT_EVENT_ABORT:
+			sequence_aborted();
+			commit_reset();
+			break;
 		case XACT_EVENT_PREPARE:
 		case XACT_EVENT_PARALLEL_COMMIT:
 		case XACT_EVENT_PARALLEL_ABORT:
