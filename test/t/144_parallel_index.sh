@@ -108,4 +108,44 @@ is "$(sql -c 'SELECT count(*) FROM small WHERE i IN (1, 2, 3, 400, 501)' -c 'SEL
 # damage, and cancelling
 is "$(sql -c "SET statement_timeout = '1ms'" -c "SELECT count(*), sum(hashtext(v)::bigint) FROM t WHERE i > -100000" 2>&1 | grep -c 'statement timeout')" 1 "it can be cancelled"
 is "$(sql -c "SELECT count(*) FROM t WHERE i > 0 AND few = 1 AND i % 4 = 2" )" "$(alone -c "SELECT count(*) FROM t WHERE i > 0 AND few = 1 AND i % 4 = 2")" "and goes on after that"
+
+# a worker that is ended ends its query, and nothing else
+session long
+echo "SELECT count(*), sum(length(pg_sleep(0.001)::text)) FROM t WHERE i > -100000;" >&"$long"
+end_worker() { [ "$(sql -c "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity WHERE backend_type = 'parallel worker' AND query ~ 'pg_sleep' LIMIT 1) w")" = 1 ]; }
+eventually 10 end_worker
+ok $? "a worker is ended"
+ended() { said long 'ERROR:  57P01\|FATAL:  57P01'; }
+eventually 20 ended
+ok $? "its leader says so" || diag "$(cat "$work/long.out")"
+echo "SELECT 'goes on', count(*) > 100 FROM t WHERE i > -100000;" >&"$long"
+goes_on() { said long 'goes on|t'; }
+eventually 20 goes_on
+ok $? "and its session goes on"
+finish long
+is "$(grep -c 'terminating any other active server processes' "$dir/log")" 0 "so does the server"
+
+# another server, which has all of it from the store
+asked 0 > "$work/alone"
+node two "autovacuum = off" "s3am.compaction = off" "max_parallel_workers = 4" "max_worker_processes = 20" \
+	"parallel_setup_cost = 0" "parallel_tuple_cost = 0" "min_parallel_table_scan_size = 0" "min_parallel_index_scan_size = 0" \
+	"max_parallel_workers_per_gather = 3" "enable_seqscan = off" "enable_bitmapscan = off" "cpu_tuple_cost = 1"
+sql -c 'CREATE EXTENSION s3am' && sql -c 'ANALYZE t' && plans
+ok $? "another server has the same plans"
+asked 3 > "$work/together"
+diff "$work/alone" "$work/together" > "$work/diff"
+ok $? "which give there what one process gives here" || diag "$(cat "$work/diff")"
+
+# a page that is damaged: the query fails and names the object, whichever process comes to it
+segment=$(sql -c "SELECT object FROM s3am.batches() b JOIN s3am.storage s USING (storage) WHERE s.index_id = 't_v'::regclass AND object IS NOT NULL ORDER BY rows DESC LIMIT 1")
+file=${repository#file://}/$segment
+printf '\xff\x00\xff\x00' | dd of="$file" bs=1 seek=$(($(stat -c %s "$file") / 3)) conv=notrunc status=none
+cluster_restart "$dir"
+for leader in on off; do
+	said=$(sql -v VERBOSITY=verbose -c "SET parallel_leader_participation = $leader" -c "SELECT count(*), sum(n) FROM t WHERE v >= ''" 2>&1)
+	like "$said" 'ERROR:  XX001: ' "a damaged page of a run, the leader $leader"
+	[[ $said == *"$segment"* ]]
+	ok $? "is named" || diag "$said"
+done
+is "$(sql -c "SELECT count(*), sum(i), sum(hashint8(i)::bigint) FROM t WHERE i > -100000")" "$(head -n 1 "$work/alone")" "sound indexes are read"
 done_testing
