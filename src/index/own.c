@@ -934,6 +934,7 @@ own_index_record(S3am__Txn *txn, FinalRows *(*finals_of)(void *arg, uint64 table
 	}
 	/* claims of many keys take as much memory as what is on its way by now */
 	bucket_segment_wait_all();
+	spill_give_back();
 	foreach (lc, indexes)
 	{
 		OwnIndex *own = lfirst(lc);

@@ -820,6 +820,7 @@ commit_transaction(void)
 	member->len = s3am__txn__pack(txn, member->record);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(cxt);
+	spill_give_back();
 
 	me = node_backend(MyProc->pgprocno);
 	me->commit_member = member->xid != InvalidTransactionId ? p : InvalidDsaPointer;

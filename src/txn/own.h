@@ -50,6 +50,8 @@ extern void spill_drop(const OwnSegment *segment);
 /* Writes own rows from..to of a table into a writer; those that were removed only if asked. */
 extern void
 spill_write(TxnTable *table, RowWriter *writer, uint64 from, uint64 to, bool removed_too, Size stop_at, uint64 *next);
+/* COMMIT goes on to what needs memory of its own: what a transaction that has written segments has freed goes back to the system. */
+extern void spill_give_back(void);
 /*
  * The transaction has ended: segments that no manifest names are removed, best effort (rule 13).  keep_all: it committed or may
  * yet.

@@ -9,6 +9,10 @@
  */
 #include "postgres.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #include "access/htup_details.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
@@ -370,6 +374,15 @@ spill_settle(TxnTable *table)
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
+}
+
+void
+spill_give_back(void)
+{
+#ifdef __GLIBC__
+	if (nuploaded > 0)
+		(void) malloc_trim(0);
+#endif
 }
 
 void
