@@ -431,7 +431,7 @@ check_codes(Check *c)
 
 	for (int i = 0; i < 2; i++)
 		r.slots[i] = table_slot_create(c->heap, NULL);
-	search_open_batches(&search, c->meta, c->node, c->batches, c->nbatches,
+	search_open_batches(&search, c->meta, c->node, c->batches, c->nbatches, NULL,
 						AllocSetContextCreate(CurrentMemoryContext, "s3am check of codes", ALLOCSET_DEFAULT_SIZES));
 	for (search_seek(&search, NULL, true); search.current && !is_enough(c); search_next(&search))
 	{
@@ -476,7 +476,7 @@ check_unique(Check *c)
 	uint64 n = 0;
 	IndexSearch search;
 
-	search_open_batches(&search, c->meta, c->node, c->batches, c->nbatches,
+	search_open_batches(&search, c->meta, c->node, c->batches, c->nbatches, NULL,
 						AllocSetContextCreate(cxt, "s3am check of keys, search", ALLOCSET_DEFAULT_SIZES));
 	for (search_seek(&search, NULL, true); search.current && !is_enough(c); search_next(&search))
 	{

@@ -697,9 +697,18 @@ fill_part(S3Node *node, const BatchEntry *b, RunPart *part)
 	part->map = NULL;
 }
 
+static void
+add_fresh(IndexSearch *search, const FreshRun *fresh)
+{
+	IndexCursor *c = add_cursor(search);
+
+	c->fresh = fresh;
+	c->nentries = fresh->n;
+}
+
 void
 search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *node, const BatchEntry *batches, uint32 nbatches,
-					MemoryContext cxt)
+					const FreshRun *fresh, MemoryContext cxt)
 {
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 	RunPart *parts = palloc(sizeof(RunPart) * nbatches);
@@ -709,7 +718,7 @@ search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *node, const Ba
 	search->meta = meta;
 	search->cxt = cxt;
 	search->node = node;
-	search->cursors = palloc(sizeof(IndexCursor) * nbatches);
+	search->cursors = palloc(sizeof(IndexCursor) * (nbatches + 1));
 	for (uint32 i = 0; i < nbatches; i++)
 	{
 		if (c == NULL || !batches[i].continues)
@@ -719,6 +728,8 @@ search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *node, const Ba
 		parts[i].source.cache_owner = 0;
 		add_part(c, &parts[i]);
 	}
+	if (fresh)
+		add_fresh(search, fresh);
 	search_open_windows(search);
 	MemoryContextSwitchTo(old);
 }
@@ -773,11 +784,7 @@ search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bo
 		add_part(c, &parts[i]);
 	}
 	if (fresh)
-	{
-		c = add_cursor(search);
-		c->fresh = fresh;
-		c->nentries = fresh->n;
-	}
+		add_fresh(search, fresh);
 	if (own && own->nbatches)
 	{
 		for (int i = 0; i < own->nbatches; i++)

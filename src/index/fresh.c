@@ -51,21 +51,21 @@ fresh_tuple(const FreshRun *run, uint64 n)
 	return tuple;
 }
 
-/* The entries of these batches, sorted, as tuples; false: they are too many for a block. */
+/* The entries of the block before (or NULL) and of these batches, sorted, as tuples; false: they are too many for a block. */
 static bool
-collect(S3Node *node, IndexMeta *meta, const BatchEntry *batches, uint32 nbatches, MinimalTuple **tuples, uint32 *n,
-		Size *bytes)
+collect(S3Node *node, IndexMeta *meta, const FreshRun *before, const BatchEntry *batches, uint32 nbatches,
+		MinimalTuple **tuples, uint32 *n, Size *bytes)
 {
-	uint32 capacity = 256;
+	uint32 capacity = 256 + (before ? before->n : 0);
 	bool *nulls = palloc(sizeof(bool) * meta->desc->natts);
 	Datum *values = palloc(sizeof(Datum) * meta->desc->natts);
 	IndexSearch search;
 	bool fits = true;
 
-	*tuples = palloc(sizeof(MinimalTuple) * capacity);
+	*tuples = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(MinimalTuple) * capacity);
 	*n = 0;
 	*bytes = 0;
-	search_open_batches(&search, meta, node, batches, nbatches,
+	search_open_batches(&search, meta, node, batches, nbatches, before,
 						AllocSetContextCreate(CurrentMemoryContext, "s3am fresh entries", ALLOCSET_DEFAULT_SIZES));
 	for (search_seek(&search, NULL, true); search.current && fits; search_next(&search))
 	{
@@ -90,7 +90,7 @@ fresh_make(S3Node *node, TableState *table, uint64 generation, IndexMeta *meta, 
 	uint32 count = 0, without = 0, n;
 	const FreshRun *old = fresh_find(node, table, generation);
 	MemoryContext cxt, former;
-	BatchEntry *inline_batches;
+	BatchEntry *added;
 	MinimalTuple *tuples;
 	Size bytes, at;
 	dsa_pointer p;
@@ -104,12 +104,13 @@ fresh_make(S3Node *node, TableState *table, uint64 generation, IndexMeta *meta, 
 	expected = pg_atomic_read_u64(&table->fresh);
 	cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am fresh run", ALLOCSET_DEFAULT_SIZES);
 	former = MemoryContextSwitchTo(cxt);
-	inline_batches = palloc(sizeof(BatchEntry) * nbatches);
+	/* what is in the block before is sorted already, and costs little; each run has to be opened, which costs much */
+	added = palloc(sizeof(BatchEntry) * without);
 	for (uint32 i = 0; i < nbatches; i++)
-		if (DsaPointerIsValid(batches[i]->blob))
-			inline_batches[count++] = *batches[i];
+		if (DsaPointerIsValid(batches[i]->blob) && !fresh_has(old, batches[i]))
+			added[count++] = *batches[i];
 	run = NULL;
-	if (collect(node, meta, inline_batches, count, &tuples, &n, &bytes))
+	if (collect(node, meta, old, added, count, &tuples, &n, &bytes))
 	{
 		at = MAXALIGN(offsetof(FreshRun, offsets) + sizeof(uint32) * n);
 		/* without memory it is as it was */
@@ -118,8 +119,10 @@ fresh_make(S3Node *node, TableState *table, uint64 generation, IndexMeta *meta, 
 		{
 			run = dsa_get_address(node_dsa(node), p);
 			run->generation = generation;
-			run->first = inline_batches[0].first_row;
-			run->end = inline_batches[count - 1].first_row + inline_batches[count - 1].nrows;
+			run->first = old ? Min(old->first, added[0].first_row) : added[0].first_row;
+			run->end = added[count - 1].first_row + added[count - 1].nrows;
+			if (old)
+				run->end = Max(run->end, old->end);
 			run->n = n;
 			for (uint32 i = 0; i < n; i++)
 			{

@@ -272,7 +272,7 @@ extern void
 search_open(IndexSearch *search, IndexMeta *meta, uint64 storage, uint64 pos, bool own_too, MemoryContext cxt);
 /* Of these batches alone. */
 extern void search_open_batches(IndexSearch *search, IndexMeta *meta, S3Node *node, const BatchEntry *batches,
-								uint32 nbatches, MemoryContext cxt);
+								uint32 nbatches, const struct FreshRun *fresh, MemoryContext cxt);
 /*
  * Entries of this key alone are wanted, of all its columns, from the next seek on: runs whose filters have nothing of it are left out.  NULL, or a
  * bound that is no key: whatever comes.  At most so many runs are cheaper to look at than their filters.

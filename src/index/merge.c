@@ -249,7 +249,7 @@ take_entries(Merge *m, const BatchEntry *batches, uint32 nbatches)
 	const CompactJob *job = m->job;
 	IndexSearch search;
 
-	search_open_batches(&search, m->meta, m->living.node, batches, nbatches,
+	search_open_batches(&search, m->meta, m->living.node, batches, nbatches, NULL,
 						AllocSetContextCreate(CurrentMemoryContext, "s3am merge", ALLOCSET_DEFAULT_SIZES));
 	for (search_seek(&search, NULL, true); search.current; search_next(&search))
 	{
