@@ -555,12 +555,12 @@ put_back(S3Node *node, SequenceEntry *entry)
 	node_wake(node->publisher_procno);
 }
 
-/* Has the page gone on from the position, as a draw lets it? */
+/* Is the page at the position, or has it gone on from there, as draws let it? */
 static bool
-beyond(const SequenceEntry *entry, const FormData_pg_sequence_data *page, bool descending)
+at_or_beyond(const SequenceEntry *entry, const FormData_pg_sequence_data *page, bool descending)
 {
 	if (page->last_value == entry->last_value)
-		return page->is_called && !entry->is_called;
+		return page->is_called || !entry->is_called;
 	return descending ? page->last_value < entry->last_value : page->last_value > entry->last_value;
 }
 
@@ -598,10 +598,11 @@ position_of(S3Node *node, const Known *k, S3am__SequencePosition *position)
 	page = read_page(rel);
 	/*
 	 * What setval did while the owner lived is on the page, also if it was refused or rolled back; numbers after it may be the owner's.  So
-	 * of the page as it was left nothing counts but that it went on.
+	 * of a page that was moved elsewhere nothing counts; but RESTART has made a new one, in this transaction.
 	 */
 	astray = owner != 0 && owner != epoch && owner != pg_atomic_read_u64(&node->former_epoch) &&
-			 entry->restored_for != owner && !beyond(entry, &page, increment < 0);
+			 entry->restored_for != owner && rel->rd_newRelfilenodeSubid == InvalidSubTransactionId &&
+			 !at_or_beyond(entry, &page, increment < 0);
 	if (astray)
 		put_back(node, entry);
 	/* what was drawn before the page was moved may have been drawn there as well */

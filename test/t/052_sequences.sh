@@ -88,7 +88,7 @@ on two
 cluster_stop "$dir"
 on one
 sql -c 'CREATE TABLE drawn (kind text, n int8, m int8 GENERATED ALWAYS AS IDENTITY) USING s3am' -c 'CREATE SEQUENCE killed' \
-	-c 'CREATE SEQUENCE killed_cached CACHE 5' -c 'CREATE SEQUENCE left_open'
+	-c 'CREATE SEQUENCE killed_cached CACHE 5' -c 'CREATE SEQUENCE left_open' -c 'CREATE SEQUENCE restarted' -c 'CREATE SEQUENCE retyped'
 drawer() {
 	while :; do
 		echo "INSERT INTO drawn (kind, n) VALUES ('killed', nextval('killed'));"
@@ -117,7 +117,7 @@ is "$(sort "$work/numbers" | comm -12 - "$work/inserted" | head -n 3)" "" "nor a
 
 # another server goes on after the first is gone for good: once it has been silent for s3am.node_timeout
 sql -c "SELECT nextval('killed')" >> "$work/numbers"
-sql -c "SELECT nextval('left_open') FROM generate_series(1, 300)" > /dev/null
+sql -c "SELECT nextval('left_open'), nextval('restarted'), nextval('retyped') FROM generate_series(1, 300)" > /dev/null
 largest=$(sql -c "SELECT max(n) FROM drawn WHERE kind = 'killed'")
 largest_m=$(sql -c 'SELECT max(m) FROM drawn')
 cluster_kill "$dir"
@@ -148,5 +148,7 @@ wait $!
 is "$(sql -c "SELECT setval('left_open', 7)" -c "SELECT nextval('left_open')" | tr '\n' ' ')" "7 8 " "who owns it sets it back"
 [ "$(sql -c 'SELECT max(m) FROM drawn')" -gt "$largest_m" ]
 ok $? "identity columns, too"
+is "$(sql -c "ALTER SEQUENCE restarted RESTART WITH 5" -c "SELECT nextval('restarted')" -c "ALTER SEQUENCE retyped AS int" -c "SELECT nextval('retyped') > 300" 2>&1 | tr '\n' ' ')" "5 t " \
+	"RESTART and a new type need no second try"
 is "$(sql -c "SELECT nextval('plain'), nextval('moved_on')")" "21|3" "and where setval put it exactly"
 done_testing
