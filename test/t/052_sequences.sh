@@ -55,7 +55,6 @@ ok $? "it draws from its own"
 follow two one
 fails_like 0A000 'sequence "of_two" is in use by another server' "SELECT nextval('of_two')" "from which the first may not"
 
-
 # looking is not drawing: pg_sequences answers on both, and nobody is refused, or commits, for it
 for name in one two; do
 	on "$name"
