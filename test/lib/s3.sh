@@ -44,8 +44,13 @@ s3_need() {
 	done
 }
 
+# One test builds at a time; what is built for it is there for the others.
+s3_build_store() {
+	mkdir -p "$s3_top/build" && flock "$s3_top/build/store.lock" make -s -C "$s3_top/test/store" "$@" >&2
+}
+
 s3tool() {
-	[ -n "${s3_tool:-}" ] || { make -s -C "$s3_top/test/store" ../../build/store/s3tool >&2 && s3_tool=$s3_top/build/store/s3tool; } || return 1
+	[ -n "${s3_tool:-}" ] || { s3_build_store ../../build/store/s3tool && s3_tool=$s3_top/build/store/s3tool; } || return 1
 	"$s3_tool" "$@"
 }
 

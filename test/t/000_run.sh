@@ -1,10 +1,10 @@
 #!/bin/bash
-# test/run counts: what passed, failed, was skipped, broke its plan, ended badly or did not end.
+# test/run counts what passed, failed, was skipped, broke its plan, ended badly or did not end; and runs several at once.
 . "$(dirname "$0")/../lib/tap.sh"
 
 run() {
 	printf '%s\n' "$1" > "$work/list"
-	CHECK_OUTPUT=$work/output "$(dirname "$0")/../run" -l "$work/list" "${@:2}" > "$work/said" 2>&1
+	CHECK_JOBS=2 CHECK_OUTPUT=$work/output "$(dirname "$0")/../run" -l "$work/list" "${@:2}" > "$work/said" 2>&1
 	echo "$? $(tail -n 1 "$work/said")"
 }
 
@@ -21,5 +21,14 @@ is "$(run 'a 5 echo "1..0 # SKIP nothing here"')" "0 0 passed, 0 failed, 1 skipp
 is "$(run 'a 1 echo ok; sleep 20')" "1 1 passed, 1 failed, 0 skipped" "out of time"
 is "$(run $'# comment\n\na 5 true\nb 5 true\nab 5 true' 'a*')" "0 2 passed, 0 failed, 0 skipped" "by name"
 is "$(run 'a 5 true' nothing)" "1 0 passed, 1 failed, 0 skipped" "no such test"
+meet() { echo "touch $work/$1; for i in {1..50}; do [ -e $work/$2 ] && exit 0; sleep 0.1; done; exit 1"; }
+is "$(run "a 5 $(meet one two)
+b 5 $(meet two one)
+c 5 exit 3
+d 5 true")" "1 3 passed, 1 failed, 0 skipped" "two at once, and another when one has ended"
+is "$(grep '^failed: ' "$work/said")" "failed: c" "who failed is named at the end"
+rm "$work/one" "$work/two"
+is "$(run "a 1 $(meet one two)
+b 5 touch $work/two" -j 1)" "1 1 passed, 1 failed, 0 skipped" "one after the other"
 is "$(CHECK_SECONDS=0 run 'a 5 true')" "1 0 passed, 1 failed, 0 skipped" "no time left"
 done_testing
