@@ -1,9 +1,12 @@
 /*
  * collate.c: another version of ICU, which sorts the other way round.  For LD_PRELOAD; VERSION is the suffix of ICU's symbols.
  * With NAMELESS it sorts as ever, and its version is an empty text, so that a run says as little as those of early builds.
+ * With GLIBC it is another version of glibc that does.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <gnu/libc-version.h>
+#include <locale.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -14,7 +17,35 @@
 #define ICU(name) JOIN(name, VERSION)
 #define NEXT(name) dlsym(RTLD_NEXT, STRING(ICU(name)))
 
-#ifdef NAMELESS
+#if defined(GLIBC)
+
+const char *
+gnu_get_libc_version(void)
+{
+	return "7.7";
+}
+
+int
+strcoll(const char *a, const char *b)
+{
+	static int (*next)(const char *, const char *);
+
+	if (next == NULL)
+		next = (int (*)(const char *, const char *)) dlsym(RTLD_NEXT, "strcoll");
+	return -next(a, b);
+}
+
+int
+strcoll_l(const char *a, const char *b, locale_t locale)
+{
+	static int (*next)(const char *, const char *, locale_t);
+
+	if (next == NULL)
+		next = (int (*)(const char *, const char *, locale_t)) dlsym(RTLD_NEXT, "strcoll_l");
+	return -next(a, b, locale);
+}
+
+#elif defined(NAMELESS)
 
 void
 ICU(u_versionToString)(const uint8_t *version, char *text)
