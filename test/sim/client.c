@@ -547,7 +547,7 @@ stage(Proc *proc, const Edit *e, u64 number)
 	char key[KEY_SIZE];
 
 	key_segment(key, committer_epoch(proc->c), number);
-	world_put(key, (const uint8_t *) e->rows, e->nrows * sizeof(TestRow));
+	bucket_put(key, (const uint8_t *) e->rows, e->nrows * sizeof(TestRow));
 }
 
 /* In runs, as long as they may be. */

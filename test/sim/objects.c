@@ -30,7 +30,7 @@ static void *
 payload_of(EnvelopeKind kind, const char *key, size_t *len)
 {
 	size_t object_len;
-	const uint8_t *object = world_object(key, &object_len);
+	const uint8_t *object = bucket_object(key, &object_len);
 	char *error = NULL;
 	void *payload;
 
@@ -250,7 +250,7 @@ objects_complete(u64 version)
 		if (published[i].version != version)
 			continue;
 		for (size_t j = 0; j < published[i].npages; j++)
-			if (world_object(published[i].pages[j], &len) == NULL)
+			if (bucket_object(published[i].pages[j], &len) == NULL)
 				return false;
 		return true;
 	}
@@ -300,10 +300,10 @@ check_pin(void *arg, const char *key)
 	bool node = strncmp(key, "nodes/", 6) == 0;
 	u64 v;
 
-	if (!world_fresh(key))
+	if (!bucket_fresh(key))
 		return;
 	v = objects_needed(key);
-	if (node && world_pinned_at(key) > v)
+	if (node && bucket_pinned_at(key) > v)
 		return; /* it had lapsed, and began anew too late */
 	if (c->added <= v && v < c->dropped)
 		violation("LOST: %s is removed, and %s keeps version %llu", c->key, key, (unsigned long long) v);
@@ -349,7 +349,7 @@ removed_checkpoint(const char *key)
 		server_checkpoint_removed(key, published[i].version);
 		if (checkpoint_needed(&published[i]))
 			violation("LOST: checkpoint %s is removed, and attaching starts from it", key);
-		world_each("pins/", check_pin, &c);
+		bucket_each("pins/", check_pin, &c);
 	}
 }
 
@@ -366,7 +366,7 @@ removed_page(const char *key)
 				if (checkpoint_needed(&published[i]))
 					violation("LOST: page %s of checkpoint %llu is removed", key,
 							  (unsigned long long) published[i].version);
-				world_each("pins/", check_pin, &c);
+				bucket_each("pins/", check_pin, &c);
 			}
 }
 
@@ -397,8 +397,8 @@ objects_removed(const char *key)
 		if (c.dropped == 0)
 			violation("LOST: segment %s of version %llu is removed", key, (unsigned long long) c.added);
 		server_segment_removed(key, c.added, c.dropped);
-		world_each("nodes/", check_pin, &c);
-		world_each("pins/", check_pin, &c);
+		bucket_each("nodes/", check_pin, &c);
+		bucket_each("pins/", check_pin, &c);
 	}
 }
 

@@ -262,7 +262,7 @@ spoil_hint(void)
 	if (object == NULL)
 		return;
 	COUNT(STALE_HINT);
-	world_put(KEY_ROOT, object, len);
+	bucket_put(KEY_ROOT, object, len);
 	free(object);
 }
 
@@ -278,7 +278,7 @@ tamper(void)
 	S3am__Manifest *m;
 
 	key_manifest(key, head);
-	object = world_object(key, &object_len);
+	object = bucket_object(key, &object_len);
 	payload =
 		object ? envelope_open(ENVELOPE_MANIFEST, repository_uuid, key, object, object_len, &len, NULL, &error) : NULL;
 	m = payload ? s3am__manifest__unpack(NULL, len, payload) : NULL;
@@ -290,7 +290,7 @@ tamper(void)
 	m->time_ms++;
 	s3am__manifest__pack(m, payload = realloc(payload, s3am__manifest__get_packed_size(m) + 1));
 	forged = envelope_seal(ENVELOPE_MANIFEST, repository_uuid, key, payload, s3am__manifest__get_packed_size(m), &len);
-	world_put(key, forged, len);
+	bucket_put(key, forged, len);
 	note("%s is forged", key);
 	free(forged);
 	free(payload);
@@ -531,7 +531,7 @@ chaos(void *arg, u64 x)
 	if (chance(20))
 		spoil_hint();
 	if (sc.away && chance(sc.away))
-		world_away();
+		bucket_go_away();
 	if (head > 3 && fault(sc.tamper) && !tampered)
 		tamper();
 	if (chance(150) && proc->paused_until <= now_us)

@@ -230,7 +230,7 @@ vouched(const Server *s, u64 version)
 		const char *sign = s->signs[i];
 		size_t len;
 
-		if (sign[0] && world_object(sign, &len) && world_fresh(sign) && world_pinned_at(sign) <= version)
+		if (sign[0] && bucket_object(sign, &len) && bucket_fresh(sign) && bucket_pinned_at(sign) <= version)
 			return true;
 	}
 	return false;
@@ -263,8 +263,8 @@ server_sign_removed(const char *key)
 			s->signs[i][0] = '\0';
 			for (int r = 0; r < NREADERS; r++)
 				for (int k = 0; vouches[r] && k < i; k++)
-					if (s->signs[k][0] && world_fresh(s->signs[k]) && objects_needed(s->signs[k]) <= s->readers[r])
-						world_pin_continues(key, s->signs[k]);
+					if (s->signs[k][0] && bucket_fresh(s->signs[k]) && objects_needed(s->signs[k]) <= s->readers[r])
+						bucket_pin_continues(key, s->signs[k]);
 			for (int r = 0; r < NREADERS; r++)
 				if (vouches[r] && !vouched(s, s->readers[r]))
 					violation("LOST: %s is withdrawn, and nothing else keeps version %llu for a snapshot", key,

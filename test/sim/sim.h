@@ -125,13 +125,6 @@ extern void
 at(u64 when_us, Proc *proc, EventFn fn, void *arg, u64 x); /* proc: postponed while it is paused, dropped when dead */
 extern bool world_step(void); /* false: nothing left */
 
-extern Store *sim_store_open(Proc *proc);
-extern void sim_store_abandon(Store *store); /* its process is no more: nobody is answered */
-extern bool sim_store_putting(Store *store);
-extern const uint8_t *world_object(const char *key, size_t *len); /* NULL: none */
-extern void world_each(const char *prefix, void (*each)(void *arg, const char *key), void *arg);
-extern u64 store_date_ms(void);
-
 /*
  * The process whose core is on the stack, NULL: none.  Whoever calls the core says so, and whom the core calls says that it is left for
  * the while: what an oracle allocates is never refused.
@@ -141,11 +134,25 @@ extern Proc *core_enter(Proc *proc); /* returns what core_return() wants */
 extern Proc *core_leave(void);
 extern void core_return(Proc *before);
 
-extern void world_put(const char *key, const uint8_t *data, size_t len);
-extern bool world_fresh(const char *key); /* a sign of life: it counts */
-extern void world_away(void); /* from now on it answers nothing, for longer than a pin lasts */
-extern u64 world_pinned_at(const char *key); /* the boundary when its present life began */
-extern void world_pin_continues(const char *from, const char *to);
+/* ---------------------------------------------------------------- the store's objects (bucket.c) */
+
+extern const uint8_t *bucket_object(const char *key, size_t *len); /* NULL: none */
+extern void bucket_each(const char *prefix, void (*each)(void *arg, const char *key), void *arg);
+extern void bucket_put(const char *key, const uint8_t *data, size_t len);
+extern bool bucket_fresh(const char *key); /* a sign of life: it counts */
+extern void bucket_go_away(void); /* from now on it answers nothing, for longer than a pin lasts */
+extern u64 bucket_pinned_at(const char *key); /* the boundary when its present life began */
+extern void bucket_pin_continues(const char *from, const char *to);
+extern u64 store_date_ms(void);
+
+/* ---------------------------------------------------------------- requests to it (store.c) */
+
+extern Store *sim_store_open(Proc *proc);
+extern void sim_store_abandon(Store *store); /* its process is no more: nobody is answered */
+extern bool sim_store_putting(Store *store);
+extern void
+sim_store_forget(EventFn fn, void *arg); /* an event that will not come: what it holds of a request is freed */
+extern void sim_store_reset(void);
 
 #define REQUEST_TIMEOUT_US 200000
 #define GRACE_MS ((u64) sc.grace_ms)

@@ -267,7 +267,7 @@ rows_of(const S3am__Batch *b)
 	if (b->segment)
 	{
 		key_segment(key, b->segment->epoch, b->segment->number);
-		rows = world_object(key, &len);
+		rows = bucket_object(key, &len);
 		if (rows == NULL)
 			violation("LOST: version %llu names segment %s, which is not there", (unsigned long long) head, key);
 	}
