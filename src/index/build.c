@@ -17,7 +17,6 @@
 #include "catalog/index.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_index.h"
-#include "catalog/pg_operator_d.h"
 #include "executor/tuptable.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -28,11 +27,11 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
-#include "utils/tuplesort.h"
 
 #include "ddl/ddl.h"
 #include "index/index.h"
 #include "index/parallel.h"
+#include "index/sort.h"
 #include "node/bucket.h"
 #include "table/table.h"
 #include "txn/commit.h"
@@ -43,9 +42,10 @@
 typedef struct Build
 {
 	IndexMeta *meta;
-	Tuplesortstate *sort;
-	TupleTableSlot *slot; /* of an entry, virtual */
+	EntrySort *sort;
 	MemoryContext cxt; /* reset after each row */
+	Datum values[INDEX_MAX_KEYS + 1]; /* of an entry */
+	bool nulls[INDEX_MAX_KEYS + 1];
 	uint64 from; /* rows before this one are not wanted */
 	uint64 end; /* behind the last one */
 	double n;
@@ -66,40 +66,6 @@ index_user_end(const IndexUser *before)
 	SetUserIdAndSecContext(before->user, before->security);
 }
 
-Tuplesortstate *
-build_begin_sort(const IndexMeta *meta, int work_mem, SortCoordinate coordinate)
-{
-	AttrNumber columns[INDEX_MAX_KEYS + 1];
-	Oid operators[INDEX_MAX_KEYS + 1], collations[INDEX_MAX_KEYS + 1];
-	bool nulls_first[INDEX_MAX_KEYS + 1];
-
-	if (meta->coder)
-	{
-		columns[0] = ENTRY_KEY + 1;
-		operators[0] = Int8LessOperator;
-		collations[0] = InvalidOid;
-		nulls_first[0] = false;
-	}
-	for (int i = 0; i < meta->nkeys && meta->coder == NULL; i++)
-	{
-		Oid type = meta->opcintype[i];
-		int strategy = meta->descending[i] ? BTGreaterStrategyNumber : BTLessStrategyNumber;
-
-		columns[i] = ENTRY_KEY + i + 1;
-		operators[i] = get_opfamily_member(meta->opfamily[i], type, type, strategy);
-		if (!OidIsValid(operators[i]))
-			elog(ERROR, "missing operator %d(%u,%u) in opfamily %u", strategy, type, type, meta->opfamily[i]);
-		collations[i] = meta->collation[i];
-		nulls_first[i] = meta->nulls_first[i];
-	}
-	columns[meta->nkeys] = ENTRY_ROW + 1;
-	operators[meta->nkeys] = Int8LessOperator;
-	collations[meta->nkeys] = InvalidOid;
-	nulls_first[meta->nkeys] = false;
-	return tuplesort_begin_heap(meta->desc, meta->nkeys + 1, columns, operators, collations, nulls_first, work_mem,
-								coordinate, TUPLESORT_NONE);
-}
-
 static void
 add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive, void *arg)
 {
@@ -113,35 +79,31 @@ add_row(Relation index, ItemPointer tid, Datum *values, bool *isnull, bool alive
 	if (b->meta->coder && isnull[0])
 		return;
 	old = MemoryContextSwitchTo(b->cxt);
-	ExecClearTuple(b->slot);
-	meta_form(b->meta, row, values, isnull, b->slot->tts_values, b->slot->tts_isnull);
-	ExecStoreVirtualTuple(b->slot);
+	meta_form(b->meta, row, values, isnull, b->values, b->nulls);
 	MemoryContextSwitchTo(old);
-	tuplesort_puttupleslot(b->sort, b->slot);
+	entry_sort_add(b->sort, b->values, b->nulls);
 	b->n++;
 	MemoryContextReset(b->cxt);
 }
 
 static void
-begin_build(Build *b, IndexMeta *meta, Tuplesortstate *sort, uint64 from)
+begin_build(Build *b, IndexMeta *meta, EntrySort *sort, uint64 from)
 {
 	memset(b, 0, sizeof(*b));
 	b->meta = meta;
 	b->sort = sort;
 	b->from = b->end = from;
-	b->slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsVirtual);
 	b->cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am index build", ALLOCSET_DEFAULT_SIZES);
 }
 
 static void
 end_build(Build *b)
 {
-	ExecDropSingleTupleTableSlot(b->slot);
 	MemoryContextDelete(b->cxt);
 }
 
 void
-build_scan(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, Tuplesortstate *sort, TableScanDesc scan,
+build_scan(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, EntrySort *sort, TableScanDesc scan,
 		   BuildCount *count)
 {
 	Build b;
@@ -267,19 +229,19 @@ typedef struct Output
  * for codes, which may be equal where values are not.
  */
 static bool
-write_out(IndexMeta *meta, Tuplesortstate *sort, Relation heap, const AheadIndex *ahead, bool unique,
-		  bool nulls_distinct, Output *out)
+write_out(IndexMeta *meta, EntrySort *sort, Relation heap, const AheadIndex *ahead, bool unique, bool nulls_distinct,
+		  Output *out)
 {
 	bool each_once = true;
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *last = MakeSingleTupleTableSlot(meta->desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *slot = entry_sort_slot(sort);
+	TupleTableSlot *last = entry_sort_slot(sort);
 	RunWriter *volatile run = NULL;
 
 	PG_TRY();
 	{
 		MemoryContext old;
 
-		while (tuplesort_gettupleslot(sort, true, unique, slot, NULL))
+		while (entry_sort_next(sort, unique, slot))
 		{
 			TupleTableSlot *swap;
 
@@ -334,13 +296,13 @@ void
 ahead_build(AheadIndex *ahead, Relation heap, void (*note)(uint64 epoch, uint64 number))
 {
 	Output out = {.cxt = CurrentMemoryContext, .note = note};
-	Tuplesortstate *sort = build_begin_sort(ahead->meta, maintenance_work_mem, NULL);
+	EntrySort *sort = entry_sort_begin(ahead->meta, maintenance_work_mem, NULL);
 	BuildCount count;
 
 	build_scan(heap, NULL, ahead->info, ahead->meta, sort, NULL, &count);
-	tuplesort_performsort(sort);
+	entry_sort_perform(sort);
 	(void) write_out(ahead->meta, sort, heap, ahead, ahead->info->ii_Unique, ahead->distinct, &out);
-	tuplesort_end(sort);
+	entry_sort_end(sort);
 	ahead->heap_tuples = count.rows;
 	ahead->index_tuples = count.entries;
 	ahead->end_row = count.end_row;
@@ -374,7 +336,7 @@ build_tail(Tail *tail, Relation heap, Relation index, IndexInfo *info, OwnIndex 
 {
 	IndexMeta *meta = index_meta(index, CurrentMemoryContext);
 	Output out = {.cxt = own_context(), .own = own, .base = tail->base};
-	Tuplesortstate *sort = build_begin_sort(meta, maintenance_work_mem, NULL);
+	EntrySort *sort = entry_sort_begin(meta, maintenance_work_mem, NULL);
 	IndexSearch search;
 	double rows;
 	Build b;
@@ -385,7 +347,7 @@ build_tail(Tail *tail, Relation heap, Relation index, IndexInfo *info, OwnIndex 
 	/* some of the first block were there before */
 	rows = Max(rows - (double) (tail->end_row % ROWS_PER_BLOCK), 0);
 	*entries = b.n;
-	tuplesort_performsort(sort);
+	entry_sort_perform(sort);
 	if (info->ii_Unique && own->nbatches && b.n > 0)
 	{
 		search_open(&search, meta, tail->storage, state_current_pos(node_current()), true, b.cxt);
@@ -405,7 +367,7 @@ build_tail(Tail *tail, Relation heap, Relation index, IndexInfo *info, OwnIndex 
 		own_index_batches(own, n, batches);
 	}
 	tail->end_row = b.end;
-	tuplesort_end(sort);
+	entry_sort_end(sort);
 	end_build(&b);
 	return rows;
 }
@@ -563,7 +525,7 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 	{
 		Output out = {.cxt = own_context(), .own = own, .base = base};
 		ParallelBuild *parallel = NULL;
-		Tuplesortstate *sort;
+		EntrySort *sort;
 		BuildCount count;
 
 		/* workers would not find what this transaction made */
@@ -571,15 +533,15 @@ index_am_build(Relation heap, Relation index, IndexInfo *info)
 			parallel = parallel_build(heap, index, info, meta, &sort, &count);
 		if (parallel == NULL)
 		{
-			sort = build_begin_sort(meta, maintenance_work_mem, NULL);
+			sort = entry_sort_begin(meta, maintenance_work_mem, NULL);
 			build_scan(heap, index, info, meta, sort, NULL, &count);
-			tuplesort_performsort(sort);
+			entry_sort_perform(sort);
 		}
 		/* if not told otherwise, core looks up each row's key once the index is there */
 		if (write_out(meta, sort, heap, NULL, info->ii_Unique || info->ii_ExclusionOps,
 					  !index->rd_index->indnullsnotdistinct, &out))
 			info->ii_ExclusionOps = NULL;
-		tuplesort_end(sort);
+		entry_sort_end(sort);
 		if (parallel)
 			parallel_build_end(parallel);
 		if (out.nbatches)

@@ -17,7 +17,7 @@
 #include "compact/compact.h"
 #include "index/index.h"
 #include "index/merge.h"
-#include "index/parallel.h"
+#include "index/sort.h"
 #include "node/bucket.h"
 #include "s3am.h"
 #include "txn/txn.h"
@@ -223,8 +223,7 @@ typedef struct Merge
 	Living living;
 	IndexMeta *meta;
 	RunWriter *writer; /* NULL: there is no entry yet */
-	Tuplesortstate *sort; /* or NULL: entries come in order */
-	TupleTableSlot *slot; /* for that */
+	EntrySort *sort; /* or NULL: entries come in order */
 	Datum *values;
 	bool *nulls;
 	uint64 read, dropped;
@@ -275,11 +274,7 @@ take_entries(Merge *m, const BatchEntry *batches, uint32 nbatches)
 			write_entry(m, m->values, m->nulls);
 			continue;
 		}
-		ExecClearTuple(m->slot);
-		memcpy(m->slot->tts_values, m->values, sizeof(Datum) * m->meta->desc->natts);
-		memcpy(m->slot->tts_isnull, m->nulls, sizeof(bool) * m->meta->desc->natts);
-		ExecStoreVirtualTuple(m->slot);
-		tuplesort_puttupleslot(m->sort, m->slot);
+		entry_sort_add(m->sort, m->values, m->nulls);
 	}
 	search_close(&search);
 	MemoryContextDelete(search.cxt);
@@ -290,26 +285,25 @@ static void
 sort_entries(Merge *m)
 {
 	const CompactJob *job = m->job;
-	TupleTableSlot *sorted = MakeSingleTupleTableSlot(m->meta->desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *sorted;
 
-	m->slot = MakeSingleTupleTableSlot(m->meta->desc, &TTSOpsVirtual);
-	m->sort = build_begin_sort(m->meta, maintenance_work_mem, NULL);
+	m->sort = entry_sort_begin(m->meta, maintenance_work_mem, NULL);
 	for (uint32 first = 0, end; first < job->nbatches; first = end)
 	{
 		for (end = first + 1; end < job->nbatches && job->batches[end].continues; end++)
 			;
 		take_entries(m, &job->batches[first], end - first);
 	}
-	tuplesort_performsort(m->sort);
-	while (tuplesort_gettupleslot(m->sort, true, false, sorted, NULL))
+	entry_sort_perform(m->sort);
+	sorted = entry_sort_slot(m->sort);
+	while (entry_sort_next(m->sort, false, sorted))
 	{
 		CHECK_FOR_INTERRUPTS();
 		slot_getallattrs(sorted);
 		write_entry(m, sorted->tts_values, sorted->tts_isnull);
 	}
-	tuplesort_end(m->sort);
+	entry_sort_end(m->sort);
 	ExecDropSingleTupleTableSlot(sorted);
-	ExecDropSingleTupleTableSlot(m->slot);
 }
 
 CompactResult *

@@ -50,14 +50,14 @@ take_part(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, Build
 		  ParallelTableScanDesc scan)
 {
 	SortCoordinateData coordinate = {true, -1, sorts};
-	Tuplesortstate *sort = build_begin_sort(meta, shared->work_mem, &coordinate);
+	EntrySort *sort = entry_sort_begin(meta, shared->work_mem, &coordinate);
 	BuildCount count;
 
 	build_scan(heap, index, info, meta, sort, table_beginscan_parallel(heap, scan), &count);
-	tuplesort_performsort(sort);
+	entry_sort_perform(sort);
 	pg_atomic_fetch_add_u64(&shared->rows, (uint64) count.rows);
 	pg_atomic_fetch_add_u64(&shared->entries, (uint64) count.entries);
-	tuplesort_end(sort);
+	entry_sort_end(sort);
 }
 
 PGDLLEXPORT void s3am_build_worker(dsm_segment *segment, shm_toc *toc);
@@ -81,8 +81,7 @@ s3am_build_worker(dsm_segment *segment, shm_toc *toc)
 }
 
 ParallelBuild *
-parallel_build(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, Tuplesortstate **sort,
-			   BuildCount *count)
+parallel_build(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, EntrySort **sort, BuildCount *count)
 {
 	ParallelBuild *build;
 	ParallelContext *context;
@@ -156,8 +155,8 @@ parallel_build(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, 
 	count->entries = pg_atomic_read_u64(&shared->entries);
 	coordinate = palloc(sizeof(*coordinate));
 	*coordinate = (SortCoordinateData){false, context->nworkers_launched + 1, sorts};
-	*sort = build_begin_sort(meta, maintenance_work_mem, coordinate);
-	tuplesort_performsort(*sort);
+	*sort = entry_sort_begin(meta, maintenance_work_mem, coordinate);
+	entry_sort_perform(*sort);
 	return build;
 }
 

@@ -5,10 +5,8 @@
 #define S3AM_INDEX_PARALLEL_H
 
 #include "index/index.h"
-#include "utils/tuplesort.h"
+#include "index/sort.h"
 
-/* Sorts entries of an index (build.c).  coordinate: NULL: alone. */
-extern Tuplesortstate *build_begin_sort(const IndexMeta *meta, int work_mem, SortCoordinate coordinate);
 typedef struct BuildCount
 {
 	double rows, entries; /* of the table; of the index, which may be partial */
@@ -16,16 +14,16 @@ typedef struct BuildCount
 } BuildCount;
 
 /* Gives the entries of the table's rows to the sort: of all rows, or of those that `scan` finds. */
-extern void build_scan(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, Tuplesortstate *sort,
+extern void build_scan(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, EntrySort *sort,
 					   TableScanDesc scan, BuildCount *count);
 
 typedef struct ParallelBuild ParallelBuild;
 /*
- * Reads the table and sorts, with workers; what is sorted is in *sort, as after tuplesort_performsort(), until the build ends.  NULL: no workers are
+ * Reads the table and sorts, with workers; what is sorted is in *sort, as after entry_sort_perform(), until the build ends.  NULL: no workers are
  * to be had, or it is not worth them.
  */
-extern ParallelBuild *parallel_build(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta,
-									 Tuplesortstate **sort, BuildCount *count);
+extern ParallelBuild *
+parallel_build(Relation heap, Relation index, IndexInfo *info, IndexMeta *meta, EntrySort **sort, BuildCount *count);
 /* After the sort has ended. */
 extern void parallel_build_end(ParallelBuild *build);
 

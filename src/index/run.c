@@ -267,7 +267,12 @@ run_add(RunWriter *w, const Datum *values, const bool *nulls)
 void
 run_add_slot(RunWriter *w, TupleTableSlot *slot)
 {
-	Assert(TTS_IS_MINIMALTUPLE(slot));
+	if (!TTS_IS_MINIMALTUPLE(slot))
+	{
+		slot_getallattrs(slot);
+		run_add(w, slot->tts_values, slot->tts_isnull);
+		return;
+	}
 	make_room(w);
 	if (w->meta)
 	{
