@@ -32,7 +32,7 @@ orders() { # SETTINGS
 	for type in $types; do
 		name=${type%%:*}_
 		for way in "ASC NULLS LAST" "ASC NULLS FIRST" "DESC NULLS LAST" "DESC NULLS FIRST"; do
-			[ "$(sql -c "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; $1" -c "CREATE INDEX built ON t ($name $way)" \
+			[ "$(sql -c "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; SET client_min_messages = warning; $1" -c "DROP INDEX IF EXISTS built" -c "CREATE INDEX built ON t ($name $way)" \
 				-c "SELECT s3am.check_index('built', true)" \
 				-c "WITH found AS (SELECT $name AS x, row_number() OVER () AS n FROM (SELECT $name FROM t ORDER BY $name $way) s),
 					sorted AS (SELECT x, row_number() OVER (ORDER BY x $way, n) AS m, n FROM found)
