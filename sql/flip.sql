@@ -15,8 +15,19 @@ ALTER TABLE flip_t ADD EXCLUDE USING gist (r WITH &&);
 \echo :LAST_ERROR_SQLSTATE
 ALTER TABLE flip_t ADD EXCLUDE (r WITH &&);
 \echo :LAST_ERROR_SQLSTATE
-CREATE UNIQUE INDEX ON flip_t USING hash (a);
+CREATE UNIQUE INDEX CONCURRENTLY ON flip_t USING hash (a);
 \echo :LAST_ERROR_SQLSTATE
+CREATE UNIQUE INDEX ON flip_t USING hash (a) NULLS NOT DISTINCT;
+\echo :LAST_ERROR_SQLSTATE
+-- core has none of these: it is made as a constraint
+CREATE UNIQUE INDEX flip_t_a ON flip_t USING hash (a) WHERE a > 0;
+SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'flip_t_a';
+INSERT INTO flip_t VALUES (1), (0), (0), (NULL), (NULL);
+INSERT INTO flip_t VALUES (1);
+\echo :LAST_ERROR_SQLSTATE
+INSERT INTO flip_t VALUES (1) ON CONFLICT DO NOTHING;
+DELETE FROM flip_t;
+ALTER TABLE flip_t DROP CONSTRAINT flip_t_a;
 -- an operator class with another operator that commutes
 CREATE FUNCTION flip_apart(int, int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT $1 <> $2';
 CREATE OPERATOR <=> (LEFTARG = int, RIGHTARG = int, FUNCTION = flip_apart, COMMUTATOR = <=>);

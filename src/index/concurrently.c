@@ -68,8 +68,7 @@ static int nuploaded, uploaded_capacity;
 
 /* ------------------------------------------------------------------------------------ which statements */
 
-/* A table of s3am, or an index of one? */
-static bool
+bool
 is_of_s3am(RangeVar *name)
 {
 	Oid relid = RangeVarGetRelid(name, NoLock, true);

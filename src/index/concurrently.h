@@ -19,6 +19,9 @@ typedef void (*StatementRun)(PlannedStmt *pstmt, void *arg);
  */
 extern bool index_concurrently(PlannedStmt **pstmt, const char *query, bool top_level, StatementRun run, void *arg);
 
+/* Is this a table of s3am, or an index of one? */
+extern bool is_of_s3am(RangeVar *name);
+
 /* ---------------------------------------------------------------- between concurrently.c and reindex.c */
 
 /*

@@ -50,6 +50,7 @@
 #include "utils/syscache.h"
 
 #include "compat.h"
+#include "index/concurrently.h"
 #include "index/index.h"
 #include "s3am.h"
 #include "txn/txn.h"
@@ -1174,6 +1175,23 @@ alter_keys(const Altering *alters, PlannedStmt *pstmt, const char *query, bool r
 	AtEOXact_GUC(true, level);
 }
 
+/* CREATE UNIQUE INDEX ... USING hash, which core has no place for, is the constraint that says the same. */
+static void
+unique_hash_excludes(IndexStmt *stmt)
+{
+	if (!stmt->unique || strcmp(stmt->accessMethod, S3HASH->core_name) != 0 || stmt->concurrent ||
+		stmt->nulls_not_distinct || list_length(stmt->indexParams) != 1 || !stmt->relation ||
+		!is_of_s3am(stmt->relation))
+		return;
+	stmt->unique = false;
+	stmt->isconstraint = true;
+	stmt->excludeOpNames = list_make1(list_make1(makeString("=")));
+	ereport(NOTICE,
+			(errmsg("a unique hash index is made as a constraint, EXCLUDE USING hash with ="),
+			 errdetail("A key that comes twice is refused with 23P01. Foreign keys, and ON CONFLICT with a list of "
+					   "columns, need a unique B-tree.")));
+}
+
 static void
 utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityContext context, ParamListInfo params,
 		QueryEnvironment *env, DestReceiver *dest, QueryCompletion *qc)
@@ -1184,13 +1202,18 @@ utility(PlannedStmt *pstmt, const char *query, bool readonly, ProcessUtilityCont
 	if (IsTransactionState() && OidIsValid(s3btree_am_oid()))
 	{
 		give_names();
-		for (int i = 0; i < lengthof(ams); i++)
-			if (IsA(node, IndexStmt) && strcmp(castNode(IndexStmt, node)->accessMethod, ams[i].name) == 0)
-			{
-				pstmt = copyObject(pstmt);
-				node = pstmt->utilityStmt;
-				castNode(IndexStmt, node)->accessMethod = pstrdup(ams[i].core_name);
-			}
+		if (IsA(node, IndexStmt))
+		{
+			IndexStmt *stmt;
+
+			pstmt = copyObject(pstmt);
+			node = pstmt->utilityStmt;
+			stmt = castNode(IndexStmt, node);
+			for (int i = 0; i < lengthof(ams); i++)
+				if (strcmp(stmt->accessMethod, ams[i].name) == 0)
+					stmt->accessMethod = pstrdup(ams[i].core_name);
+			unique_hash_excludes(stmt);
+		}
 		/* core refuses it then, without a lock */
 		if (!XactReadOnly)
 			mask_for(node, &holder);

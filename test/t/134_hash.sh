@@ -193,6 +193,16 @@ follow three two 10
 is "$(sql -c 'SET enable_seqscan = off' -c "SELECT id FROM t WHERE k = 'of three'" | tail -n 1)" 9002 "others follow"
 answers
 ok $? "and have what their tables have"
+
+# a unique hash index is made as such a constraint
+like "$(sql -c "CREATE UNIQUE INDEX t_unique ON t USING hash ((id % 100000))" 2>&1)" "NOTICE:  a unique hash index is made as a constraint" "CREATE UNIQUE INDEX USING hash"
+follow two one 10
+is "$(sql -c "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 't_unique'")" "EXCLUDE USING hash (((id % 100000)) WITH =)" "is the same on every server"
+fails_like 23P01 t_unique "INSERT INTO t (id) VALUES (109002)" "where a key comes once"
+sql -c "ALTER TABLE t DROP CONSTRAINT t_unique"
+ok $? "until the constraint is dropped"
+follow one two 10
+follow one three 10
 for server in one two three; do
 	on "$server"
 	is "$(sql -c "SELECT x::regclass, problem FROM pg_index i, s3am.index_problems(indexrelid, true) p, LATERAL (SELECT indexrelid x) x
