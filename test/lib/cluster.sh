@@ -158,6 +158,12 @@ process_tree() {
 	done
 }
 
+# The files of POSIX shared memory that any of the processes has mapped.
+shared_memory_of() {
+	local pid
+	for pid; do cat "/proc/$pid/maps" 2> /dev/null || true; done | sed -n 's,.* \(/dev/shm/PostgreSQL\.[0-9]*\).*,\1,p' | sort -u
+}
+
 # Waits until none of the processes runs.  One that only waits to be collected by its parent does not.
 processes_gone() {
 	local pid line try
@@ -180,8 +186,7 @@ cluster_kill() {
 	postmaster=$(cluster_postmaster "$dir") || { echo "no server runs in $dir" >&2; return 1; }
 	stand_still "$postmaster" || return 1
 	mapfile -t pids < <(process_tree "$postmaster")
-	mapfile -t shm < <(for pid in "${pids[@]}"; do cat "/proc/$pid/maps" 2> /dev/null || true; done |
-		sed -n 's,.* \(/dev/shm/PostgreSQL\.[0-9]*\).*,\1,p' | sort -u)
+	mapfile -t shm < <(shared_memory_of "${pids[@]}")
 	segment=$(sed -n '7s/.* //p' "$dir/data/postmaster.pid")
 	kill -KILL "${pids[@]:1}" 2> /dev/null || true
 	kill -KILL "$postmaster" || return 1

@@ -7,15 +7,16 @@
 # The postmaster alone: its children notice and end by themselves.  Its process id remains in use until somebody collects the
 # dead, so the lock file is removed as in cluster_kill.
 kill_postmaster() {
-	local postmaster pids segment
+	local postmaster pids shm segment
 	postmaster=$(cluster_postmaster "$dir") || return 1
 	# stopped, it starts none that would not be waited for: without the lock file nothing keeps such a one from living beside the next server
 	stand_still "$postmaster" || return 1
 	mapfile -t pids < <(process_tree "$postmaster")
+	mapfile -t shm < <(shared_memory_of "${pids[@]}")
 	kill -KILL "$postmaster"
 	processes_gone "${pids[@]}" || return 1
 	segment=$(sed -n '7s/.* //p' "$dir/data/postmaster.pid")
-	rm -f "$dir/data/postmaster.pid" "$dir"/.s.PGSQL.*
+	rm -f "${shm[@]}" "$dir/data/postmaster.pid" "$dir"/.s.PGSQL.*
 	[ -z "$segment" ] || as_server ipcrm -m "$segment" 2> /dev/null || true
 }
 random_backend() {

@@ -19,7 +19,7 @@ postmaster=$(cluster_postmaster "$dir")
 mapfile -t pids < <(process_tree "$postmaster")
 [ ${#pids[@]} -ge 5 ]
 ok $? "a postmaster has children"
-mapfile -t shm < <(sed -n 's,.* \(/dev/shm/PostgreSQL\.[0-9]*\).*,\1,p' "/proc/$postmaster/maps" | sort -u)
+mapfile -t shm < <(shared_memory_of "$postmaster")
 cluster_kill "$dir"
 ok $? "SIGKILL"
 processes_gone "${pids[@]}"
