@@ -32,7 +32,6 @@ struct EntrySort
 
 /* ------------------------------------------------------------------------------------ as sixteen bytes */
 
-#define BYTES ((int) sizeof(pg_uuid_t))
 #define SIGN (UINT64CONST(1) << 63)
 /* Before or behind all keys: set in the row of a NULL that comes last, and in those of all others where it comes first. */
 #define ROW_BEHIND (UINT64CONST(1) << 62)
