@@ -2,7 +2,7 @@
  * sort.c: entries in the order of an index, by core's tuplesort.
  *
  * Most are sorted as the tuples that they are, by the operators of the index and then by row.  Those of one integer, date or timestamp, and the codes
- * of s3hash, are sorted as sixteen bytes: the key as a number without a sign, then the row.  That takes a third less memory, so
+ * of s3hash, are sorted as sixteen bytes: the key as a number without a sign, then the row.  That takes a fifth less memory, so
  * that fewer entries go to temporary files, and no tuple has to be made and taken apart.  Core has a type of sixteen bytes in the order of its bytes, uuid,
  * whose first eight, here the key, tuplesort compares as one number.
  */
