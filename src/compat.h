@@ -26,5 +26,7 @@
 #define catalog_update_in_place(catalog, tuple) heap_inplace_update(catalog, tuple)
 /* Until 15. */
 #define relation_is_owned(relid) pg_class_ownercheck(relid, GetUserId())
+/* Copies the value.  Until 15: 16 has another argument that says so. */
+#define tuplesort_next_datum(state, value, isnull) tuplesort_getdatum(state, true, value, isnull, NULL)
 
 #endif

@@ -18,6 +18,7 @@
 #include "utils/typcache.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
 #include "index/sort.h"
 #include "txn/txn.h"
 
@@ -184,7 +185,7 @@ entry_sort_next(EntrySort *sort, bool keep, TupleTableSlot *slot)
 	ExecClearTuple(slot);
 	MemoryContextReset(sort->cxt);
 	old = MemoryContextSwitchTo(sort->cxt);
-	found = tuplesort_getdatum(sort->state, true, &bytes, &isnull, NULL);
+	found = tuplesort_next_datum(sort->state, &bytes, &isnull);
 	MemoryContextSwitchTo(old);
 	if (!found)
 		return false;
