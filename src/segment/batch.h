@@ -179,6 +179,8 @@ typedef struct BatchSource
 	uint32 cache_owner; /* of its pages in the cache; 0: they are not looked for there */
 } BatchSource;
 
+#define SEGMENT_NAME 64 /* of an object's name, for messages */
+
 /*
  * A page in memory, of its own or in the cache.  Counted: whoever keeps a pointer to it has a reference.  Gone with the transaction at the
  * latest.
@@ -193,7 +195,7 @@ struct RowPage
 	uint64 blob_len, identity, epoch, number;
 	const char *data;
 	CachePin pin; /* of the frame that data are in, or of none: then they are palloc'ed */
-	char object[64]; /* where it is from, for messages */
+	char object[SEGMENT_NAME]; /* where it is from, for messages */
 };
 
 /* ---- reading ahead (ahead.c) */
@@ -368,7 +370,9 @@ extern S3am__SegmentFooter *segment_read_footer(const char *object, uint64 ident
 
 /* Bytes of a segment; palloc'ed, all of them, or an error that names it. */
 extern const uint8 *segment_read(uint64 epoch, uint64 number, uint64 offset, Size len);
-/* The object's name for messages; valid until the next call. */
+/* The object's name for messages. */
+extern void segment_name(uint64 epoch, uint64 number, char name[SEGMENT_NAME]);
+/* The same; valid until the next call. */
 extern const char *segment_object(uint64 epoch, uint64 number);
 
 #endif

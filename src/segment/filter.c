@@ -100,7 +100,7 @@ find_chunk(const BatchSource *source, const BatchFilter *filter, uint32 n, Cache
 	const uint8 *volatile bytes = NULL;
 	CacheAnswer answer;
 	volatile bool published = false;
-	char object[64];
+	char object[SEGMENT_NAME];
 	CacheKey key;
 
 	memset(&key, 0, sizeof(key));
@@ -116,7 +116,7 @@ find_chunk(const BatchSource *source, const BatchFilter *filter, uint32 n, Cache
 		return false;
 	if (answer == CACHE_LOAD)
 	{
-		strlcpy(object, segment_object(source->epoch, source->number), sizeof(object));
+		segment_name(source->epoch, source->number, object);
 		PG_TRY();
 		{
 			ExtentHeader header;

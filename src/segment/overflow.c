@@ -42,7 +42,7 @@ static void
 fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64 epoch, uint64 number, uint64 identity,
 	  OverflowEach each, void *arg)
 {
-	char object[64];
+	char object[SEGMENT_NAME];
 	uint64 offset = (uint64) pointer->offset8 * 8;
 	uint64 end = offset + pointer->stored;
 	uint32 done = 0;
@@ -51,7 +51,7 @@ fetch(const OverflowPointer *pointer, const uint8 *blob, uint64 blob_len, uint64
 	MemoryContext cxt = AllocSetContextCreate(CurrentMemoryContext, "s3am overflow", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(cxt);
 
-	strlcpy(object, segment_object(epoch, number), sizeof(object));
+	segment_name(epoch, number, object);
 	if (blob)
 	{
 		if (end > blob_len)

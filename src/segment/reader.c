@@ -14,15 +14,22 @@
 #include "node/bucket.h"
 #include "segment/batch.h"
 
+void
+segment_name(uint64 epoch, uint64 number, char name[SEGMENT_NAME])
+{
+	if (epoch == 0)
+		strlcpy(name, "a manifest", SEGMENT_NAME);
+	else
+		bucket_segment_key(epoch, number, name, SEGMENT_NAME);
+}
+
 const char *
 segment_object(uint64 epoch, uint64 number)
 {
-	static char key[64];
+	static char name[SEGMENT_NAME];
 
-	if (epoch == 0)
-		return "a manifest";
-	bucket_segment_key(epoch, number, key, sizeof(key));
-	return key;
+	segment_name(epoch, number, name);
+	return name;
 }
 
 const uint8 *
@@ -194,7 +201,7 @@ row_page_read(const BatchSource *source, uint64 row, ReadAhead *ahead, CacheRing
 	page->identity = source->identity;
 	page->epoch = source->epoch;
 	page->number = source->number;
-	strlcpy(page->object, segment_object(source->epoch, source->number), sizeof(page->object));
+	segment_name(source->epoch, source->number, page->object);
 	if (row >= source->nrows)
 		segment_damaged(page->object, "a row is missing");
 	if (source->pages)
