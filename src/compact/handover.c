@@ -36,7 +36,7 @@ take_base(S3Node *node, const CompactJob *job, uint64 *base)
 	for (uint32 i = 0; i < job->nbatches; i++)
 	{
 		const BatchEntry *entry = &job->batches[i];
-		const BatchEntry *now = state_find_batch(node, batches, count, entry->first_row);
+		const BatchEntry *now = state_find_batch(node, batches, count, entry->first_row, NULL);
 
 		if (now == NULL || now->first_row != entry->first_row || now->pos != entry->pos)
 			return false;

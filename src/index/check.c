@@ -377,7 +377,7 @@ row_is_there(const Check *c, uint64 row)
 
 	if (c->table == NULL || row >= c->next_row)
 		return false;
-	batch = state_find_batch(c->node, c->rows, c->nrows, row);
+	batch = state_find_batch(c->node, c->rows, c->nrows, row, NULL);
 	return batch && batch->pos <= c->pos && !(state_row_ended(c->node, c->table, row, &end) && end.pos <= c->pos);
 }
 

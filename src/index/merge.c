@@ -198,7 +198,7 @@ is_over(const Living *living, uint64 row)
 	if (state_row_ended(living->node, living->table, row, &end) && end.pos <= living->pos)
 		return true;
 	/* compaction may have dropped it, and then nothing is known of its end any more */
-	return state_find_batch(living->node, living->batches, living->count, row) == NULL;
+	return state_find_batch(living->node, living->batches, living->count, row, NULL) == NULL;
 }
 
 /* The index, without a lock: nobody waits for a merge.  One that is dropped meanwhile stays in memory as long as it is open. */

@@ -388,7 +388,7 @@ state_replace_batches(S3Node *node, TableState *table, const S3am__TableEdit *ed
 	uint32 count, nleaves = 0;
 	const BatchArray *old = state_batches(node, table, &count);
 	size_t drops = edit->n_drop_batches, d = 0;
-	const BatchEntry *first = drops && old ? state_find_batch(node, old, count, edit->drop_batches[0]) : NULL;
+	const BatchEntry *first = drops && old ? state_find_batch(node, old, count, edit->drop_batches[0], NULL) : NULL;
 	Size capacity = count + edit->n_batches;
 	Replacing r = {node, table, edit};
 	BatchEntry *entries;

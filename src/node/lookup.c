@@ -171,14 +171,20 @@ state_batch_before(S3Node *node, const BatchArray *batches, uint32 count, uint64
 }
 
 const BatchEntry *
-state_find_batch(S3Node *node, const BatchArray *batches, uint32 count, uint64 row)
+state_find_batch(S3Node *node, const BatchArray *batches, uint32 count, uint64 row, BatchHint *hint)
 {
+	BatchHint none = {0, 0};
 	const BatchEntry *entry;
 
-	/* a leaf needs not be read for rows that lie before it */
-	if (batches == NULL || !state_may_have(batches, count, row, row + 1))
+	if (batches == NULL)
 		return NULL;
-	entry = state_batch_after(node, batches, count, row, NULL);
+	if (hint == NULL)
+		hint = &none;
+	/* a leaf needs not be read for rows that lie before it */
+	hint->item = first_after(batches->entries, count, row, hint->item);
+	if (hint->item == count || batches->entries[hint->item].first_row > row)
+		return NULL;
+	entry = state_batch_after(node, batches, count, row, hint);
 	return entry && entry->first_row <= row ? entry : NULL;
 }
 

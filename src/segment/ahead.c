@@ -3,7 +3,9 @@
  *
  * Who goes over pages in order gets the following ones requested meanwhile, across segments, many requests at a time.  The window, how far
  * ahead that goes, is nothing for the first page, and doubles with each page that was indeed the next one: who stops early has read
- * little too much, who goes on keeps the store busy.  Neighbouring pages are one request; pages that are in the cache are none.
+ * little too much, who goes on keeps the store busy.  Neighbouring pages are one request; pages that are in the cache are none.  The window has
+ * bytes, as they are stored, and pages: of an index whose pages shrink to some hundred bytes the bytes alone would be hundreds of looks into the
+ * cache for a reader that stops at the next page.
  *
  * Nothing depends on it.  A request that failed is forgotten, and its pages are read one by one, with an error of their own if it must be: it
  * may have failed because the reader, a cursor perhaps, let it wait for an hour.
@@ -15,6 +17,8 @@
 #include "segment/batch.h"
 
 #define WINDOW_MIN (2 * PAGE_TARGET)
+#define WINDOW_MIN_PAGES 2
+#define WINDOW_MAX_PAGES 65536
 #define RANGES_WANTED 32 /* requests of a full window */
 #define RANGE_MIN ((Size) 64 * 1024)
 #define RANGE_MAX ((Size) 384 * 1024) /* larger ones cost the store less each byte, but fewer are under way */
@@ -61,6 +65,7 @@ read_ahead_release(ReadAhead *ahead)
 	while (ahead->nranges > 0)
 		drop_first(ahead);
 	ahead->window = ahead->planned = 0;
+	ahead->window_pages = ahead->planned_pages = 0;
 	ahead->started = false;
 }
 
@@ -106,6 +111,7 @@ fill_window(ReadAhead *ahead)
 	Size len = 0;
 
 	while (len > 0 || (ahead->nranges < AHEAD_RANGES && ahead->planned + target <= ahead->window &&
+					   ahead->planned_pages < ahead->window_pages &&
 					   (ahead->nranges == 0 || bucket_reads_bytes() + target <= most)))
 	{
 		bool more = ahead->plan(ahead->arg, ahead->plan_row, &source, &n);
@@ -134,6 +140,7 @@ fill_window(ReadAhead *ahead)
 			end_row = row_after(&source, n);
 		}
 		ahead->planned += page_size(&source, n);
+		ahead->planned_pages++;
 		ahead->plan_row = row_after(&source, n);
 	}
 }
@@ -161,10 +168,14 @@ read_ahead_pass(ReadAhead *ahead, const BatchSource *source, uint32 n)
 		drop_first(ahead);
 	ahead->row = row_after(source, n);
 	if (ahead->row <= ahead->plan_row)
+	{
 		ahead->planned -= Min(ahead->planned, page_size(source, n));
+		ahead->planned_pages -= ahead->planned_pages > 0;
+	}
 	else
 		ahead->plan_row = ahead->row;
 	ahead->window = Min(Max(ahead->window * 2, WINDOW_MIN), (Size) s3am_read_ahead * 1024);
+	ahead->window_pages = Min(Max(ahead->window_pages * 2, WINDOW_MIN_PAGES), WINDOW_MAX_PAGES);
 	fill_window(ahead);
 	if (ahead->nranges > 0)
 		bucket_reads_go_on();

@@ -139,7 +139,7 @@ fill_own_failure(TM_FailureData *tmfd, uint64 row, const OwnEnd *end)
 static void
 require_row(TableView *view, uint64 row)
 {
-	if (view->table && state_find_batch(view->node, view->batches, view->nbatches, row))
+	if (view->table && state_find_batch(view->node, view->batches, view->nbatches, row, NULL))
 		return;
 	if (view_has_row(view, row))
 		return;

@@ -63,16 +63,17 @@ typedef struct TableView
 	CommandId curcid;
 	const BatchArray *batches;
 	uint32 nbatches;
-	/* the page that was read last, and its batch */
+	/* the page that was read last, its batch, and the schema of that */
 	RowPage *page;
 	const BatchEntry *page_batch;
+	const PackedSchema *page_schema;
 	/* the same for a segment of own rows */
 	RowPage *own_page;
 	uint64 own_segment; /* its number */
 	uint64 ahead_end; /* committed rows from here on will not be read, or not next */
 	bool (*ahead_more)(struct TableView *view); /* sets the following to what will be; NULL: nothing */
 	uint64 ahead_then, ahead_then_end;
-	BatchHint ahead_batch; /* where a search for the next one begins */
+	BatchHint row_batch, ahead_batch; /* where a search for a row's, and for the next one, begins */
 	bool once; /* it goes over the table and looks at each page once: the cache need not keep them */
 	CacheRing ring; /* then */
 	LocalTransactionId lxid; /* all this is gone with the transaction */

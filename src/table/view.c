@@ -102,7 +102,7 @@ find_anywhere(const TableView *view, uint64 row)
 		uint32 count;
 		const BatchArray *batches = state_batches_at(view->node, view->table, pos, &count, &pos);
 
-		b = state_find_batch(view->node, batches, count, row);
+		b = state_find_batch(view->node, batches, count, row, NULL);
 	} while (b == NULL && pos != PG_UINT64_MAX);
 	return b;
 }
@@ -184,12 +184,12 @@ view_row_state(TableView *view, uint64 row, const BatchEntry **batch)
 		return ROW_ABSENT;
 	if (view->type != SNAPSHOT_MVCC && view->type != SNAPSHOT_ANY)
 		view->pos = state_current_pos(view->node);
-	b = state_find_batch(view->node, view->batches, view->nbatches, row);
+	b = state_find_batch(view->node, view->batches, view->nbatches, row, &view->row_batch);
 	if (b == NULL || (view->type != SNAPSHOT_ANY && b->pos > view->pos))
 	{
 		/* perhaps it came after the view was opened, or compaction put it where this snapshot does not look */
 		view_choose_batches(view, view->pos);
-		b = state_find_batch(view->node, view->batches, view->nbatches, row);
+		b = state_find_batch(view->node, view->batches, view->nbatches, row, &view->row_batch);
 	}
 	if (b == NULL)
 	{
@@ -272,6 +272,7 @@ find_page(TableView *view, const BatchEntry *batch, uint64 row, ReadAhead *wante
 		wanted = NULL;
 	view->page = row_page_read(&source, row, wanted ? wanted : &view->ahead, view->once ? &view->ring : NULL);
 	view->page_batch = batch;
+	view->page_schema = &((const SchemaEntry *) dsa_get_address(node_dsa(view->node), batch->schema))->schema;
 	if (wanted)
 		read_ahead_drop(wanted, &source, n);
 	return view->page;
@@ -407,7 +408,7 @@ view_stretch(TableView *view, const BatchEntry *entry, uint64 row, ViewStretch *
 		}
 	stretch->page = page;
 	stretch->batch_first = entry->first_row;
-	stretch->schema = &((const SchemaEntry *) dsa_get_address(node_dsa(view->node), entry->schema))->schema;
+	stretch->schema = view->page_schema;
 	stretch->xmin = entry->xmin;
 	stretch->first = row;
 	stretch->end = row + page->nrows;
@@ -422,7 +423,8 @@ view_fetch(TableView *view, Relation rel, uint64 row, const BatchEntry *entry, T
 bool
 view_want(TableView *view, uint64 row, ReadAhead *wanted)
 {
-	const BatchEntry *entry = ROW_IS_OWN(row) ? NULL : state_find_batch(view->node, view->batches, view->nbatches, row);
+	const BatchEntry *entry =
+		ROW_IS_OWN(row) ? NULL : state_find_batch(view->node, view->batches, view->nbatches, row, NULL);
 	BatchSource source;
 
 	if (entry == NULL || DsaPointerIsValid(entry->blob) || !DsaPointerIsValid(entry->pages))
@@ -442,7 +444,6 @@ view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *en
 	}
 	else
 	{
-		const SchemaEntry *schema = dsa_get_address(node_dsa(view->node), entry->schema);
 		RowPage *page = find_page(view, entry, row - entry->first_row, wanted);
 
 		if (row_is_gone(page, row - entry->first_row) && view->type == SNAPSHOT_ANY)
@@ -453,7 +454,6 @@ view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *en
 				ExecClearTuple(slot);
 				return false;
 			}
-			schema = dsa_get_address(node_dsa(view->node), entry->schema);
 			page = find_page(view, entry, row - entry->first_row, NULL);
 		}
 		if (row_is_gone(page, row - entry->first_row))
@@ -461,7 +461,7 @@ view_fetch_ahead(TableView *view, Relation rel, uint64 row, const BatchEntry *en
 			ExecClearTuple(slot);
 			return false;
 		}
-		slot_store_page(slot, rel, row, entry->xmin, page, row - entry->first_row, &schema->schema);
+		slot_store_page(slot, rel, row, entry->xmin, page, row - entry->first_row, view->page_schema);
 	}
 	return true;
 }
