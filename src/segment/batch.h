@@ -132,7 +132,7 @@ typedef struct MapColumn
 	int16 target; /* attribute - 1, or -1: dropped since */
 	int16 typlen; /* as stored */
 	bool byval;
-	char align;
+	uint8 align; /* in bytes */
 	bool plain; /* nothing to decode */
 	bool lazy; /* its overflow value may be fetched when it is looked at */
 	int32 cached; /* offset in rows without nulls, or -1 */

@@ -265,27 +265,46 @@ cut_off(const RowCursor *cursor)
 	segment_damaged(cursor->page->object, "a value lies outside its row");
 }
 
-/* The length of a varlena at `offset`, checked; the page is followed by 8 bytes that may be read. */
+/*
+ * The size of a column's value that comes next, which is not NULL, and at *offset where it begins: behind the value before it, or aligned.  The
+ * page is followed by 8 bytes that may be read.
+ */
 static inline uint32
-varlena_size(const RowCursor *cursor, uint32 offset)
+value_size(const RowCursor *cursor, const MapColumn *column, uint32 *offset)
 {
-	const char *p = cursor->data + offset;
-	uint32 size;
+	uint32 at = *offset, len = cursor->len, size;
+	const char *p = cursor->data + at;
 
-	if (VARATT_IS_1B_E(p))
+	/* a varlena with a short header is not aligned, and padding is 0 */
+	if (column->typlen != -1 || (at < len && !VARATT_NOT_PAD_BYTE(p)))
+	{
+		at = TYPEALIGN(column->align, at);
+		p = cursor->data + at;
+	}
+	if (at >= len)
+		cut_off(cursor);
+	if (column->typlen > 0)
+		size = column->typlen;
+	else if (column->typlen != -1)
+		size = strnlen(p, len - at) + 1;
+	else if (VARATT_IS_1B_E(p))
 	{
 		if (VARTAG_1B_E(p) != OVERFLOW_TAG)
 			cut_off(cursor);
-		return sizeof(OverflowPointer);
+		size = sizeof(OverflowPointer);
 	}
-	if (VARATT_IS_1B(p))
-		return VARSIZE_1B(p);
-	/* nothing is stored in PostgreSQL's own compression */
-	if (!VARATT_IS_4B_U(p))
+	else if (VARATT_IS_1B(p))
+		size = VARSIZE_1B(p);
+	else
+	{
+		/* nothing is stored in PostgreSQL's own compression */
+		if (!VARATT_IS_4B_U(p) || VARSIZE_4B(p) < VARHDRSZ)
+			cut_off(cursor);
+		size = VARSIZE_4B(p);
+	}
+	if (size > len - at)
 		cut_off(cursor);
-	size = VARSIZE_4B(p);
-	if (size < VARHDRSZ)
-		cut_off(cursor);
+	*offset = at;
 	return size;
 }
 
@@ -324,72 +343,109 @@ missing_value(TupleDesc desc, int att, Datum *value, bool *isnull)
 	}
 }
 
-void
-row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values, bool *nulls, MemoryContext cxt)
+/* An attribute of any kind. */
+static void
+deform_one(RowCursor *cursor, TupleDesc desc, int att, Datum *value, bool *isnull, MemoryContext cxt)
+{
+	const RowMap *map = cursor->map;
+	int wanted = att < map->natts ? map->stored[att] : -1;
+
+	if (wanted < 0)
+	{
+		missing_value(desc, att, value, isnull);
+		return;
+	}
+	*value = (Datum) 0;
+	*isnull = true;
+	/* columns before it that nobody wants any more are stepped over */
+	for (; cursor->column <= wanted; cursor->column++)
+	{
+		const MapColumn *column = &map->columns[cursor->column];
+		const char *p;
+		uint32 size;
+
+		if (cursor->nulls && att_isnull(cursor->column, cursor->nulls))
+			continue;
+		size = value_size(cursor, column, &cursor->offset);
+		p = cursor->data + cursor->offset;
+		cursor->offset += size;
+		if (cursor->column < wanted)
+			continue;
+		*isnull = false;
+		if (column->typlen == -1 && VARATT_IS_1B_E(p) && !map->raw)
+			*value = overflow_value(cursor, column, p, cxt);
+		else
+			*value = fetch_att(p, column->byval, column->typlen);
+		if (!column->plain)
+			*value = decode(cursor, column, *value, cxt);
+	}
+}
+
+/*
+ * Attributes from `att` on whose values are in the row as they are wanted.  Ends at one that needs more, which is left to deform_one(), and
+ * returns its number: one to decode or to fetch, one that the batch does not have, one that is damaged.
+ */
+static int
+deform_plain(RowCursor *cursor, int att, int natts, Datum *values, bool *nulls)
 {
 	const RowMap *map = cursor->map;
 	const char *data = cursor->data;
 	const bits8 *bitmap = cursor->nulls;
-	uint32 offset = cursor->offset;
-	uint32 len = cursor->len;
+	uint32 offset = cursor->offset, len = cursor->len;
 	int i = cursor->column;
 
-	for (int att = from; att < natts; att++)
+	natts = Min(natts, map->natts);
+	for (; att < natts && map->stored[att] == i; att++, i++)
 	{
-		int wanted = att < map->natts ? map->stored[att] : -1;
+		const MapColumn *column = &map->columns[i];
+		uint32 at = offset, size;
 
-		if (wanted < 0)
+		if (bitmap && att_isnull(i, bitmap))
 		{
-			missing_value(desc, att, &values[att], &nulls[att]);
+			values[att] = (Datum) 0;
+			nulls[att] = true;
 			continue;
 		}
-		/* columns before it that nobody wants any more are stepped over */
-		for (; i <= wanted; i++)
+		if (!column->plain)
+			break;
+		if (column->typlen > 0)
 		{
-			const MapColumn *column = &map->columns[i];
-			uint32 size;
-			const char *p;
-
-			if (bitmap && att_isnull(i, bitmap))
-			{
-				if (i == wanted)
-				{
-					values[att] = (Datum) 0;
-					nulls[att] = true;
-				}
-				continue;
-			}
-			if (column->cached >= 0 && bitmap == NULL)
-				offset = column->cached;
-			else if (column->typlen != -1)
-				offset = att_align_nominal(offset, column->align);
-			else if (offset < len)
-				offset = att_align_pointer(offset, column->align, -1, data + offset);
-			if (offset >= len)
-				cut_off(cursor);
-			p = data + offset;
-			if (column->typlen > 0)
-				size = column->typlen;
-			else if (column->typlen == -1)
-				size = varlena_size(cursor, offset);
-			else
-				size = strnlen(p, len - offset) + 1;
-			if (size > len - offset)
-				cut_off(cursor);
-			offset += size;
-			if (i < wanted)
-				continue;
-			nulls[att] = false;
-			if (column->typlen == -1 && VARATT_IS_1B_E(p) && !map->raw)
-				values[att] = overflow_value(cursor, column, p, cxt);
-			else
-				values[att] = fetch_att(p, column->byval, column->typlen);
-			if (!column->plain)
-				values[att] = decode(cursor, column, values[att], cxt);
+			at = TYPEALIGN(column->align, at);
+			size = column->typlen;
 		}
+		else if (column->typlen == -1 && at < len)
+		{
+			if (!VARATT_NOT_PAD_BYTE(data + at) && (at = TYPEALIGN(column->align, at)) >= len)
+				break;
+			if (VARATT_IS_1B(data + at) && !VARATT_IS_1B_E(data + at))
+				size = VARSIZE_1B(data + at);
+			else if (VARATT_IS_4B_U(data + at) && VARSIZE_4B(data + at) >= VARHDRSZ)
+				size = VARSIZE_4B(data + at);
+			else
+				break;
+		}
+		else
+			break;
+		if (at >= len || size > len - at)
+			break;
+		values[att] = fetch_att(data + at, column->byval, column->typlen);
+		nulls[att] = false;
+		offset = at + size;
 	}
 	cursor->offset = offset;
 	cursor->column = i;
+	return att;
+}
+
+void
+row_deform(RowCursor *cursor, TupleDesc desc, int from, int natts, Datum *values, bool *nulls, MemoryContext cxt)
+{
+	for (int att = from; att < natts; att++)
+	{
+		att = deform_plain(cursor, att, natts, values, nulls);
+		if (att < natts)
+			deform_one(cursor, desc, att, &values[att], &nulls[att], cxt);
+	}
 }
 
 /*
@@ -408,20 +464,7 @@ row_xmin(const RowPage *page, const RowMap *map, uint64 row)
 
 		if (cursor.nulls && att_isnull(i, cursor.nulls))
 			continue;
-		if (column->typlen != -1)
-			offset = att_align_nominal(offset, column->align);
-		else if (offset < cursor.len)
-			offset = att_align_pointer(offset, column->align, -1, cursor.data + offset);
-		if (offset >= cursor.len)
-			cut_off(&cursor);
-		if (column->typlen > 0)
-			size = column->typlen;
-		else if (column->typlen == -1)
-			size = varlena_size(&cursor, offset);
-		else
-			size = strnlen(cursor.data + offset, cursor.len - offset) + 1;
-		if (size > cursor.len - offset)
-			cut_off(&cursor);
+		size = value_size(&cursor, column, &offset);
 		if (i == map->xmin)
 		{
 			memcpy(&xmin, cursor.data + offset, sizeof(xmin));

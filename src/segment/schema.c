@@ -181,13 +181,13 @@ fill_columns(RowMap *map, const S3am__BatchSchema *schema, TupleDesc desc, Memor
 		column->codec = codec_for_reading(schema, schema->columns[i]->type, type, cxt);
 		column->typlen = column->codec->typlen;
 		column->byval = column->codec->byval;
-		column->align = column->codec->align;
+		column->align = att_align_nominal(1, column->codec->align);
 		column->plain = codec_is_plain(column->codec);
 		column->lazy = column->plain && column->typlen == -1 && OidIsValid(type) && may_be_lazy(type);
 		column->cached = -1;
 		if (offset >= 0)
 		{
-			int32 aligned = att_align_nominal(offset, column->align);
+			int32 aligned = TYPEALIGN(column->align, offset);
 
 			/* a varlena with a short header is not aligned */
 			if (column->typlen > 0 || aligned == offset)
