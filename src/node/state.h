@@ -151,8 +151,7 @@ typedef struct BatchHint /* where the last one was; zero to begin with */
 } BatchHint;
 
 extern const BatchArray *state_leaf_batches(S3Node *node, const BatchEntry *leaf); /* those of such an entry */
-/* hint: of the caller's last look, in any array; or NULL. */
-/* The batch that holds the row, or NULL. */
+/* The batch that holds the row, or NULL.  hint: of the caller's last look, in any array; or NULL; here and below. */
 extern const BatchEntry *
 state_find_batch(S3Node *node, const BatchArray *batches, uint32 count, uint64 row, BatchHint *hint);
 /* The first that ends behind the row, or the last that begins at or before it; NULL: none. */
