@@ -198,9 +198,9 @@ unpin(CacheFrame *frame)
 	(void) pg_atomic_fetch_sub_u64(&frame->state, STATE_PIN);
 }
 
-/* The page's frame, pinned if asked for; NULL: it is not there. */
+/* The page's frame, pinned; NULL: it is not there. */
 static CacheFrame *
-look_up(const CacheKey *key, uint64 hash, bool pin)
+look_up(const CacheKey *key, uint64 hash)
 {
 	uint64 buckets[2];
 
@@ -216,11 +216,7 @@ look_up(const CacheKey *key, uint64 hash, bool pin)
 			frame = frame_by_number((uint32) value - 1);
 			/* from here on a valid frame's content stays */
 			if ((pg_atomic_fetch_add_u64(&frame->state, STATE_PIN) & STATE_VALID) && same_key(&frame->key, key))
-			{
-				if (!pin)
-					unpin(frame);
 				return frame;
-			}
 			unpin(frame);
 		}
 	return NULL;
@@ -307,7 +303,7 @@ cache_find(const CacheKey *key, const CacheRing *ring, CachePin *pin)
 	while (answer == CACHE_PRIVATE)
 	{
 		CachePartition *partition = partition_of(hash);
-		CacheFrame *frame = look_up(key, hash, true);
+		CacheFrame *frame = look_up(key, hash);
 		int loader;
 
 		if (frame == NULL)
@@ -316,7 +312,7 @@ cache_find(const CacheKey *key, const CacheRing *ring, CachePin *pin)
 			if (mine->active)
 				break;
 			LWLockAcquire(&partition->lock.lock, LW_EXCLUSIVE);
-			frame = look_up(key, hash, true);
+			frame = look_up(key, hash);
 			loader = *load_link(partition, key);
 			if (frame == NULL && loader == NO_PROCESS)
 			{
@@ -347,9 +343,16 @@ cache_find(const CacheKey *key, const CacheRing *ring, CachePin *pin)
 }
 
 bool
-cache_has(const CacheKey *key)
+cache_expect(const CacheKey *key)
 {
-	return shared->nbuckets > 0 && look_up(key, XXH3_64bits(key, sizeof(*key)), false) != NULL;
+	CacheFrame *frame = shared->nbuckets > 0 ? look_up(key, XXH3_64bits(key, sizeof(*key))) : NULL;
+
+	if (frame == NULL)
+		return false;
+	if (STATE_USES(pg_atomic_read_u64(&frame->state)) == 0)
+		(void) pg_atomic_fetch_add_u64(&frame->state, STATE_USE);
+	unpin(frame);
+	return true;
 }
 
 /* ------------------------------------------------------------------------------------ loading */

@@ -72,8 +72,8 @@ extern uint32 cache_new_owner(void);
  * it is released; it is, at the end of the transaction at the latest.
  */
 extern CacheAnswer cache_find(const CacheKey *key, const CacheRing *ring, CachePin *pin);
-/* Is it there?  Neither waits nor counts. */
-extern bool cache_has(const CacheKey *key);
+/* Is it there?  Neither waits nor counts.  If it is, then it is kept for a while, as if used once: the caller is about to read it. */
+extern bool cache_expect(const CacheKey *key);
 /*
  * Room for the page that this process loads: len bytes, which it fills.  NULL: none is to be had, and the page remains the caller's
  * own affair; cache_abandon() is then still due.

@@ -21,7 +21,9 @@
 #define WINDOW_MAX_PAGES 65536
 #define RANGES_WANTED 32 /* requests of a full window */
 #define RANGE_MIN ((Size) 64 * 1024)
-#define RANGE_MAX ((Size) 384 * 1024) /* larger ones cost the store less each byte, but fewer are under way */
+#define RANGE_MAX ((Size) 512 * 1024) /* larger ones cost the store less each byte, but fewer are under way */
+#define GAP_MAX (RANGE_MAX / 4) /* cached pages within a request; a request costs a local store as much as 1 MB does */
+#define GAP_MAX_PAGES 16
 
 static inline uint64
 page_start(const BatchSource *source, uint32 n)
@@ -106,24 +108,26 @@ fill_window(ReadAhead *ahead)
 	Size most = (Size) s3am_read_ahead * 1024;
 	Size target = Min(Max(ahead->window / RANGES_WANTED, RANGE_MIN), RANGE_MAX);
 	BatchSource first = {0}, source;
-	uint32 first_n = 0, n;
+	uint32 first_n = 0, n, gap_pages = 0;
 	uint64 end_row = 0;
-	Size len = 0;
+	Size len = 0, gap = 0;
 
 	while (len > 0 || (ahead->nranges < AHEAD_RANGES && ahead->planned + target <= ahead->window &&
 					   ahead->planned_pages < ahead->window_pages &&
 					   (ahead->nranges == 0 || bucket_reads_bytes() + target <= most)))
 	{
 		bool more = ahead->plan(ahead->arg, ahead->plan_row, &source, &n);
-		bool wanted = more && !(source.cache_owner != 0 && page_is_cached(&source, n));
+		bool wanted = more && !(source.cache_owner != 0 && page_expected(&source, n));
+		Size size = more ? page_size(&source, n) : 0;
 
-		if (len > 0 && !(wanted && source.epoch == first.epoch && source.number == first.number &&
-						 page_start(&source, n) == page_start(&first, first_n) + len &&
-						 len + page_size(&source, n) <= RANGE_MAX && len < target))
+		if (len > 0 &&
+			!(more && len < target && source.epoch == first.epoch && source.number == first.number &&
+			  page_start(&source, n) == page_start(&first, first_n) + len + gap && len + gap + size <= RANGE_MAX &&
+			  (wanted || (gap + size <= GAP_MAX && gap_pages < GAP_MAX_PAGES))))
 		{
 			if (!start_range(ahead, &first, first_n, len, end_row))
 				return;
-			len = 0;
+			len = gap = gap_pages = 0;
 			/* there may be no room for another one */
 			continue;
 		}
@@ -136,10 +140,16 @@ fill_window(ReadAhead *ahead)
 				first = source;
 				first_n = n;
 			}
-			len += page_size(&source, n);
+			len += gap + size;
+			gap = gap_pages = 0;
 			end_row = row_after(&source, n);
 		}
-		ahead->planned += page_size(&source, n);
+		else if (len > 0)
+		{
+			gap += size;
+			gap_pages++;
+		}
+		ahead->planned += size;
 		ahead->planned_pages++;
 		ahead->plan_row = row_after(&source, n);
 	}
@@ -220,7 +230,7 @@ read_ahead_request(ReadAhead *ahead, const BatchSource *source, uint32 n)
 {
 	Size len = page_size(source, n);
 
-	if (find_range(ahead, source, n) >= 0 || (source->cache_owner != 0 && page_is_cached(source, n)))
+	if (find_range(ahead, source, n) >= 0 || (source->cache_owner != 0 && page_expected(source, n)))
 		return true;
 	return ahead->nranges < AHEAD_RANGES && bucket_reads_bytes() + len <= (Size) s3am_read_ahead * 1024 &&
 		   start_range(ahead, source, n, len, row_after(source, n));

@@ -263,7 +263,8 @@ extern void row_page_release(RowPage *page);
 extern uint64 row_pages_loaded; /* by this process, so far: those that were not in the cache */
 /* Entry of the directory that the page with this row is. */
 extern uint32 batch_find_page(const BatchSource *source, uint64 row);
-extern bool page_is_cached(const BatchSource *source, uint32 n);
+/* Is page n in the cache?  If so, it stays there for a while (cache_expect()). */
+extern bool page_expected(const BatchSource *source, uint32 n);
 /* False: the segment has nothing of this hash.  True: it may have, or nobody can tell.  May read a chunk of 64 kB into the cache. */
 extern bool filter_may_have(const BatchSource *source, const BatchFilter *filter, uint64 hash);
 

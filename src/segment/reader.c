@@ -106,11 +106,11 @@ page_key(const BatchSource *source, uint64 first_row, uint64 offset)
 }
 
 bool
-page_is_cached(const BatchSource *source, uint32 n)
+page_expected(const BatchSource *source, uint32 n)
 {
 	CacheKey key = page_key(source, source->pages[n].first_row, (uint64) source->pages[n].offset8 * 8);
 
-	return cache_has(&key);
+	return cache_expect(&key);
 }
 
 /* Checks the page and takes it apart, into the cache if this process loads it there. */
