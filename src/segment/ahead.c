@@ -21,7 +21,10 @@
 #define WINDOW_MAX_PAGES 65536
 #define RANGES_WANTED 32 /* requests of a full window */
 #define RANGE_MIN ((Size) 64 * 1024)
-#define RANGE_MAX ((Size) 512 * 1024) /* larger ones cost the store less each byte, but fewer are under way */
+#define RANGE_MAX                                                                                                      \
+	((Size) 512 *                                                                                                      \
+	 1024) /* and what is left of the last page; larger ones cost the store less each byte, but fewer are under way */
+#define TURN_BYTES ((Size) 128 * 1024) /* of pages that were read, after which the connections are looked after */
 #define GAP_MAX (RANGE_MAX / 4) /* cached pages within a request; a request costs a local store as much as 1 MB does */
 #define GAP_MAX_PAGES 16
 
@@ -100,9 +103,9 @@ start_range(ReadAhead *ahead, const BatchSource *source, uint32 n, Size len, uin
 
 /*
  * Plans pages until the window is full.  A request is begun only when there is room for a whole one, lest each page that was read makes room for
- * one of a page; what is begun is made whole.
+ * one of a page; what is begun is made whole.  True: one was.
  */
-static void
+static bool
 fill_window(ReadAhead *ahead)
 {
 	Size most = (Size) s3am_read_ahead * 1024;
@@ -111,6 +114,7 @@ fill_window(ReadAhead *ahead)
 	uint32 first_n = 0, n, gap_pages = 0;
 	uint64 end_row = 0;
 	Size len = 0, gap = 0;
+	bool started = false;
 
 	while (len > 0 || (ahead->nranges < AHEAD_RANGES && ahead->planned + target <= ahead->window &&
 					   ahead->planned_pages < ahead->window_pages &&
@@ -120,19 +124,19 @@ fill_window(ReadAhead *ahead)
 		bool wanted = more && !(source.cache_owner != 0 && page_expected(&source, n));
 		Size size = more ? page_size(&source, n) : 0;
 
-		if (len > 0 &&
-			!(more && len < target && source.epoch == first.epoch && source.number == first.number &&
-			  page_start(&source, n) == page_start(&first, first_n) + len + gap && len + gap + size <= RANGE_MAX &&
-			  (wanted || (gap + size <= GAP_MAX && gap_pages < GAP_MAX_PAGES))))
+		if (len > 0 && !(more && len < target && source.epoch == first.epoch && source.number == first.number &&
+						 page_start(&source, n) == page_start(&first, first_n) + len + gap &&
+						 (wanted || (gap + size <= GAP_MAX && gap_pages < GAP_MAX_PAGES))))
 		{
 			if (!start_range(ahead, &first, first_n, len, end_row))
-				return;
+				return started;
+			started = true;
 			len = gap = gap_pages = 0;
 			/* there may be no room for another one */
 			continue;
 		}
 		if (!more)
-			return;
+			return started;
 		if (wanted)
 		{
 			if (len == 0)
@@ -153,6 +157,7 @@ fill_window(ReadAhead *ahead)
 		ahead->planned_pages++;
 		ahead->plan_row = row_after(&source, n);
 	}
+	return started;
 }
 
 void
@@ -160,7 +165,7 @@ read_ahead_pass(ReadAhead *ahead, const BatchSource *source, uint32 n)
 {
 	BatchSource next;
 	uint32 next_n;
-	bool sequential;
+	bool sequential, started;
 
 	if (ahead->plan == NULL || s3am_read_ahead == 0)
 		return;
@@ -186,9 +191,13 @@ read_ahead_pass(ReadAhead *ahead, const BatchSource *source, uint32 n)
 		ahead->plan_row = ahead->row;
 	ahead->window = Min(Max(ahead->window * 2, WINDOW_MIN), (Size) s3am_read_ahead * 1024);
 	ahead->window_pages = Min(Max(ahead->window_pages * 2, WINDOW_MIN_PAGES), WINDOW_MAX_PAGES);
-	fill_window(ahead);
-	if (ahead->nranges > 0)
+	started = fill_window(ahead);
+	ahead->unattended += page_size(source, n);
+	if (ahead->nranges > 0 && (started || ahead->unattended >= TURN_BYTES))
+	{
 		bucket_reads_go_on();
+		ahead->unattended = 0;
+	}
 }
 
 const uint8 *

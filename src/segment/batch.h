@@ -226,7 +226,8 @@ typedef struct ReadAhead
 	uint64 row, /* after the page that was read last */
 		plan_row; /* after the last one that was planned */
 	Size window, /* how far to plan, in bytes */
-		planned; /* of the pages between the two rows */
+		planned, /* of the pages between the two rows */
+		unattended; /* of those that were read since the connections were looked after */
 	uint32 window_pages, planned_pages; /* the same in pages */
 	int first, nranges;
 	AheadRange ranges[AHEAD_RANGES]; /* a ring; only those that are in use are set */
