@@ -207,7 +207,7 @@ settings_define(void)
 				&s3am_key_lock_memory, 131072, 1024, MAX_KILOBYTES, PGC_SIGHUP, GUC_UNIT_KB);
 	int_setting("s3am.read_ahead",
 				"Memory of a session for what it reads ahead from the store; 0: nothing is read ahead.",
-				&s3am_read_ahead, 16384, 0, 1048576, PGC_USERSET, GUC_UNIT_KB);
+				&s3am_read_ahead, 24576, 0, 1048576, PGC_USERSET, GUC_UNIT_KB);
 	int_setting("s3am.poll_min", "Shortest time between looks for other servers' commits.", &s3am_poll_min, 50, 1,
 				3600000, PGC_SIGHUP, GUC_UNIT_MS);
 	int_setting("s3am.poll_max", "Longest time between looks for other servers' commits.", &s3am_poll_max, 500, 1,
