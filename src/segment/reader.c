@@ -259,52 +259,44 @@ row_page_release(RowPage *page)
 
 /* ------------------------------------------------------------------------------------ rows */
 
-static void
-cut_off(const RowCursor *cursor)
-{
-	segment_damaged(cursor->page->object, "a value lies outside its row");
-}
-
 /*
- * The size of a column's value that comes next, which is not NULL, and at *offset where it begins: behind the value before it, or aligned.  The
- * page is followed by 8 bytes that may be read.
+ * The size of a column's value that comes next, which is not NULL, and at *offset where it begins: behind the value before it, or aligned.  0: the
+ * row is damaged.  The page is followed by 8 bytes that may be read.
  */
-static inline uint32
-value_size(const RowCursor *cursor, const MapColumn *column, uint32 *offset)
+static pg_attribute_always_inline uint32
+find_value(const RowCursor *cursor, const MapColumn *column, uint32 *offset)
 {
-	uint32 at = *offset, len = cursor->len, size;
-	const char *p = cursor->data + at;
+	const char *data = cursor->data;
+	uint32 at = *offset, len = cursor->len, size = 0;
 
 	/* a varlena with a short header is not aligned, and padding is 0 */
-	if (column->typlen != -1 || (at < len && !VARATT_NOT_PAD_BYTE(p)))
-	{
+	if (column->typlen != -1 || (at < len && !VARATT_NOT_PAD_BYTE(data + at)))
 		at = TYPEALIGN(column->align, at);
-		p = cursor->data + at;
-	}
 	if (at >= len)
-		cut_off(cursor);
+		return 0;
 	if (column->typlen > 0)
 		size = column->typlen;
 	else if (column->typlen != -1)
-		size = strnlen(p, len - at) + 1;
-	else if (VARATT_IS_1B_E(p))
-	{
-		if (VARTAG_1B_E(p) != OVERFLOW_TAG)
-			cut_off(cursor);
-		size = sizeof(OverflowPointer);
-	}
-	else if (VARATT_IS_1B(p))
-		size = VARSIZE_1B(p);
-	else
-	{
-		/* nothing is stored in PostgreSQL's own compression */
-		if (!VARATT_IS_4B_U(p) || VARSIZE_4B(p) < VARHDRSZ)
-			cut_off(cursor);
-		size = VARSIZE_4B(p);
-	}
-	if (size > len - at)
-		cut_off(cursor);
+		size = strnlen(data + at, len - at) + 1;
+	else if (VARATT_IS_1B_E(data + at))
+		size = VARTAG_1B_E(data + at) == OVERFLOW_TAG ? sizeof(OverflowPointer) : 0;
+	else if (VARATT_IS_1B(data + at))
+		size = VARSIZE_1B(data + at);
+	/* nothing is stored in PostgreSQL's own compression */
+	else if (VARATT_IS_4B_U(data + at) && VARSIZE_4B(data + at) >= VARHDRSZ)
+		size = VARSIZE_4B(data + at);
 	*offset = at;
+	return size <= len - at ? size : 0;
+}
+
+/* The same for who cannot go on if it is damaged. */
+static inline uint32
+value_size(const RowCursor *cursor, const MapColumn *column, uint32 *offset)
+{
+	uint32 size = find_value(cursor, column, offset);
+
+	if (size == 0)
+		segment_damaged(cursor->page->object, "a value lies outside its row");
 	return size;
 }
 
@@ -391,7 +383,7 @@ deform_plain(RowCursor *cursor, int att, int natts, Datum *values, bool *nulls)
 	const RowMap *map = cursor->map;
 	const char *data = cursor->data;
 	const bits8 *bitmap = cursor->nulls;
-	uint32 offset = cursor->offset, len = cursor->len;
+	uint32 offset = cursor->offset;
 	int i = cursor->column;
 
 	natts = Min(natts, map->natts);
@@ -406,27 +398,8 @@ deform_plain(RowCursor *cursor, int att, int natts, Datum *values, bool *nulls)
 			nulls[att] = true;
 			continue;
 		}
-		if (!column->plain)
-			break;
-		if (column->typlen > 0)
-		{
-			at = TYPEALIGN(column->align, at);
-			size = column->typlen;
-		}
-		else if (column->typlen == -1 && at < len)
-		{
-			if (!VARATT_NOT_PAD_BYTE(data + at) && (at = TYPEALIGN(column->align, at)) >= len)
-				break;
-			if (VARATT_IS_1B(data + at) && !VARATT_IS_1B_E(data + at))
-				size = VARSIZE_1B(data + at);
-			else if (VARATT_IS_4B_U(data + at) && VARSIZE_4B(data + at) >= VARHDRSZ)
-				size = VARSIZE_4B(data + at);
-			else
-				break;
-		}
-		else
-			break;
-		if (at >= len || size > len - at)
+		if (!column->plain || (size = find_value(cursor, column, &at)) == 0 ||
+			(column->typlen == -1 && VARATT_IS_1B_E(data + at)))
 			break;
 		values[att] = fetch_att(data + at, column->byval, column->typlen);
 		nulls[att] = false;
