@@ -57,6 +57,7 @@ static Store *process_store;
 static uint64 store_digest; /* of the settings that this process's store has; it opens one */
 static SegmentUpload *uploads; /* in flight */
 static int uploads_in_flight;
+static int uploads_open; /* in flight, or being made */
 static Size upload_bytes;
 static Removal *removals; /* waiting */
 static int removals_in_flight;
@@ -505,6 +506,7 @@ bucket_segment_begin(void)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	upload->id = commit_new_object_id();
 	bucket_segment_key(bucket_segment_epoch(upload), bucket_segment_number(upload), upload->key, sizeof(upload->key));
+	uploads_open++;
 	return upload;
 }
 
@@ -546,6 +548,13 @@ free_upload(SegmentUpload *upload)
 	if (upload->data)
 		(void) munmap(upload->data, upload->capacity);
 	free(upload);
+	uploads_open--;
+}
+
+bool
+bucket_uploading(void)
+{
+	return uploads_open > 0;
 }
 
 void

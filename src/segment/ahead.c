@@ -46,6 +46,15 @@ row_after(const BatchSource *source, uint32 n)
 	return source->first + source->pages[n + 1].first_row;
 }
 
+/* How many bytes this process may have requested: fewer while it has segments in memory as well. */
+static Size
+bytes_at_most(void)
+{
+	Size most = (Size) s3am_read_ahead * 1024;
+
+	return bucket_uploading() ? most / 3 * 2 : most;
+}
+
 static inline AheadRange *
 range_at(ReadAhead *ahead, int i)
 {
@@ -108,7 +117,7 @@ start_range(ReadAhead *ahead, const BatchSource *source, uint32 n, Size len, uin
 static bool
 fill_window(ReadAhead *ahead)
 {
-	Size most = (Size) s3am_read_ahead * 1024;
+	Size most = bytes_at_most();
 	Size target = Min(Max(ahead->window / RANGES_WANTED, RANGE_MIN), RANGE_MAX);
 	BatchSource first = {0}, source;
 	uint32 first_n = 0, n, gap_pages = 0;
@@ -241,7 +250,7 @@ read_ahead_request(ReadAhead *ahead, const BatchSource *source, uint32 n)
 
 	if (find_range(ahead, source, n) >= 0 || (source->cache_owner != 0 && page_expected(source, n)))
 		return true;
-	return ahead->nranges < AHEAD_RANGES && bucket_reads_bytes() + len <= (Size) s3am_read_ahead * 1024 &&
+	return ahead->nranges < AHEAD_RANGES && bucket_reads_bytes() + len <= bytes_at_most() &&
 		   start_range(ahead, source, n, len, row_after(source, n));
 }
 
