@@ -64,7 +64,8 @@ extern void bucket_segment_room(const SegmentUpload *upload);
 extern void bucket_segment_finish(SegmentUpload *upload, S3am__SegmentRef *ref);
 extern void bucket_segment_discard(SegmentUpload *upload); /* instead of finishing it */
 extern void bucket_segment_wait_all(void);
-extern bool bucket_uploading(void); /* does this process have a segment in memory, one that it makes or one in flight? */
+/* Does this process have a segment in memory, one that it makes or one in flight? */
+extern bool bucket_uploading(void);
 /* Removes a segment that nothing names, best effort; one in flight is cancelled first.  Never throws. */
 extern void bucket_segment_remove(uint64 epoch, uint64 number);
 /* The transaction is over: its failed uploads are nobody's concern any more; removals get a moment.  Never throws. */

@@ -21,9 +21,8 @@
 #define WINDOW_MAX_PAGES 65536
 #define RANGES_WANTED 32 /* requests of a full window */
 #define RANGE_MIN ((Size) 64 * 1024)
-#define RANGE_MAX                                                                                                      \
-	((Size) 512 *                                                                                                      \
-	 1024) /* and what is left of the last page; larger ones cost the store less each byte, but fewer are under way */
+/* and what is left of its last page; larger ones cost the store less each byte, but fewer are under way */
+#define RANGE_MAX ((Size) 512 * 1024)
 #define TURN_BYTES ((Size) 128 * 1024) /* of pages that were read, after which the connections are looked after */
 #define GAP_MAX (RANGE_MAX / 4) /* cached pages within a request; a request costs a local store as much as 1 MB does */
 #define GAP_MAX_PAGES 16
