@@ -19,7 +19,7 @@
 #define WINDOW_MIN (2 * PAGE_TARGET)
 #define WINDOW_MIN_PAGES 2
 #define WINDOW_MAX_PAGES 65536
-#define RANGES_WANTED 32 /* requests of a full window */
+#define RANGES_WANTED 32 /* requests of a full window, or more */
 #define RANGE_MIN ((Size) 64 * 1024)
 /* and what is left of its last page; larger ones cost the store less each byte, but fewer are under way */
 #define RANGE_MAX ((Size) 512 * 1024)
