@@ -107,6 +107,12 @@ bucket_reads_bytes(void)
 	return 0;
 }
 
+bool
+bucket_uploading(void)
+{
+	return false;
+}
+
 void
 bucket_reads_go_on(void)
 {
